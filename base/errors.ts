@@ -1,0 +1,77 @@
+/**
+ * The registry of coded errors. Every failure a user can meet has a code, a cause in words and a fix; the same text
+ * reaches them through `docker` (as the plugin's Err) and through `weft`. docs/reference/errors.md is generated from it.
+ * `{name}` in a text is replaced by the parameter of that name.
+ */
+export const ERRORS = {
+  'WEFT-INPUT-MALFORMED': { cause: '{what} is malformed: {detail}', fix: 'send the call as the plugin API describes it' },
+  'WEFT-INPUT-JSON': { cause: 'the request body is not JSON: {detail}', fix: 'send one JSON object' },
+  'WEFT-INPUT-EMPTY': { cause: 'the request of {call} has no body', fix: 'repeat the command: the connection broke while Docker was sending it' },
+  'WEFT-CALL-UNKNOWN': { cause: 'there is no call {call}', fix: 'check that this engine is supported' },
+  'WEFT-CALL-TIMEOUT': { cause: '{call} took longer than {seconds} s', fix: 'see `weft status`; the command can be repeated safely' },
+  'WEFT-OPTION-UNKNOWN': { cause: 'driver {driver} has no option {option}', fix: '{hint}' },
+  'WEFT-OPTION-VALUE': { cause: 'option {option} cannot be {value}', fix: '{hint}' },
+  'WEFT-FEATURE-MISSING': { cause: '{feature} is not supported by this version', fix: '{hint}' },
+  'WEFT-DRIVER-UNKNOWN': { cause: 'there is no driver {driver}', fix: 'use one of {known}' },
+  'WEFT-SUBNET-MALFORMED': { cause: '{subnet} is not an IPv4 subnet', fix: 'give it as address/length, for example 10.192.4.0/24' },
+  'WEFT-SUBNET-OVERLAP': { cause: 'subnet {subnet} overlaps {other}', fix: 'choose another one, for example --subnet {suggestion}' },
+  'WEFT-SUBNET-NONE': { cause: 'network {network} has no subnet', fix: 'give one with --subnet' },
+  'WEFT-POOLS-EXHAUSTED': { cause: 'no free subnet is left in the default pools {pools}', fix: 'remove a network or give --subnet' },
+  'WEFT-POOL-UNKNOWN': { cause: 'there is no address pool {pool}', fix: 'create the network again; `weft network ls` shows what exists' },
+  'WEFT-POOL-EXHAUSTED': { cause: 'no free address is left in {pool} for this node', fix: 'remove containers or use a larger subnet' },
+  'WEFT-GATEWAY-OUTSIDE': { cause: 'gateway {gateway} is not a host address of subnet {subnet}', fix: 'choose an address inside the subnet' },
+  'WEFT-RANGE-OUTSIDE': { cause: 'address range {range} is not inside subnet {subnet}', fix: 'choose a range inside the subnet' },
+  'WEFT-ADDRESS-MALFORMED': { cause: '{address} is not an IPv4 address', fix: 'give it as four decimal numbers' },
+  'WEFT-ADDRESS-OUTSIDE': { cause: 'address {address} is not a host address of pool {pool}', fix: 'choose one inside the subnet that is neither the network nor the broadcast address' },
+  'WEFT-ADDRESS-IN-USE': { cause: 'address {address} is in use by {holder}', fix: 'choose another address, or leave it to Weft' },
+  'WEFT-ADDRESS-ELSEWHERE': { cause: 'address {address} was handed out by Docker, but its block belongs to node {node}', fix: 'create the network with --ipam-driver weft, which keeps addresses apart by construction: {command}' },
+  'WEFT-NETWORK-UNKNOWN': { cause: 'there is no network {network}', fix: '`weft network ls` shows the networks' },
+  'WEFT-NETWORK-EXISTS': { cause: 'there is a network {network} already', fix: 'choose another name, or remove it with `weft network rm {network}`' },
+  'WEFT-NETWORK-BUSY': { cause: 'network {network} still has endpoints: {endpoints}', fix: 'disconnect them first' },
+  'WEFT-ENDPOINT-UNKNOWN': { cause: 'there is no endpoint {endpoint}', fix: 'start the container again' },
+  'WEFT-SANDBOX-GONE': { cause: 'there is no network namespace at {path}', fix: 'start the container again, or give the path of a namespace that exists' },
+  'WEFT-SANDBOX-EXISTS': { cause: 'sandbox {name} exists already', fix: 'choose another name, or remove it with `weft sandbox rm {name}`' },
+  'WEFT-SANDBOX-UNKNOWN': { cause: 'there is no sandbox {name}', fix: '`weft ps` shows what runs on this node' },
+  'WEFT-MTU-TOO-LARGE': { cause: 'an MTU of {mtu} does not fit: the route to the other nodes carries {underlay}, and the encapsulation takes {overhead}', fix: 'use {largest} or less, or leave the option out' },
+  'WEFT-PORT-HELD': { cause: 'port {port}/{proto} belongs to service {service}', fix: 'choose another host port, or stop that service; `weft ps` shows who publishes what' },
+  'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },
+  'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} does not answer: {detail}', fix: 'check that it runs and that this host reaches it; containers already started are not affected' },
+  'WEFT-STORE-CONFLICT': { cause: '{what} was changed by another node at the same moment', fix: 'repeat the command' },
+  'WEFT-KERNEL': { cause: 'the kernel refused to {what}: {detail}', fix: 'see `weft status`; the kernel log may say more' },
+  'WEFT-DOCKER': { cause: 'Docker refused {what}: {detail}', fix: 'see the Docker daemon\'s log' },
+  'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
+  'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
+  'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },
+  'WEFT-CONFIG': { cause: 'the configuration {path} cannot be used: {detail}', fix: 'correct it or write it anew with `weft up`' },
+} as const satisfies Record<string, { cause: string; fix: string }>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+type Parameters<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}` ? Name | Parameters<Rest> : never;
+/** The parameters that the texts of a code mention; all are required. */
+export type ErrorParameters<Code extends ErrorCode> =
+  Record<Parameters<(typeof ERRORS)[Code]['cause']> | Parameters<(typeof ERRORS)[Code]['fix']>, string | number>;
+
+/** An error with a code of the registry. `message` is `CODE: cause; fix`, ready to be shown. */
+export class WeftError extends Error {
+  readonly code: ErrorCode;
+  readonly parameters: Readonly<Record<string, string | number>>;
+
+  constructor(code: ErrorCode, parameters: Record<string, string | number>, options?: ErrorOptions) {
+    const { cause, fix } = ERRORS[code];
+    super(`${code}: ${fill(cause, parameters)}; ${fill(fix, parameters)}`, options);
+    this.name = 'WeftError';
+    this.code = code;
+    this.parameters = parameters;
+  }
+}
+
+const fill = (text: string, parameters: Record<string, string | number>): string =>
+  text.replace(/\{(\w+)\}/g, (_, name: string) => String(parameters[name] ?? ''));
+
+export const weftError = <Code extends ErrorCode>(
+  code: Code, parameters: ErrorParameters<Code>, options?: ErrorOptions,
+): WeftError => new WeftError(code, parameters, options);
+
+/** The text of anything that was thrown. */
+export const errorText = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,15 @@
+/** What every part logs through; pino satisfies it. Secrets never go into fields. */
+export interface Logger {
+  debug(fields: object, message?: string): void;
+  info(fields: object, message?: string): void;
+  warn(fields: object, message?: string): void;
+  error(fields: object, message?: string): void;
+  child(bindings: Record<string, unknown>): Logger;
+}
+
+const nothing = (): void => {};
+
+/** For tests, and for parts that are used without an agent. */
+export const silentLogger: Logger = {
+  debug: nothing, info: nothing, warn: nothing, error: nothing, child: () => silentLogger,
+};

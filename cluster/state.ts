@@ -1,0 +1,51 @@
+/**
+ * Soft state: who is where right now. Every record has one owner node, which alone writes it, and is ordered by
+ * (epoch, sequence) of that owner. Records of a failed node are hidden and come back with it.
+ */
+export interface NodeInfo {
+  /** Node id: 16 hex digits, unique and permanent. */
+  id: string;
+  name: string;
+  /** 1…65534, unique in the cluster: gives the node's address (10.255.x.y) and the MAC of its end of weft-in. */
+  number: number;
+  /** Underlay address of its VXLAN tunnel end. */
+  vtep: string;
+  /** MTU that its route to the underlay carries. */
+  underlayMtu: number;
+  /** Prefixes it has routes to, with where they come from ('route via eth0', 'docker network bridge'): new subnets must not overlap them. */
+  occupied: { prefix: string; by: string }[];
+  /** Published ports it had to leave to a program of its host: 'tcp/8080'. */
+  skippedPorts: string[];
+}
+
+/** Where an address of a network is. Published as soon as Join is answered. */
+export interface EndpointRecord { networkId: string; endpointId: string; ip: string; mac: string }
+/** Names of an endpoint. Published only when its link has carrier. */
+export interface NameRecord { networkId: string; networkName: string; endpointId: string; ip: string; name: string; names: string[]; service: string }
+/** One backend of a published port. */
+export interface BackendRecord {
+  networkId: string; endpointId: string; ip: string; protocol: 'tcp' | 'udp'; port: number; targetPort: number; service: string; mode: 'ingress' | 'host';
+}
+
+/** Key of each record: 'self' for node, endpointId for endpoint and name, `${protocol}/${port}/${endpointId}` for backend. */
+export interface Tables { node: NodeInfo; endpoint: EndpointRecord; name: NameRecord; backend: BackendRecord }
+export type TableName = keyof Tables;
+
+export interface StateRecord<T extends TableName> { table: T; key: string; /** Node id. */ owner: string; value: Tables[T] }
+
+export type StateChange<T extends TableName> =
+  | { type: 'put'; record: StateRecord<T>; previous: Tables[T] | undefined; /** Owned by this node. */ local: boolean }
+  | { type: 'delete'; record: StateRecord<T>; local: boolean };
+
+export interface SoftState {
+  /** This node's id. */
+  readonly self: string;
+  /** Writes one of this node's records and sends it at once to every live member. Equal values are not sent again. */
+  publish<T extends TableName>(table: T, key: string, value: Tables[T]): void;
+  withdraw(table: TableName, key: string): void;
+  /** Visible records of all live nodes, this one's included. */
+  list<T extends TableName>(table: T): StateRecord<T>[];
+  /** The present records first (as puts, synchronously), then every change. Returns the way to stop. */
+  watch<T extends TableName>(table: T, onChange: (change: StateChange<T>) => void): () => void;
+  members(): { id: string; name: string; state: 'alive' | 'suspect' | 'dead' | 'left'; address: string }[];
+}

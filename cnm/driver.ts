@@ -1,0 +1,25 @@
+import type { Endpoint, JoinAnswer, Network } from './model.ts';
+
+/**
+ * A network driver. All calls are idempotent. The controller serialises the calls of one network, persists around
+ * them and never calls join for an endpoint it has not created; it may call delete for things half made or gone.
+ */
+export interface Driver {
+  readonly name: string;
+  readonly scope: Network['scope'];
+  /** Checks options and the fit of the network to this host; throws WeftError. Touches nothing. */
+  validate(network: Network): void;
+  /** Makes, or repairs, what this node needs at once for the network. */
+  createNetwork(network: Network): Promise<void>;
+  deleteNetwork(network: Network): Promise<void>;
+  createEndpoint(network: Network, endpoint: Endpoint): Promise<void>;
+  /** Also called for an endpoint whose creation or join failed half way. */
+  deleteEndpoint(network: Network, endpoint: Endpoint): Promise<void>;
+  join(network: Network, endpoint: Endpoint): Promise<JoinAnswer>;
+  leave(network: Network, endpoint: Endpoint): Promise<void>;
+  /** Compares everything this driver owns with the kernel and mends the differences; says what was found. */
+  repair(networks: readonly Network[], endpoints: readonly Endpoint[]): Promise<Repair[]>;
+}
+
+/** One difference that was found and mended (or not, with the reason). */
+export interface Repair { what: string; error?: string }

@@ -1,0 +1,77 @@
+/** The Container Network Model: networks, endpoints and sandboxes, as every part of Weft speaks of them. */
+
+export interface Subnet {
+  /** 'a.b.c.0/24' */
+  subnet: string;
+  /** Plain address; absent on a network without one. */
+  gateway?: string;
+  /** Sub-prefix from which addresses are handed out (docker's --ip-range). */
+  range?: string;
+  /** Name → plain address that is never handed out (docker's --aux-address). */
+  aux?: Record<string, string>;
+}
+
+export interface Network {
+  /** 64 hex digits, the same on every node. */
+  id: string;
+  name: string;
+  driver: string;
+  /** cluster: exists on every node. node: only on `node`. */
+  scope: 'cluster' | 'node';
+  node: string;
+  subnets: Subnet[];
+  /** Who hands out addresses on the node that created it; copies on other nodes always use weft. */
+  ipam: 'weft' | 'docker';
+  internal: boolean;
+  /** Driver options as the user gave them. */
+  options: Record<string, string>;
+  labels: Record<string, string>;
+  attachable: boolean;
+  /** overlay: VXLAN network identifier. */
+  vni?: number;
+  /** ISO time. */
+  createdAt: string;
+}
+
+export type Protocol = 'tcp' | 'udp';
+
+/** A published port as asked for; hostPort 0 means: choose one. */
+export interface PortMapping { protocol: Protocol; containerPort: number; hostPort: number; hostIp: string }
+
+export interface Endpoint {
+  /** 64 hex digits. */
+  id: string;
+  networkId: string;
+  /** 'ip/length'; absent on a network without IPv4 addresses. */
+  address?: string;
+  mac: string;
+  ports: PortMapping[];
+  options: Record<string, string>;
+  /** Path of the network namespace it was joined to; absent until Join and after Leave. */
+  sandbox?: string;
+  /** ISO time. */
+  createdAt: string;
+}
+
+/** What is known of the container (or sandbox) behind an endpoint, once it is known. */
+export interface Workload {
+  endpointId: string;
+  /** 64 hex digits; absent for a sandbox without Docker. */
+  containerId?: string;
+  name: string;
+  /** Every name it answers to on this network, `name` included. */
+  names: string[];
+  /** `weft.service` label, else compose project + service, else the name. */
+  service: string;
+}
+
+/** What Docker (or the native sandbox code) does with an endpoint's link. */
+export interface JoinAnswer {
+  /** Name of the link, in the host namespace, to be moved into the sandbox. */
+  sourceName: string;
+  /** It is renamed to this prefix and the first free number. */
+  prefix: string;
+  /** Plain address; absent on internal networks. */
+  gateway?: string;
+  routes: { destination: string; nextHop?: string }[];
+}

@@ -1,0 +1,27 @@
+/** The embedded resolver, as the agent drives it. */
+export interface SandboxNames {
+  /** Path of the sandbox's network namespace; its identity. */
+  path: string;
+  /** The networks it is on: names of these, and of no other, are answered from records. */
+  networks: { id: string; name: string; subnets: string[]; internal: boolean }[];
+}
+
+/** The records that names are answered from, on all nodes; kept current by the agent. */
+export interface NameSource {
+  /** Owner names as stored in NameRecord, for one network. Names compare case-insensitively. */
+  addresses(networkId: string, name: string): string[];
+  /** The primary name behind an address on one network. */
+  nameOf(networkId: string, ip: string): string | undefined;
+}
+
+export interface Resolver {
+  /** Hooks the resolver up in a sandbox, or tells it about changed networks. Idempotent; WEFT-SANDBOX-GONE when the namespace is not there. */
+  attach(sandbox: SandboxNames): Promise<void>;
+  /** Closes every socket held in the sandbox, so that its namespace can go. Idempotent. */
+  detach(path: string): void;
+  /** Paths hooked up now. */
+  attached(): string[];
+  /** Queries by outcome since start. */
+  stats(): Record<string, number>;
+  close(): void;
+}

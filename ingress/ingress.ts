@@ -1,0 +1,25 @@
+import type { Endpoint, Network, PortMapping, Workload } from '../cnm/model.ts';
+
+/** Published ports, as the agent drives them. */
+export interface Ingress {
+  /**
+   * Publishes an endpoint's ports: claims (protocol, port) → service in the store, reserves the port on this host and
+   * announces the backend to every node. Throws WEFT-PORT-HELD or WEFT-PORT-HOST and then leaves nothing behind.
+   * Idempotent. Returns the ports with the host ports that were chosen.
+   */
+  publish(network: Network, endpoint: Endpoint, service: string): Promise<PortMapping[]>;
+  /** Withdraws the backend; open connections go on until they end. Idempotent. */
+  revoke(endpointId: string): Promise<void>;
+  /** For `weft ps`: what is published, where, and which nodes left a port out. */
+  list(): PublishedPort[];
+  repair(): Promise<{ what: string; error?: string }[]>;
+  close(): Promise<void>;
+}
+
+export interface PublishedPort {
+  protocol: 'tcp' | 'udp'; port: number; service: string; mode: 'ingress' | 'host';
+  backends: { endpointId: string; node: string; ip: string; port: number }[];
+  skippedOn: string[];
+}
+
+export type { Workload };

@@ -1,0 +1,49 @@
+/** Address management: what the controller and Docker's IPAM front end ask of it. */
+
+export interface PoolRequest {
+  /** 'a.b.c.0/24', or absent: choose a free one from the default pools. */
+  subnet?: string;
+  /** Sub-prefix to hand out from. */
+  range?: string;
+  /** A further request for a pool that exists (the copy of a network on another node, or Docker's replay): no claim is made. */
+  existing?: boolean;
+}
+
+/** A pool is known by its subnet, which is unique in the cluster. */
+export interface Pool { subnet: string; range?: string }
+
+export interface AddressRequest {
+  /** Pool subnet. */
+  subnet: string;
+  /** Plain address that must be this one. */
+  address?: string;
+  /** Hand out only from this sub-prefix. */
+  range?: string;
+  /** Who holds it, for messages and for idempotent repeats: 'gateway', 'aux:name' or an endpoint's or request's id. */
+  holder: string;
+  /**
+   * own: Weft chooses (from the top downwards). docker: Docker's own IPAM chose `address` already; it is claimed, and
+   * WEFT-ADDRESS-ELSEWHERE is thrown when its block belongs to another node.
+   */
+  chooser: 'weft' | 'docker';
+}
+
+/**
+ * The allocator. A node claims blocks of a pool in the store by compare-and-swap and hands out addresses of its blocks
+ * locally and durably; the store is asked only when a new block is needed. Cluster-wide holders (gateway, aux) do not
+ * take a block: they are part of the pool's record.
+ */
+export interface AddressManager {
+  /** Claims a subnet cluster-wide. Throws WEFT-SUBNET-OVERLAP, WEFT-SUBNET-MALFORMED, WEFT-RANGE-OUTSIDE, WEFT-POOLS-EXHAUSTED. */
+  requestPool(request: PoolRequest): Promise<Pool>;
+  /** Idempotent. The pool's blocks and addresses go with it. */
+  releasePool(subnet: string): Promise<void>;
+  /** Reserves addresses that no endpoint may get, in every node's eyes (gateway, aux). Idempotent. */
+  reserve(subnet: string, reserved: Record<string, string>): Promise<void>;
+  /** Returns 'ip/length'. Throws WEFT-ADDRESS-*, WEFT-POOL-*. A repeat by the same holder for the same address succeeds. */
+  requestAddress(request: AddressRequest): Promise<string>;
+  /** Plain address; idempotent. It rests before it is handed out again, except to an explicit request. */
+  releaseAddress(subnet: string, address: string): Promise<void>;
+  /** For status: per pool, blocks held here and addresses used and free in them. */
+  usage(): { subnet: string; blocks: number; used: number; free: number }[];
+}

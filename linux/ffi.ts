@@ -1,0 +1,39 @@
+/**
+ * The system calls Node has no door to, through koffi. Raw: callers get the return value and read errno themselves
+ * through `check`. Buffers whose address is handed to the kernel must be kept referenced until the call returns;
+ * every call here is synchronous unless its name says otherwise, so that holds by construction.
+ */
+import { constants } from 'node:os';
+import koffi from 'koffi';
+import { KernelError } from './types.ts';
+
+const libc = koffi.load('libc.so.6');
+
+export const sys = {
+  socket: libc.func('int socket(int domain, int type, int protocol)'),
+  bind: libc.func('int bind(int fd, const void *address, uint length)'),
+  listen: libc.func('int listen(int fd, int backlog)'),
+  close: libc.func('int close(int fd)'),
+  getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint *length)'),
+  setsockopt: libc.func('int setsockopt(int fd, int level, int option, const void *value, uint length)'),
+  getsockopt: libc.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint *length)'),
+  sendto: libc.func('intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint addressLength)'),
+  recv: libc.func('intptr_t recv(int fd, _Out_ uint8_t *data, size_t length, int flags)'),
+  setns: libc.func('int setns(int fd, int type)'),
+  unshare: libc.func('int unshare(int flags)'),
+  mount: libc.func('int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)'),
+  umount2: libc.func('int umount2(const char *target, int flags)'),
+} as const;
+
+const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+/** 'ENOENT' for 2. */
+export const errnoName = (number: number): string => errnoNames.get(number) ?? `errno ${number}`;
+
+/** Throws the errno of the call that just returned a negative value; passes everything else through. */
+export function check(what: string, result: number): number {
+  if (result < 0) throw new KernelError(what, errnoName(koffi.errno()));
+  return result;
+}
+
+export const lastErrno = (): string => errnoName(koffi.errno());

@@ -1,0 +1,125 @@
+/**
+ * What the rest of Weft may ask of the kernel. Everything is per network namespace; addresses are text, MAC addresses
+ * are lower-case with colons, sizes are bytes. Calls without a promise are synchronous netlink round trips (about 20 µs);
+ * those that take the kernel 20–35 ms (deleting a link, moving one between namespaces) return promises and run off the
+ * main loop. All of them throw KernelError.
+ */
+
+/** An open network namespace. Closing it does not delete it. */
+export interface Netns {
+  /** Where it is mounted; undefined for the one this process was started in. */
+  readonly path: string | undefined;
+  readonly fd: number;
+  /** Runs a synchronous function inside the namespace, on the main thread (3 µs). Never pass one that returns a promise. */
+  run<T>(inside: () => T): T;
+  close(): void;
+}
+
+export interface Link {
+  index: number; name: string; kind: string | undefined; mac: string; mtu: number;
+  up: boolean; carrier: boolean; master: number | undefined; group: number;
+  /** vxlan only */
+  vxlan?: { vni: number; port: number; local: string | undefined };
+}
+
+export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: number; up?: boolean; group?: number } & (
+  | { kind: 'bridge'; ageingSeconds?: number }
+  | { kind: 'dummy' }
+  /** The peer is born in `peer.netns` where given; its `up` and `master` (an index in that namespace) are applied afterwards. */
+  | { kind: 'veth'; peer: { name: string; mtu?: number; mac?: string; netns?: Netns; master?: number; up?: boolean } }
+  /**
+   * Made on this namespace's socket, so its UDP socket stays here; the device is born in `netns` where given.
+   * Learning is off; `proxy` answers ARP and ND from the neighbour table of the device.
+   */
+  | { kind: 'vxlan'; vni: number; local: string; port: number; proxy?: boolean; netns?: Netns }
+);
+
+export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }
+
+export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean }
+
+/** `address` is 'ip/length'. */
+export interface Address { index: number; address: string; scope: number }
+
+/** `dst` is a prefix; 'default' for the default route. `table` defaults to 254 (main). */
+export interface Route {
+  dst: string; via?: string; dev?: number; src?: string; table?: number; onlink?: boolean; scope?: 'link' | 'universe' | 'host';
+  metric?: number; protocol?: number;
+}
+
+/** How a packet to an address would leave; mtu is that of the route, else of the link. */
+export interface RouteAnswer { dev: number; src: string | undefined; via: string | undefined; mtu: number }
+
+export interface Rule { priority: number; table: number; iif?: string; fwmark?: number; fwmask?: number }
+
+/** ip → mac on a link (ARP, ND). Programmed as permanent. */
+export interface Neighbour { dev: number; ip: string; mac: string }
+/** mac → remote VTEP on a vxlan device, entered in the device's own table and, with `master`, in its bridge's. Programmed as static. */
+export interface FdbEntry { dev: number; mac: string; vtep: string; master?: boolean }
+
+/** rtnetlink in one namespace. */
+export interface Rtnl {
+  readonly netns: Netns;
+  links(): Link[];
+  link(nameOrIndex: string | number): Link | undefined;
+  /** Returns the new link's index (for a link born in another namespace, its index there). */
+  addLink(spec: LinkSpec): number;
+  setLink(index: number, change: LinkChange): void;
+  setBridgePort(index: number, port: BridgePort): void;
+  /** Deleting what is not there is not an error. */
+  deleteLink(nameOrIndex: string | number): Promise<void>;
+  moveLink(index: number, to: Netns, rename?: string): Promise<void>;
+  addresses(index?: number): Address[];
+  /** Existing is not an error. */
+  addAddress(index: number, address: string): void;
+  deleteAddress(index: number, address: string): void;
+  routes(filter?: { table?: number; dev?: number }): Route[];
+  /** Existing is replaced. */
+  replaceRoutes(routes: readonly Route[]): void;
+  /** Missing is not an error. */
+  deleteRoutes(routes: readonly Route[]): void;
+  routeTo(ip: string): RouteAnswer | undefined;
+  rules(): Rule[];
+  addRule(rule: Rule): void;
+  deleteRule(rule: Rule): void;
+  neighbours(index: number): Neighbour[];
+  replaceNeighbours(entries: readonly Neighbour[]): void;
+  deleteNeighbours(entries: readonly Neighbour[]): void;
+  fdb(index: number): FdbEntry[];
+  /** Replaces, never adds: an address that moves takes its entry along. One batch, one acknowledgement. */
+  replaceFdb(entries: readonly FdbEntry[]): void;
+  deleteFdb(entries: readonly FdbEntry[]): void;
+  /**
+   * Link, address, neighbour and route events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
+   * dropped some and all must be read again. Returns the way to stop.
+   */
+  watch(handler: (event: RtnlEvent) => void): () => void;
+  close(): void;
+}
+
+export type RtnlEvent =
+  | { type: 'link'; link: Link; gone: boolean }
+  | { type: 'address' | 'route' | 'neighbour' | 'rule'; gone: boolean }
+  | { type: 'lost' };
+
+/** nftables in one namespace: structure by libnftables, elements by raw nfnetlink. */
+export interface Nft {
+  /** One atomic transaction in nft's own language; throws KernelError with nft's text. */
+  run(script: string): void;
+  /** `list …` in JSON form (libnftables-json(5)), e.g. query('list table inet weft'). undefined when the object does not exist. */
+  query(listCommand: string): NftJson[] | undefined;
+  close(): void;
+}
+export type NftJson = Record<string, unknown>;
+
+/** A netlink or system call error: `code` is the errno's name, `detail` the kernel's own explanation where it gave one. */
+export class KernelError extends Error {
+  readonly code: string;
+  readonly detail: string | undefined;
+  constructor(what: string, code: string, detail?: string) {
+    super(detail ? `${what}: ${code} (${detail})` : `${what}: ${code}`);
+    this.name = 'KernelError';
+    this.code = code;
+    this.detail = detail;
+  }
+}
