@@ -1,0 +1,55 @@
+/** weftd's configuration: /etc/weft/weft.json, written by `weft up`. Every path can be moved, which is how several hosts live on one machine. */
+import { readFileSync } from 'node:fs';
+import * as v from 'valibot';
+import { errorText, weftError } from '../base/errors.ts';
+
+const Schema = v.strictObject({
+  /** Underlay address that other nodes send to. */
+  advertise: v.pipe(v.string(), v.ipv4()),
+  /** How people call this node; default: the host's name. */
+  name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
+  /** Absent: embedded store, one node. */
+  etcd: v.optional(v.strictObject({
+    endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1)),
+    ca: v.optional(v.string()), cert: v.optional(v.string()), key: v.optional(v.string()),
+  })),
+  gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
+  /** UDP port of the VXLAN tunnels. */
+  vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),
+  dataDir: v.optional(v.string(), '/var/lib/weft'),
+  runDir: v.optional(v.string(), '/run/weft'),
+  pluginDir: v.optional(v.string(), '/run/docker/plugins'),
+  dockerSocket: v.optional(v.string(), '/run/docker.sock'),
+  defaultPools: v.optional(v.array(v.string()), ['10.192.0.0/11']),
+  logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
+});
+
+export type Config = v.InferOutput<typeof Schema>;
+
+export const DEFAULT_CONFIG_PATH = '/etc/weft/weft.json';
+
+/** Throws WEFT-CONFIG naming the first field that is wrong. */
+export function parseConfig(text: string, path: string): Config {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw weftError('WEFT-CONFIG', { path, detail: errorText(error) });
+  }
+  const result = v.safeParse(Schema, value);
+  if (!result.success) {
+    const [issue] = result.issues;
+    throw weftError('WEFT-CONFIG', { path, detail: `${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}` });
+  }
+  return result.output;
+}
+
+export function loadConfig(path = DEFAULT_CONFIG_PATH): Config {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw weftError('WEFT-CONFIG', { path, detail: errorText(error) });
+  }
+  return parseConfig(text, path);
+}

@@ -1,0 +1,94 @@
+/** The control socket's HTTP server: routes, bounds and errors; what the calls do is AgentApi's affair. */
+import { rmSync } from 'node:fs';
+import http from 'node:http';
+import * as v from 'valibot';
+import { WeftError, errorText, weftError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { AgentApi, ErrorAnswer } from './api.ts';
+
+const MAX_BODY = 256 * 1024;
+
+const text = v.pipe(v.string(), v.minLength(1), v.maxLength(255));
+const texts = v.record(v.string(), v.string());
+const Name = v.pipe(text, v.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'letters, digits, "_", "." and "-", starting with a letter or digit'));
+const CreateNetwork = v.strictObject({
+  name: Name, driver: text, subnet: v.optional(text), gateway: v.optional(text), range: v.optional(text), aux: v.optional(texts),
+  internal: v.optional(v.boolean()), options: v.optional(texts), labels: v.optional(texts),
+});
+const AddSandbox = v.strictObject({
+  name: Name, network: text, netns: v.optional(text), address: v.optional(text), aliases: v.optional(v.array(Name)),
+  ports: v.optional(v.array(text)), service: v.optional(Name),
+});
+
+function valid<S extends v.GenericSchema>(schema: S, what: string, body: unknown): v.InferOutput<S> {
+  const result = v.safeParse(schema, body);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw weftError('WEFT-INPUT-MALFORMED', { what, detail: `${v.getDotPath(issue) ?? 'it'}: ${issue.message}` });
+}
+
+type Route = (api: AgentApi, reference: string, body: unknown) => Promise<unknown>;
+
+const ROUTES: Record<string, Route> = {
+  'GET status': (api) => api.status(),
+  'GET ps': (api) => api.ps(),
+  'GET networks': (api, reference) => (reference ? api.network(reference) : api.networks()),
+  'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
+  'DELETE networks': (api, reference) => api.removeNetwork(reference),
+  'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
+  'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
+};
+
+export interface ControlServer { close(): Promise<void> }
+
+/** Serves at a socket file made here (0600), or at an inherited one. */
+export async function serveControl(at: { path: string } | { fd: number }, api: AgentApi, log: Logger): Promise<ControlServer> {
+  const server = http.createServer({ requireHostHeader: false }, (request, response) => {
+    void answer(request, api).then(({ status, body }) => {
+      if (status >= 500) log.error({ url: request.url, body }, 'a control call failed');
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(body));
+    });
+  });
+  if ('path' in at) rmSync(at.path, { force: true });
+  const mask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(at, resolve));
+  } finally {
+    process.umask(mask);
+  }
+  return {
+    close: () => new Promise((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    }),
+  };
+}
+
+async function answer(request: http.IncomingMessage, api: AgentApi): Promise<{ status: number; body: unknown }> {
+  try {
+    const [, version, collection = '', reference = ''] = (request.url ?? '').split('/');
+    const route = version === 'v1' ? ROUTES[`${request.method} ${collection}`] : undefined;
+    if (!route) throw weftError('WEFT-CALL-UNKNOWN', { call: `${request.method} ${request.url}` });
+    return { status: 200, body: (await route(api, decodeURIComponent(reference), await readBody(request))) ?? {} };
+  } catch (error) {
+    const body: ErrorAnswer = { message: errorText(error), ...(error instanceof WeftError && { code: error.code }) };
+    return { status: error instanceof WeftError ? 400 : 500, body };
+  }
+}
+
+async function readBody(request: http.IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `more than ${MAX_BODY} bytes` });
+    chunks.push(chunk);
+  }
+  if (size === 0) return undefined;
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch (error) {
+    throw weftError('WEFT-INPUT-JSON', { detail: errorText(error) });
+  }
+}

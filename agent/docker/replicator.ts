@@ -1,0 +1,118 @@
+/**
+ * Keeps Docker's list of networks equal to the cluster's: a network made on one node is made on this one through the
+ * Docker API, with the same name, labels, options and subnets, tied by `weft.id`; one that is gone is removed. What
+ * Docker removed although the cluster still has it (a prune, say) is put back, and said.
+ */
+import { errorText } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Network } from '../../cnm/model.ts';
+import type { NetworkRegistry } from '../networks.ts';
+import type { DockerClient, DockerNetwork } from './client.ts';
+import type { NetworkMap } from './network-map.ts';
+
+export const PLUGIN_PREFIX = 'weft-';
+
+export interface Replicator {
+  /** Compares and mends; calls made while one runs are folded into one more run after it. */
+  reconcile(reason: string): Promise<void>;
+  /** Names that Docker uses here for something else, so that the network is missing on this node. */
+  conflicts(): string[];
+}
+
+export interface ReplicatorOptions { docker: DockerClient; registry: NetworkRegistry; map: NetworkMap; log: Logger }
+
+export function createReplicator({ docker, registry, map, log }: ReplicatorOptions): Replicator {
+  let running: Promise<void> | undefined;
+  let again = false;
+  const conflicting = new Set<string>();
+
+  async function adopt(network: DockerNetwork): Promise<void> {
+    const id = network.Options?.['weft.id'] ?? map.weftId(network.Id);
+    const known = id === undefined ? undefined : registry.get(id);
+    if (known) {
+      // Docker tells a plugin neither name nor labels at the creation: they are filled in here.
+      if (known.name === '') await registry.describe(known.id, { name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false });
+      map.bind(network.Id, known.id);
+    } else if (network.Options?.['weft.id'] === undefined) {
+      log.warn({ network: network.Name }, 'Docker has a network that Weft does not know; remove it and create it again');
+    } else {
+      await docker.removeNetwork(network.Id);
+      map.unbind(network.Id);
+      log.info({ network: network.Name }, 'network removed from this host: the cluster has it no more');
+    }
+  }
+
+  async function provide(network: Network, present: readonly DockerNetwork[], reason: string): Promise<void> {
+    const dockerId = map.dockerId(network.id);
+    if (present.some((each) => each.Id === dockerId)) return;
+    const namesake = present.find((each) => each.Name === network.name);
+    if (namesake) {
+      if (!conflicting.has(network.name)) log.warn({ network: network.name, driver: namesake.Driver }, 'this host has another network of that name: the cluster\'s cannot be used here until it is removed');
+      conflicting.add(network.name);
+      return;
+    }
+    conflicting.delete(network.name);
+    if (dockerId !== undefined) map.unbind(dockerId);
+    map.bind(await docker.createNetwork(dockerCopy(network)), network.id);
+    log.info({ network: network.name, reason }, dockerId === undefined ? 'network made on this host' : 'network put back on this host: the cluster still has it');
+  }
+
+  async function pass(reason: string): Promise<void> {
+    const present = await docker.networks();
+    const steps = [
+      ...present.filter((network) => network.Driver.startsWith(PLUGIN_PREFIX)).map((network) => () => adopt(network)),
+      ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '').map((network) => () => provide(network, present, reason)),
+    ];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        log.warn({ detail: errorText(error) }, 'a network could not be made equal to the cluster\'s; tried again at the next change');
+      }
+    }
+  }
+
+  async function run(reason: string): Promise<void> {
+    try {
+      do {
+        again = false;
+        await pass(reason);
+      } while (again);
+    } catch (error) {
+      log.debug({ detail: errorText(error) }, 'Docker does not answer; networks are compared when it does');
+    } finally {
+      running = undefined;
+    }
+  }
+
+  return {
+    reconcile: (reason) => {
+      if (running) again = true;
+      return (running ??= run(reason));
+    },
+    conflicts: () => [...conflicting],
+  };
+}
+
+/** The body of POST /networks/create for this node's copy of a cluster network. */
+export function dockerCopy(network: Network): Record<string, unknown> {
+  return {
+    Name: network.name,
+    CheckDuplicate: true,
+    Driver: `${PLUGIN_PREFIX}${network.driver}`,
+    Internal: network.internal,
+    Attachable: network.attachable,
+    Labels: network.labels,
+    Options: { ...network.options, 'weft.id': network.id },
+    IPAM: {
+      Driver: 'weft',
+      Options: { 'weft.id': network.id },
+      Config: network.subnets.map(({ subnet, gateway, range, aux }) => ({
+        Subnet: subnet,
+        ...(gateway !== undefined && { Gateway: gateway }),
+        ...(range !== undefined && { IPRange: range }),
+        ...(aux !== undefined && { AuxiliaryAddresses: aux }),
+      })),
+    },
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * The registry of networks. Cluster networks live in the store, where identifier, name and VNI are each claimed by
+ * compare-and-swap; a copy of all of them is kept on disk, so that a node starts without the store. Networks of this
+ * node alone live on its own disk.
+ */
+import { weftError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { Network } from '../cnm/model.ts';
+import type { Compare, LocalStore, Store, Write } from '../store/store.ts';
+
+/** 0x800000 is the routed VXLAN between the nodes; Docker's and Swarm's own start at 4096. */
+const FIRST_VNI = 0x800001;
+const LAST_VNI = 0xfffffe;
+const CREATE_ATTEMPTS = 16;
+
+export interface NetworkChange { type: 'put' | 'delete'; network: Network }
+
+export interface NetworkRegistry {
+  get(id: string): Network | undefined;
+  list(): Network[];
+  /** By identifier, unique identifier prefix, or name. */
+  find(reference: string): Network | undefined;
+  /** Throws WEFT-NETWORK-EXISTS. Returns the network with what was chosen for it (VNI). */
+  create(network: Network): Promise<Network>;
+  /** Fills in what Docker tells only after the creation. */
+  describe(id: string, facts: Pick<Network, 'name' | 'labels' | 'attachable'>): Promise<void>;
+  /** Idempotent. */
+  remove(id: string): Promise<void>;
+  onChange(listener: (change: NetworkChange) => void): void;
+  /** Follows the store from now on. */
+  follow(): () => void;
+}
+
+export function createNetworkRegistry({ store, local, log }: { store: Store; local: LocalStore; log: Logger }): NetworkRegistry {
+  const networks = new Map<string, Network>();
+  const listeners: ((change: NetworkChange) => void)[] = [];
+  for (const prefix of ['cache/networks/', 'networks/']) {
+    for (const { value } of local.list(prefix)) {
+      const network = JSON.parse(value) as Network;
+      networks.set(network.id, network);
+    }
+  }
+
+  const localKey = (network: Network): string => `${network.scope === 'node' ? '' : 'cache/'}networks/${network.id}`;
+
+  function remember(network: Network): void {
+    const text = JSON.stringify(network);
+    const known = networks.get(network.id);
+    if (known && JSON.stringify(known) === text) return;
+    local.put(localKey(network), text);
+    networks.set(network.id, network);
+    for (const listener of listeners) listener({ type: 'put', network });
+  }
+
+  function forget(id: string): void {
+    const network = networks.get(id);
+    if (!network) return;
+    local.delete(localKey(network));
+    networks.delete(id);
+    for (const listener of listeners) listener({ type: 'delete', network });
+  }
+
+  const nameTaken = (name: string): boolean => [...networks.values()].some((network) => network.name === name);
+
+  async function createInCluster(network: Network): Promise<Network> {
+    const taken = new Set([...networks.values()].map((each) => each.vni));
+    let vni = network.vni ?? FIRST_VNI;
+    for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
+      if (network.vni === undefined) while (taken.has(vni)) vni++;
+      if (vni > LAST_VNI) break;
+      const candidate = { ...network, vni };
+      const compares: Compare[] = [{ key: `networks/${network.id}`, revision: 0 }, { key: `vnis/${vni}`, revision: 0 }];
+      const writes: Write[] = [
+        { put: `networks/${network.id}`, value: JSON.stringify(candidate) },
+        { put: `vnis/${vni}`, value: JSON.stringify(network.id) },
+      ];
+      if (network.name !== '') {
+        compares.push({ key: `network-names/${network.name}`, revision: 0 });
+        writes.push({ put: `network-names/${network.name}`, value: JSON.stringify(network.id) });
+      }
+      const result = await store.txn(compares, writes);
+      if (result.succeeded) {
+        remember(candidate);
+        return candidate;
+      }
+      const held = new Set(result.current.map((entry) => entry.key));
+      if (held.has(`networks/${network.id}`) || held.has(`network-names/${network.name}`) || network.vni !== undefined) {
+        throw weftError('WEFT-NETWORK-EXISTS', { network: held.has(`vnis/${vni}`) ? `with VNI ${vni}` : network.name || network.id.slice(0, 12) });
+      }
+      taken.add(vni);
+    }
+    throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of VNIs' });
+  }
+
+  async function describe(id: string, facts: Pick<Network, 'name' | 'labels' | 'attachable'>): Promise<void> {
+    const known = networks.get(id);
+    if (!known || known.name !== '') return;
+    if (known.scope === 'node') {
+      remember({ ...known, ...facts });
+      return;
+    }
+    const entry = await store.get(`networks/${id}`);
+    if (!entry) return;
+    const complete = { ...(JSON.parse(entry.value) as Network), ...facts };
+    const result = await store.txn(
+      [{ key: `networks/${id}`, revision: entry.revision }, { key: `network-names/${facts.name}`, revision: 0 }],
+      [{ put: `networks/${id}`, value: JSON.stringify(complete) }, { put: `network-names/${facts.name}`, value: JSON.stringify(id) }],
+    );
+    if (result.succeeded) remember(complete);
+    else if (result.current.some((each) => each.key.startsWith('network-names/'))) throw weftError('WEFT-NETWORK-EXISTS', { network: facts.name });
+    else await describe(id, facts);
+  }
+
+  return {
+    get: (id) => networks.get(id),
+    list: () => [...networks.values()],
+    find: (reference) => {
+      const all = [...networks.values()];
+      const exact = networks.get(reference) ?? all.find((network) => network.name === reference);
+      if (exact) return exact;
+      const matching = all.filter((network) => reference.length >= 4 && network.id.startsWith(reference));
+      return matching.length === 1 ? matching[0] : undefined;
+    },
+    create: async (network) => {
+      if (network.name !== '' && nameTaken(network.name)) throw weftError('WEFT-NETWORK-EXISTS', { network: network.name });
+      if (network.scope === 'cluster') return createInCluster(network);
+      remember(network);
+      return network;
+    },
+    describe,
+    remove: async (id) => {
+      const network = networks.get(id);
+      if (!network) return;
+      if (network.scope === 'cluster') {
+        await store.txn([], [
+          { delete: `networks/${id}` },
+          ...(network.vni === undefined ? [] : [{ delete: `vnis/${network.vni}` }]),
+          ...(network.name === '' ? [] : [{ delete: `network-names/${network.name}` }]),
+        ]);
+      }
+      forget(id);
+    },
+    onChange: (listener) => void listeners.push(listener),
+    follow: () => store.watch('networks/', (event) => {
+      if (event.type === 'delete') {
+        forget(event.key.slice('networks/'.length));
+      } else if (event.type === 'put') {
+        remember(JSON.parse(event.entry.value) as Network);
+      } else {
+        const present = event.entries.map((entry) => JSON.parse(entry.value) as Network);
+        const ids = new Set(present.map((network) => network.id));
+        for (const network of networks.values()) {
+          if (network.scope === 'cluster' && !ids.has(network.id)) {
+            log.info({ network: network.name }, 'a network was removed while this node was away');
+            forget(network.id);
+          }
+        }
+        for (const network of present) remember(network);
+      }
+    }),
+  };
+}

@@ -1,0 +1,89 @@
+/**
+ * Tells the cluster who is where: the address of an endpoint as soon as Join was answered, its names only while its
+ * link has carrier, since a name that resolves before its container answers sends clients into time-outs.
+ */
+import { withoutLength } from '../base/ip.ts';
+import type { Endpoint, Network, Workload } from '../cnm/model.ts';
+import type { NameRecord, SoftState } from '../cluster/state.ts';
+import type { LocalStore } from '../store/store.ts';
+
+export interface Publisher {
+  joined(network: Network, endpoint: Endpoint): void;
+  left(endpoint: Endpoint): void;
+  carrier(endpointId: string, up: boolean): void;
+  /** Who is behind an endpoint became known, or changed. */
+  workload(workload: Workload): void;
+  workloadOf(endpointId: string): Workload | undefined;
+}
+
+interface Published { network: Network; endpoint: Endpoint; named: boolean }
+
+/** Names on networks of this node alone never leave it. */
+export interface LocalNames { put(record: NameRecord): void; remove(networkId: string, endpointId: string): void }
+
+export function createPublisher({ state, names, local }: { state: SoftState; names: LocalNames; local: LocalStore }): Publisher {
+  const endpoints = new Map<string, Published>();
+  const workloads = new Map(local.list('workloads/').map(({ value }) => {
+    const workload = JSON.parse(value) as Workload;
+    return [workload.endpointId, workload];
+  }));
+  const carriers = new Set<string>();
+
+  function refresh(entry: Published): void {
+    const { network, endpoint } = entry;
+    const workload = workloads.get(endpoint.id);
+    const ip = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
+    if (ip === undefined) return;
+    if (workload && carriers.has(endpoint.id)) {
+      const record: NameRecord = {
+        networkId: network.id, networkName: network.name, endpointId: endpoint.id, ip, name: workload.name, names: workload.names, service: workload.service,
+      };
+      if (network.scope === 'node') names.put(record);
+      else state.publish('name', endpoint.id, record);
+      entry.named = true;
+    } else if (entry.named) {
+      unname(entry);
+    }
+  }
+
+  function unname(entry: Published): void {
+    if (entry.network.scope === 'node') names.remove(entry.network.id, entry.endpoint.id);
+    else state.withdraw('name', entry.endpoint.id);
+    entry.named = false;
+  }
+
+  return {
+    joined: (network, endpoint) => {
+      const entry = { network, endpoint, named: false };
+      endpoints.set(endpoint.id, entry);
+      if (network.scope === 'cluster' && endpoint.address !== undefined) {
+        state.publish('endpoint', endpoint.id, { networkId: network.id, endpointId: endpoint.id, ip: withoutLength(endpoint.address), mac: endpoint.mac });
+      }
+      refresh(entry);
+    },
+    left: (endpoint) => {
+      const entry = endpoints.get(endpoint.id);
+      endpoints.delete(endpoint.id);
+      if (workloads.delete(endpoint.id)) local.delete(`workloads/${endpoint.id}`);
+      carriers.delete(endpoint.id);
+      if (!entry) return;
+      unname(entry);
+      if (entry.network.scope === 'cluster') state.withdraw('endpoint', endpoint.id);
+    },
+    carrier: (endpointId, up) => {
+      if (up) carriers.add(endpointId);
+      else carriers.delete(endpointId);
+      const entry = endpoints.get(endpointId);
+      if (entry) refresh(entry);
+    },
+    workload: (workload) => {
+      const text = JSON.stringify(workload);
+      if (JSON.stringify(workloads.get(workload.endpointId)) === text) return;
+      local.put(`workloads/${workload.endpointId}`, text);
+      workloads.set(workload.endpointId, workload);
+      const entry = endpoints.get(workload.endpointId);
+      if (entry) refresh(entry);
+    },
+    workloadOf: (endpointId) => workloads.get(endpointId),
+  };
+}

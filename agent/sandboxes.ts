@@ -1,0 +1,86 @@
+/**
+ * Which networks each sandbox is on, and the hooking-up of names in it. Docker names a sandbox's path at Join; up to
+ * engine 27 the namespace appears there only some 100 ms later, so the directory is watched and the resolver hooked up
+ * the moment it does, which is before the container's first process runs.
+ */
+import { mkdirSync, watch, type FSWatcher } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { errorText } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { Network } from '../cnm/model.ts';
+import type { Resolver } from '../dns/dns.ts';
+import { isNetns } from '../linux/netns.ts';
+
+export interface Sandboxes {
+  joined(path: string, network: Network): void;
+  left(path: string, network: Network): void;
+  /** Hooks up what is not, and lets go of what is gone. */
+  repair(): Promise<void>;
+  close(): void;
+}
+
+export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Logger }): Sandboxes {
+  const sandboxes = new Map<string, Map<string, Network>>();
+  const watchers = new Map<string, FSWatcher>();
+
+  async function hookUp(path: string): Promise<void> {
+    const networks = sandboxes.get(path);
+    if (!networks || !isNetns(path)) return;
+    try {
+      await resolver.attach({
+        path,
+        networks: [...networks.values()].map((network) => ({
+          id: network.id, name: network.name, subnets: network.subnets.map(({ subnet }) => subnet), internal: network.internal,
+        })),
+      });
+    } catch (error) {
+      log.warn({ sandbox: path, detail: errorText(error) }, 'the resolver could not be hooked up; Docker\'s own answers there');
+    }
+  }
+
+  function watchDirectory(path: string): void {
+    const directory = dirname(path);
+    if (watchers.has(directory)) return;
+    mkdirSync(directory, { recursive: true });
+    // The event comes when the file is made; the namespace is mounted on it an instant later.
+    const watcher = watch(directory, (_, name) => {
+      const appeared = name === null ? undefined : [...sandboxes.keys()].find((each) => basename(each) === name && dirname(each) === directory);
+      if (appeared !== undefined) void retry(appeared);
+    });
+    watcher.on('error', () => watchers.delete(directory));
+    watchers.set(directory, watcher.unref());
+  }
+
+  async function retry(path: string): Promise<void> {
+    for (let wait = 1; wait <= 128 && sandboxes.has(path); wait *= 2) {
+      if (isNetns(path)) return hookUp(path);
+      await new Promise((resolve) => setTimeout(resolve, wait).unref());
+    }
+  }
+
+  return {
+    joined: (path, network) => {
+      const networks = sandboxes.get(path) ?? new Map<string, Network>();
+      sandboxes.set(path, networks.set(network.id, network));
+      watchDirectory(path);
+      void retry(path);
+    },
+    left: (path, network) => {
+      const networks = sandboxes.get(path);
+      if (!networks?.delete(network.id)) return;
+      if (networks.size > 0) {
+        void hookUp(path);
+      } else {
+        sandboxes.delete(path);
+        resolver.detach(path);
+      }
+    },
+    repair: async () => {
+      for (const path of resolver.attached()) if (!sandboxes.has(path) || !isNetns(path)) resolver.detach(path);
+      for (const path of sandboxes.keys()) await hookUp(path);
+    },
+    close: () => {
+      for (const watcher of watchers.values()) watcher.close();
+    },
+  };
+}

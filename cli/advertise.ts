@@ -1,0 +1,25 @@
+/** Which underlay address other nodes shall send to. */
+import { isIPv4 } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { weftError } from '../base/errors.ts';
+
+export interface HostAddress { device: string; address: string }
+
+/** Links that carry containers or tunnels, not the underlay. */
+const INTERNAL = /^(lo|docker\d*|docker_gwbridge|br-|veth|weft-|wbr-|wc-|we-|virbr|cni|flannel|tun|tap)/;
+
+export const hostAddresses = (): HostAddress[] =>
+  Object.entries(networkInterfaces()).flatMap(([device, addresses]) =>
+    INTERNAL.test(device) ? [] : (addresses ?? []).filter((each) => each.family === 'IPv4').map(({ address }) => ({ device, address })));
+
+/**
+ * `wanted` is an address, an interface or absent. Throws WEFT-ADVERTISE-AMBIGUOUS when several addresses are left to
+ * choose from (they are listed), WEFT-ADVERTISE-UNKNOWN for one that this host has not.
+ */
+export function chooseAdvertised(wanted: string | undefined, present: readonly HostAddress[]): string {
+  const candidates = present.map(({ device, address }) => `${address} (${device})`).join(', ') || 'none';
+  const matching = wanted === undefined ? present : present.filter(({ device, address }) => (isIPv4(wanted) ? address : device) === wanted);
+  if (matching.length === 0) throw weftError('WEFT-ADVERTISE-UNKNOWN', { value: wanted ?? 'nothing', candidates });
+  if (matching.length > 1) throw weftError('WEFT-ADVERTISE-AMBIGUOUS', { candidates });
+  return matching[0]!.address;
+}

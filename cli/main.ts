@@ -1,0 +1,129 @@
+#!/usr/bin/env node
+/** weft: the operator's command. It talks to weftd's control socket and knows nothing of the kernel. */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, PsAnswer, SandboxAnswer, StatusAnswer } from '../agent/api.ts';
+import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
+import { errorText } from '../base/errors.ts';
+import { call } from './client.ts';
+import { networkTable, psText, statusText } from './render.ts';
+import { purge, startAgent, stopAgent } from './service.ts';
+import { configure, type UpOptions } from './up.ts';
+
+const program = new Command('weft')
+  .description('container networks that span plain Docker hosts')
+  .option('--config <path>', 'configuration file', DEFAULT_CONFIG_PATH)
+  .option('--json', 'answer in JSON, for programs')
+  .showHelpAfterError();
+
+const configPath = (): string => program.opts<{ config: string }>().config;
+const socket = (): string => join(loadConfig(configPath()).runDir, 'weft.sock');
+const ask = <T>(method: string, path: string, body?: object): Promise<T> => call<T>(socket(), method, path, body);
+
+function show<T>(answer: T, text: (answer: T) => string): void {
+  console.log(program.opts<{ json?: boolean }>().json ? JSON.stringify(answer) : text(answer));
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+/** ['a=1', 'b'] → {a: '1', b: ''}; undefined when there are none. */
+const pairs = (texts: string[]): Record<string, string> | undefined =>
+  texts.length === 0 ? undefined : Object.fromEntries(texts.map((text) => {
+    const at = text.indexOf('=');
+    return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+  }));
+
+const defined = (fields: Record<string, unknown>): object => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+
+program.command('up')
+  .description('set this host up and start weftd')
+  .option('--advertise <address|interface>', 'underlay address that other nodes send to')
+  .option('--store <urls>', 'etcd endpoints, comma-separated; without it this node keeps its own state')
+  .option('--name <name>', 'what people call this node (default: the host\'s name)')
+  .option('--no-start', 'write the configuration only')
+  .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
+    const config = configure(configPath(), options);
+    if (start) await startAgent(config, configPath());
+    show({ advertise: config.advertise, started: start }, () => `${start ? 'weftd runs' : 'configured'}: other nodes reach this one at ${config.advertise}`);
+  });
+
+program.command('down')
+  .description('stop weftd; networks and containers go on as they are')
+  .option('--purge', 'take everything of Weft off this host, Docker\'s networks included')
+  .action(async ({ purge: everything }: { purge?: boolean }) => {
+    await stopAgent(loadConfig(configPath()));
+    if (everything) process.exitCode = purge(configPath());
+  });
+
+program.command('status').description('this node, its cluster and what is wrong').action(async () => {
+  show(await ask<StatusAnswer>('GET', 'status'), statusText);
+});
+
+program.command('ps').description('endpoints of this node and published ports of the cluster').action(async () => {
+  show(await ask<PsAnswer>('GET', 'ps'), psText);
+});
+
+const network = program.command('network').description('networks');
+
+network.command('ls').description('networks of the cluster and of this node').action(async () => {
+  show(await ask<NetworkAnswer[]>('GET', 'networks'), networkTable);
+});
+
+network.command('create <name>')
+  .description('create a network; an overlay appears on every node')
+  .option('-d, --driver <driver>', 'overlay or bridge', 'overlay')
+  .option('--subnet <prefix>', 'for example 10.192.4.0/24; default: a free one')
+  .option('--gateway <address>')
+  .option('--ip-range <prefix>', 'hand out addresses of this part only')
+  .option('--aux-address <name=address>', 'an address that is never handed out', collect, [])
+  .option('--internal', 'no way out')
+  .option('-o, --opt <key=value>', 'driver option', collect, [])
+  .option('--label <key=value>', '', collect, [])
+  .action(async (name: string, options: { driver: string; subnet?: string; gateway?: string; ipRange?: string; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
+    const request = defined({
+      name, driver: options.driver, subnet: options.subnet, gateway: options.gateway, range: options.ipRange, internal: options.internal,
+      aux: pairs(options.auxAddress), options: pairs(options.opt), labels: pairs(options.label),
+    }) as CreateNetworkRequest;
+    show(await ask<NetworkAnswer>('POST', 'networks', request), (answer) => answer.id);
+  });
+
+network.command('rm <network...>').description('remove networks, everywhere').action(async (references: string[]) => {
+  for (const reference of references) {
+    await ask('DELETE', `networks/${encodeURIComponent(reference)}`);
+    show({ removed: reference }, () => reference);
+  }
+});
+
+network.command('inspect <network>').action(async (reference: string) => {
+  const answer = await ask<NetworkAnswer>('GET', `networks/${encodeURIComponent(reference)}`);
+  console.log(JSON.stringify(answer, undefined, 2));
+});
+
+const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');
+
+sandbox.command('add <name>')
+  .description('put a network namespace on a network')
+  .requiredOption('--network <network>')
+  .option('--netns <path>', 'an existing namespace; default: a new one at /run/netns/NAME')
+  .option('--ip <address>')
+  .option('--alias <name>', 'a further name', collect, [])
+  .option('-p, --publish <[host:]container[/protocol]>', 'publish a port on every node', collect, [])
+  .option('--service <name>', 'whose backend it is; default: its name')
+  .action(async (name: string, options: { network: string; netns?: string; ip?: string; alias: string[]; publish: string[]; service?: string }) => {
+    const request = defined({
+      name, network: options.network, netns: options.netns, address: options.ip, aliases: options.alias, ports: options.publish, service: options.service,
+    }) as AddSandboxRequest;
+    show(await ask<SandboxAnswer>('POST', 'sandboxes', request), (answer) => `${answer.name}: ${answer.address ?? 'no address'} on ${answer.network} (${answer.interface}), namespace ${answer.netns}`);
+  });
+
+sandbox.command('rm <name>').description('take it off its networks').action(async (name: string) => {
+  await ask('DELETE', `sandboxes/${encodeURIComponent(name)}`);
+  show({ removed: name }, () => name);
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(errorText(error));
+  process.exitCode = 1;
+}

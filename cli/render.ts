@@ -1,0 +1,37 @@
+/** Answers of weftd as text for people. */
+import type { NetworkAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
+import { table } from './table.ts';
+
+const short = (id: string): string => id.slice(0, 12);
+
+export function statusText(status: StatusAnswer): string {
+  const { node, store, docker, counts } = status;
+  return [
+    `node     ${node.name} (${node.id}), number ${node.number}, reached at ${node.vtep}`,
+    `store    ${store.description}${store.healthy ? '' : ': does not answer (containers go on; new networks wait for it)'}`,
+    `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
+    `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
+    '',
+    table(['NODE', 'ID', 'ADDRESS', 'STATE'], status.members.map((member) => [member.name, member.id, member.address, member.state])),
+    ...(status.pools.length > 0 ? ['', table(['POOL', 'BLOCKS HERE', 'USED', 'FREE'], status.pools.map((pool) => [pool.subnet, pool.blocks, pool.used, pool.free]))] : []),
+    ...(status.problems.length > 0 ? ['', ...status.problems.map((problem) => `! ${problem}`)] : []),
+    ...(status.repairs.length > 0 ? ['', 'repaired lately:', ...status.repairs.map((repair) => `  ${repair.at}  ${repair.what}${repair.error ? ` (failed: ${repair.error})` : ''}`)] : []),
+  ].join('\n');
+}
+
+export const networkTable = (networks: NetworkAnswer[]): string =>
+  table(['ID', 'NAME', 'DRIVER', 'SCOPE', 'SUBNET', 'ENDPOINTS'], networks.map((network) => [
+    short(network.id), network.name || '(unnamed)', network.driver, network.scope, network.subnets.map(({ subnet }) => subnet).join(', '), network.endpoints.length,
+  ]));
+
+export const psText = (ps: PsAnswer): string => [
+  table(['ENDPOINT', 'NAME', 'SERVICE', 'NETWORK', 'ADDRESS', 'STATE'], ps.endpoints.map((endpoint) => [
+    short(endpoint.id), endpoint.name, endpoint.service, endpoint.network, endpoint.address, endpoint.joined ? 'joined' : 'created',
+  ])),
+  '',
+  table(['PORT', 'SERVICE', 'MODE', 'BACKENDS', 'LEFT OUT ON'], ps.ports.map((port) => [
+    `${port.port}/${port.protocol}`, port.service, port.mode,
+    port.backends.map((backend) => `${backend.ip}:${backend.port} (${backend.node})`).join(', '),
+    port.skippedOn.length === 0 ? '' : `${port.skippedOn.join(', ')} (in use there)`,
+  ])),
+].join('\n');

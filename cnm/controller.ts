@@ -1,0 +1,194 @@
+/**
+ * Drives drivers and addresses for every front end (Docker's plugin calls and the native API alike). All calls of one
+ * network are serialised; each call may be repeated; what was answered is on disk before the answer leaves.
+ */
+import { weftError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { runAll, withUndo } from '../base/undo.ts';
+import type { Driver, Repair } from './driver.ts';
+import type { Endpoint, JoinAnswer, Network, PortMapping } from './model.ts';
+import { createSerializer } from './serialize.ts';
+
+/** The networks this node knows; a cluster's network is there as soon as the store said so. */
+export interface Networks {
+  get(id: string): Network | undefined;
+  list(): Network[];
+}
+
+/** This node's endpoints, durable. */
+export interface Endpoints {
+  get(id: string): Endpoint | undefined;
+  list(): Endpoint[];
+  put(endpoint: Endpoint): void;
+  delete(id: string): void;
+}
+
+/** The claim on an endpoint's address. */
+export interface AddressClaims {
+  /** Claims `wanted` ('ip/length', chosen by Docker's own IPAM or the user) or chooses; returns 'ip/length'. */
+  claim(network: Network, endpointId: string, wanted: string | undefined): Promise<string | undefined>;
+  release(network: Network, endpoint: Endpoint): Promise<void>;
+}
+
+export interface EndpointRequest {
+  networkId: string;
+  id: string;
+  /** 'ip/length'. */
+  address?: string;
+  /** The address was claimed before, through the IPAM driver. */
+  addressHeld?: boolean;
+  mac?: string;
+  ports?: PortMapping[];
+  options?: Record<string, string>;
+}
+
+export interface ControllerEvents {
+  joined(network: Network, endpoint: Endpoint): void;
+  left(network: Network, endpoint: Endpoint): void;
+}
+
+export interface ControllerOptions {
+  drivers: readonly Driver[];
+  networks: Networks;
+  endpoints: Endpoints;
+  addresses: AddressClaims;
+  events: ControllerEvents;
+  log: Logger;
+}
+
+export interface Controller {
+  driver(name: string): Driver;
+  /** Checks a network before it is stored; throws WeftError. */
+  validate(network: Network): void;
+  /** Makes what this node needs for a stored network. */
+  createNetwork(network: Network): Promise<void>;
+  /** Removes a network's kernel objects. Throws WEFT-NETWORK-BUSY while this node has endpoints on it. */
+  deleteNetwork(network: Network): Promise<void>;
+  createEndpoint(request: EndpointRequest): Promise<Endpoint>;
+  deleteEndpoint(id: string): Promise<void>;
+  join(id: string, sandbox: string): Promise<JoinAnswer>;
+  leave(id: string): Promise<void>;
+  repair(): Promise<Repair[]>;
+}
+
+export function createController(options: ControllerOptions): Controller {
+  const { drivers, networks, endpoints, addresses, events, log } = options;
+  const serialize = createSerializer();
+  const byName = new Map(drivers.map((driver) => [driver.name, driver]));
+
+  const driver = (name: string): Driver => {
+    const found = byName.get(name);
+    if (!found) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: name, known: [...byName.keys()].join(', ') });
+    return found;
+  };
+
+  const network = (id: string): Network => {
+    const found = networks.get(id);
+    if (!found) throw weftError('WEFT-NETWORK-UNKNOWN', { network: id.slice(0, 12) });
+    return found;
+  };
+
+  const existing = (id: string): Endpoint => {
+    const found = endpoints.get(id);
+    if (!found) throw weftError('WEFT-ENDPOINT-UNKNOWN', { endpoint: id.slice(0, 12) });
+    return found;
+  };
+
+  async function leaveNow(endpoint: Endpoint): Promise<void> {
+    const { sandbox: _, ...outside } = endpoint;
+    endpoints.put(outside);
+    const on = networks.get(endpoint.networkId);
+    if (!on) return;
+    events.left(on, endpoint);
+    await driver(on.driver).leave(on, outside);
+  }
+
+  return {
+    driver,
+    validate: (candidate) => driver(candidate.driver).validate(candidate),
+    createNetwork: (candidate) => serialize(candidate.id, () => driver(candidate.driver).createNetwork(candidate)),
+
+    deleteNetwork: (doomed) => serialize(doomed.id, async () => {
+      const busy = endpoints.list().filter((endpoint) => endpoint.networkId === doomed.id);
+      if (busy.length > 0) {
+        throw weftError('WEFT-NETWORK-BUSY', { network: doomed.name, endpoints: busy.map((endpoint) => endpoint.id.slice(0, 12)).join(', ') });
+      }
+      await driver(doomed.driver).deleteNetwork(doomed);
+    }),
+
+    createEndpoint: (request) => serialize(request.networkId, () => withUndo(async (undo) => {
+      const on = network(request.networkId);
+      const known = endpoints.get(request.id);
+      if (known) return known;
+      const address = request.addressHeld ? request.address : await addresses.claim(on, request.id, request.address);
+      const endpoint: Endpoint = {
+        id: request.id,
+        networkId: on.id,
+        ...(address !== undefined && { address }),
+        mac: request.mac || macOf(address),
+        ports: request.ports ?? [],
+        options: request.options ?? {},
+        createdAt: new Date().toISOString(),
+      };
+      undo.push(() => addresses.release(on, endpoint));
+      // On disk before the kernel: a crash in between leaves an endpoint whose link the next start makes, never a link nobody knows.
+      endpoints.put(endpoint);
+      undo.push(() => endpoints.delete(endpoint.id));
+      undo.push(() => driver(on.driver).deleteEndpoint(on, endpoint));
+      await driver(on.driver).createEndpoint(on, endpoint);
+      return endpoint;
+    })),
+
+    deleteEndpoint: async (id) => {
+      const doomed = endpoints.get(id);
+      if (!doomed) return;
+      await serialize(doomed.networkId, async () => {
+        const endpoint = endpoints.get(id);
+        if (!endpoint) return;
+        const on = networks.get(endpoint.networkId);
+        const { errors } = await runAll([
+          () => (endpoint.sandbox === undefined ? undefined : leaveNow(endpoint)),
+          () => on && driver(on.driver).deleteEndpoint(on, endpoint),
+          () => on && addresses.release(on, endpoint),
+          () => endpoints.delete(id),
+        ]);
+        for (const error of errors) log.warn({ err: error, endpoint: id.slice(0, 12) }, 'deleting an endpoint left something to repair');
+      });
+    },
+
+    join: async (id, sandbox) => serialize(existing(id).networkId, async () => {
+      const endpoint: Endpoint = { ...existing(id), sandbox };
+      const on = network(endpoint.networkId);
+      const answer = await driver(on.driver).join(on, endpoint);
+      endpoints.put(endpoint);
+      events.joined(on, endpoint);
+      return answer;
+    }),
+
+    leave: async (id) => {
+      const endpoint = endpoints.get(id);
+      if (endpoint?.sandbox === undefined) return;
+      await serialize(endpoint.networkId, () => leaveNow(endpoint));
+    },
+
+    repair: async () => {
+      const all = networks.list();
+      const mine = endpoints.list();
+      const repairs: Repair[] = [];
+      for (const each of drivers) {
+        const own = all.filter((candidate) => candidate.driver === each.name);
+        const ids = new Set(own.map((candidate) => candidate.id));
+        repairs.push(...await each.repair(own, mine.filter((endpoint) => ids.has(endpoint.networkId))));
+      }
+      return repairs;
+    },
+  };
+}
+
+/** Docker's own rule (02:42 and the four bytes of the address), so that a restarted container keeps its MAC with its address. */
+function macOf(address: string | undefined): string {
+  const bytes = address === undefined
+    ? crypto.getRandomValues(new Uint8Array(4))
+    : Uint8Array.from(address.split('/', 1)[0]!.split('.'), Number);
+  return ['02', '42', ...Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'))].join(':');
+}
