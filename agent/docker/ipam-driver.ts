@@ -1,0 +1,80 @@
+/** Docker's IPAM calls on the address manager. A pool's id is its subnet, with the range behind '|' where there is one. */
+import { randomUUID } from 'node:crypto';
+import { weftError } from '../../base/errors.ts';
+import { contains4, formatIp4, parseIp4, parsePrefix4, withoutLength } from '../../base/ip.ts';
+import type { Network } from '../../cnm/model.ts';
+import type { AddressManager } from '../../ipam/ipam.ts';
+import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
+import type { NetworkRegistry } from '../networks.ts';
+
+/** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
+export const ADDRESS_SPACE = 'weft';
+
+export interface IpamDriverOptions { addresses: AddressManager; registry: NetworkRegistry }
+
+export function createIpamDriver({ addresses, registry }: IpamDriverOptions): IpamDriverHandlers {
+  const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
+
+  /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
+  const isReserved = (network: Network | undefined, address: string): boolean =>
+    network?.subnets.some(({ gateway, aux }) => gateway === address || Object.values(aux ?? {}).includes(address)) ?? false;
+
+  async function gateway(subnet: string, range: string | undefined, wanted: string): Promise<string> {
+    const prefix = parsePrefix4(subnet)!;
+    const address = wanted || boundTo(subnet)?.subnets[0]?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
+    const number = parseIp4(address);
+    if (number === undefined || !contains4(prefix, number)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway: address, subnet });
+    await addresses.reserve(subnet, { gateway: address });
+    return address;
+  }
+
+  return {
+    capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
+    defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
+
+    requestPool: async ({ pool, subPool, options, v6 }) => {
+      if (v6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'create the network without --ipv6' });
+      const copyOf = options['weft.id'];
+      if (copyOf !== undefined && !registry.get(copyOf)) throw weftError('WEFT-NETWORK-UNKNOWN', { network: copyOf.slice(0, 12) });
+      const made = await addresses.requestPool({
+        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copyOf !== undefined && { existing: true }),
+      });
+      return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
+    },
+
+    releasePool: async ({ poolId }) => {
+      const { subnet } = parsePoolId(poolId);
+      // A network that exists keeps its pool: whether it goes away is decided when Docker deletes it, not here.
+      if (!boundTo(subnet)) await addresses.releasePool(subnet);
+    },
+
+    requestAddress: async ({ poolId, address, options }) => {
+      const { subnet, range } = parsePoolId(poolId);
+      const length = parsePrefix4(subnet)?.length;
+      if (length === undefined) throw weftError('WEFT-POOL-UNKNOWN', { pool: poolId });
+      if (options['RequestAddressType'] === 'com.docker.network.gateway') return { address: `${await gateway(subnet, range, address)}/${length}` };
+      const network = boundTo(subnet);
+      if (address !== '' && isReserved(network, address)) return { address: `${address}/${length}` };
+      if (address !== '' && !network) {
+        // Before the network exists Docker asks for its auxiliary addresses only.
+        await addresses.reserve(subnet, { [`aux-${address}`]: address });
+        return { address: `${address}/${length}` };
+      }
+      return {
+        address: await addresses.requestAddress({
+          subnet, holder: `docker-${randomUUID()}`, chooser: 'weft', ...(address !== '' && { address }), ...(range !== undefined && { range }),
+        }),
+      };
+    },
+
+    releaseAddress: async ({ poolId, address }) => {
+      const { subnet } = parsePoolId(poolId);
+      if (!isReserved(boundTo(subnet), address)) await addresses.releaseAddress(subnet, withoutLength(address));
+    },
+  };
+}
+
+function parsePoolId(poolId: string): { subnet: string; range?: string } {
+  const [subnet = '', range] = poolId.split('|');
+  return { subnet, ...(range !== undefined && { range }) };
+}

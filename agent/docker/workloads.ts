@@ -1,0 +1,72 @@
+/**
+ * Learns who is behind an endpoint. Docker tells a plugin only ids; the container's name and labels can be asked for
+ * without waiting (networks and the list of containers answer even during a start), its aliases only by inspecting it,
+ * which blocks until the start is over and is therefore never awaited by a handler.
+ */
+import { errorText } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Workload } from '../../cnm/model.ts';
+import type { ContainerInspect, DockerClient } from './client.ts';
+import { serviceName } from './service-name.ts';
+
+const SHORT_ID = 12;
+
+export interface Workloads {
+  /** Who joined: name, labels and short id at once. undefined when Docker does not say. */
+  early(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
+  /** Everything about one container, for each of its endpoints. */
+  inspect(containerId: string): Promise<void>;
+  /** Every running container: after weftd or dockerd was away. */
+  resync(): Promise<void>;
+}
+
+export interface WorkloadsOptions { docker: DockerClient; onWorkload(workload: Workload): void; log: Logger }
+
+export function createWorkloads({ docker, onWorkload, log }: WorkloadsOptions): Workloads {
+  async function inspect(containerId: string): Promise<void> {
+    let container: ContainerInspect;
+    try {
+      container = await docker.container(containerId);
+    } catch (error) {
+      log.debug({ container: containerId.slice(0, SHORT_ID), detail: errorText(error) }, 'a container could not be inspected');
+      return;
+    }
+    for (const workload of workloadsOf(container)) onWorkload(workload);
+  }
+
+  return {
+    early: async (endpointId, dockerNetworkId) => {
+      const network = await docker.network(dockerNetworkId);
+      const entry = Object.values(network.Containers ?? {}).find((each) => each.EndpointID === endpointId);
+      if (!entry) return undefined;
+      const container = (await docker.containers({ all: true })).find((each) => each.Names.includes(`/${entry.Name}`));
+      const labels = container?.Labels ?? {};
+      const composeService = labels['com.docker.compose.service'];
+      return {
+        endpointId,
+        ...(container && { containerId: container.Id }),
+        name: entry.Name,
+        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID)]),
+        service: serviceName(labels, entry.Name),
+      };
+    },
+    inspect,
+    resync: async () => {
+      for (const container of await docker.containers({ all: false })) await inspect(container.Id);
+    },
+  };
+}
+
+const unique = (names: readonly (string | undefined)[]): string[] => [...new Set(names.filter((name) => name !== undefined && name !== ''))] as string[];
+
+/** Engines up to 24 put short id and hostname among the aliases; later ones list every name in DNSNames. */
+export function workloadsOf(container: ContainerInspect): Workload[] {
+  const name = container.Name.replace(/^\//, '');
+  return Object.values(container.NetworkSettings.Networks).filter((each) => each.EndpointID).map((each) => ({
+    endpointId: each.EndpointID,
+    containerId: container.Id,
+    name,
+    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID)]),
+    service: serviceName(container.Config.Labels ?? {}, name),
+  }));
+}
