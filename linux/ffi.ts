@@ -14,6 +14,7 @@ export const sys = {
   bind: libc.func('int bind(int fd, const void *address, uint length)'),
   listen: libc.func('int listen(int fd, int backlog)'),
   close: libc.func('int close(int fd)'),
+  dup3: libc.func('int dup3(int from, int to, int flags)'),
   getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint *length)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int option, const void *value, uint length)'),
   getsockopt: libc.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint *length)'),

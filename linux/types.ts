@@ -24,7 +24,6 @@ export interface Link {
 
 export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: number; up?: boolean; group?: number } & (
   | { kind: 'bridge'; ageingSeconds?: number }
-  | { kind: 'dummy' }
   /** The peer is born in `peer.netns` where given; its `up` and `master` (an index in that namespace) are applied afterwards. */
   | { kind: 'veth'; peer: { name: string; mtu?: number; mac?: string; netns?: Netns; master?: number; up?: boolean } }
   /**

@@ -1,0 +1,50 @@
+/**
+ * Netlink attributes: length, type, payload, padded to four bytes (linux/netlink.h). Numbers are in host order, which
+ * is little-endian on every machine Node runs on today, unless the name says otherwise.
+ */
+const HEADER = 4;
+const NLA_F_NESTED = 0x8000;
+const TYPE_MASK = 0x3fff;
+
+export function attribute(type: number, payload: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(align(HEADER + payload.length));
+  bytes.writeUInt16LE(HEADER + payload.length, 0);
+  bytes.writeUInt16LE(type, 2);
+  bytes.set(payload, HEADER);
+  return bytes;
+}
+
+export const align = (length: number): number => (length + 3) & ~3;
+
+/** NLA_F_NESTED is always set: strictly checked families refuse a nest without it. */
+export const nested = (type: number, ...parts: Uint8Array[]): Buffer => attribute(type | NLA_F_NESTED, Buffer.concat(parts));
+export const u8 = (type: number, value: number): Buffer => attribute(type, Uint8Array.of(value));
+export const flag = (type: number, value: boolean): Buffer => u8(type, value ? 1 : 0);
+export const text = (type: number, value: string): Buffer => attribute(type, Buffer.from(`${value}\0`));
+export const u16be = (type: number, value: number): Buffer => attribute(type, Uint8Array.of(value >>> 8, value & 255));
+
+export function u32(type: number, value: number): Buffer {
+  const payload = Buffer.alloc(4);
+  payload.writeUInt32LE(value >>> 0, 0);
+  return attribute(type, payload);
+}
+
+/** Left out where there is nothing to say. */
+export const optional = <T>(value: T | undefined, encode: (value: T) => Buffer): Buffer[] => (value === undefined ? [] : [encode(value)]);
+
+export type Attributes = Map<number, Buffer>;
+
+/** Type → payload (a view of `data`); the last of a type wins. What does not fit its own length ends the list. */
+export function parseAttributes(data: Buffer): Attributes {
+  const attributes: Attributes = new Map();
+  for (let offset = 0; offset + HEADER <= data.length;) {
+    const length = data.readUInt16LE(offset);
+    if (length < HEADER || offset + length > data.length) break;
+    attributes.set(data.readUInt16LE(offset + 2) & TYPE_MASK, data.subarray(offset + HEADER, offset + length));
+    offset += align(length);
+  }
+  return attributes;
+}
+
+export const readText = (payload: Buffer | undefined): string | undefined => payload?.toString('utf8').replace(/\0.*$/s, '');
+export const readU32 = (payload: Buffer | undefined): number | undefined => (payload && payload.length >= 4 ? payload.readUInt32LE(0) : undefined);

@@ -1,0 +1,66 @@
+/**
+ * What changes in a namespace's links, addresses, routes, neighbours and rules. Events of one turn of the event loop
+ * are handed over together, and those that say no more than "something of this kind changed" only once.
+ */
+import { monitor } from './netlink-monitor.ts';
+import { RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
+import { RTM_DELNEIGH, RTM_NEWNEIGH } from './rtnl-neighbours.ts';
+import { RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE } from './rtnl-routes.ts';
+import type { Netns, RtnlEvent } from './types.ts';
+
+const NETLINK_ROUTE = 0;
+/** RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
+const GROUPS = [1, 3, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
+
+const PLAIN = new Map<number, RtnlEvent>([
+  [RTM_NEWADDR, { type: 'address', gone: false }], [RTM_DELADDR, { type: 'address', gone: true }],
+  [RTM_NEWROUTE, { type: 'route', gone: false }], [RTM_DELROUTE, { type: 'route', gone: true }],
+  [RTM_NEWNEIGH, { type: 'neighbour', gone: false }], [RTM_DELNEIGH, { type: 'neighbour', gone: true }],
+  [RTM_NEWRULE, { type: 'rule', gone: false }], [RTM_DELRULE, { type: 'rule', gone: true }],
+]);
+const LOST: RtnlEvent = { type: 'lost' };
+
+/** A handler that throws is reported as a process warning and goes on being called. Returns the way to stop. */
+export function watchRtnl(netns: Netns, handler: (event: RtnlEvent) => void): () => void {
+  const waiting = new Set<RtnlEvent>();
+  let stopped = false;
+
+  function deliver(): void {
+    const events = [...waiting];
+    waiting.clear();
+    for (const event of events) {
+      if (stopped) return;
+      try {
+        handler(event);
+      } catch (error) {
+        process.emitWarning(error instanceof Error ? error : String(error));
+      }
+    }
+  }
+
+  function add(event: RtnlEvent): void {
+    if (waiting.size === 0) setImmediate(deliver);
+    waiting.add(event);
+  }
+
+  const stop = monitor({
+    netns,
+    protocol: NETLINK_ROUTE,
+    groups: GROUPS,
+    onMessages: (messages) => {
+      for (const { type, body } of messages) {
+        const plain = PLAIN.get(type);
+        if (plain) add(plain);
+        else if (type === RTM_NEWLINK || type === RTM_DELLINK) {
+          const link = decodeLink(body);
+          if (link) add({ type: 'link', link, gone: type === RTM_DELLINK });
+        }
+      }
+    },
+    onLost: () => add(LOST),
+  });
+  return () => {
+    stopped = true;
+    stop();
+  };
+}

@@ -1,0 +1,31 @@
+import { inTransaction, openDatabase } from './database.ts';
+import type { LocalStore } from './store.ts';
+
+const SCHEMA = 'CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID';
+
+/** This node's own state in one SQLite file. Throws WEFT-STORE-LOCKED, WEFT-STORE-UNREACHABLE. */
+export function openLocalStore(path: string): LocalStore {
+  const database = openDatabase(path, SCHEMA);
+  const select = database.prepare('SELECT value FROM entries WHERE key = ?');
+  const selectFrom = database.prepare('SELECT key, value FROM entries WHERE key >= ? ORDER BY key');
+  const upsert = database.prepare('INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
+  const remove = database.prepare('DELETE FROM entries WHERE key = ?');
+
+  return {
+    get: (key) => (select.get(key) as { value: string } | undefined)?.value,
+    list: (prefix) => {
+      const found: { key: string; value: string }[] = [];
+      for (const row of selectFrom.iterate(prefix) as Iterable<{ key: string; value: string }>) {
+        if (!row.key.startsWith(prefix)) break;
+        found.push({ key: row.key, value: row.value });
+      }
+      return found;
+    },
+    put: (key, value) => void upsert.run(key, value),
+    delete: (key) => void remove.run(key),
+    transaction: (body) => (database.isTransaction ? body() : inTransaction(database, body)),
+    close: () => {
+      if (database.isOpen) database.close();
+    },
+  };
+}
