@@ -9,6 +9,7 @@ import { RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_
 import type { Netns, RtnlEvent } from './types.ts';
 
 const NETLINK_ROUTE = 0;
+const AF_UNSPEC = 0;
 /** RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
 const GROUPS = [1, 3, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
@@ -51,9 +52,9 @@ export function watchRtnl(netns: Netns, handler: (event: RtnlEvent) => void): ()
       for (const { type, body } of messages) {
         const plain = PLAIN.get(type);
         if (plain) add(plain);
-        else if (type === RTM_NEWLINK || type === RTM_DELLINK) {
-          const link = decodeLink(body);
-          if (link) add({ type: 'link', link, gone: type === RTM_DELLINK });
+        // AF_BRIDGE messages speak of a bridge's port: there, RTM_DELLINK means that it left the bridge.
+        else if ((type === RTM_NEWLINK || type === RTM_DELLINK) && body[0] === AF_UNSPEC) {
+          add({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK });
         }
       }
     },
