@@ -9,11 +9,11 @@ import type { Random } from '../base/random.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Endpoint, Network, PortMapping, Protocol } from '../cnm/model.ts';
 import type { BackendRecord, SoftState } from '../cluster/state.ts';
+import { reservePort, type Reservation } from '../linux/port-reservation.ts';
 import type { Netns, Nft } from '../linux/types.ts';
 import type { LocalStore } from '../store/store.ts';
 import type { PortClaims } from './claims.ts';
 import type { Ingress, PublishedPort } from './ingress.ts';
-import { reservePort, type Reservation } from './reservation.ts';
 import { createPortTable } from './table.ts';
 
 /** Where ports are chosen from when the user leaves it to us (IANA's dynamic range, RFC 6335 §6). */

@@ -1,6 +1,7 @@
 /**
- * Requests that take the kernel milliseconds (deleting a link, moving one), done on a thread of libuv's pool. One at a
- * time: the kernel holds its lock for the whole of each anyway.
+ * Requests that take the kernel milliseconds (deleting a link, moving one), done on a thread of libuv's pool, on a
+ * socket of their own. One at a time in the whole process: the kernel does them one after the other anyway, and a
+ * namespace more must not cost a thread of the pool more.
  */
 import { sys } from './ffi.ts';
 import { NLMSG_ERROR, NLM_F_ACK, encodeMessage, errorOf, parseMessages, type Message } from './netlink-message.ts';
@@ -11,39 +12,36 @@ const MSG_DONTWAIT = 0x40;
 const ANSWER_BYTES = 4096;
 
 export interface SlowLane {
-  request(what: string, message: Message): Promise<void>;
-  /** What is under way is finished, what waits is refused. */
+  /** `message` is called when its turn comes. */
+  request(what: string, message: () => Message): Promise<void>;
+  /** What is under way is finished, what waits is refused with EBADF. */
   close(): void;
 }
 
+/** Ends when everything asked for so far is done. */
+let tail: Promise<unknown> = Promise.resolve();
+
 export function openSlowLane(netns: Netns, protocol: number): SlowLane {
   let fd: number | undefined;
-  let sequence = 0;
-  let tail: Promise<unknown> = Promise.resolve();
   let closed = false;
+  let busy = false;
 
-  async function run(what: string, message: Message): Promise<void> {
+  async function run(what: string, make: () => Message): Promise<void> {
     if (closed) throw new KernelError(what, 'EBADF', 'the netlink socket is closed');
-    const socket = (fd ??= openSocket(netns, protocol));
-    const data = encodeMessage({ ...message, flags: message.flags | NLM_F_ACK }, ++sequence);
-    await new Promise<void>((resolve, reject) => {
-      sys.sendto.async(socket, data, data.length, 0, KERNEL, KERNEL.length, (error: Error | null, sent: number) => {
-        if (error) reject(error);
-        // errno belongs to the pool's thread, it cannot be read here.
-        else if (sent < 0) reject(new KernelError(what, 'EIO', 'the request could not be sent'));
-        else resolve();
-      });
-    });
-    const answer = Buffer.alloc(ANSWER_BYTES);
-    for (;;) {
-      const length = sys.recv(socket, answer, ANSWER_BYTES, MSG_DONTWAIT) as number;
-      if (length < 0) throw new KernelError(what, 'EIO', 'the kernel did not answer');
-      const reply = parseMessages(answer.subarray(0, length)).find((each) => each.sequence === sequence && each.type === NLMSG_ERROR);
-      if (!reply) continue;
-      const error = errorOf(what, reply);
-      if (error) throw error;
-      return;
+    fd ??= openSocket(netns, protocol);
+    const message = make();
+    busy = true;
+    try {
+      await exchange(fd, what, { ...message, flags: message.flags | NLM_F_ACK });
+    } finally {
+      busy = false;
+      if (closed) closeNow();
     }
+  }
+
+  function closeNow(): void {
+    if (fd !== undefined) sys.close(fd);
+    fd = undefined;
   }
 
   return {
@@ -54,10 +52,26 @@ export function openSlowLane(netns: Netns, protocol: number): SlowLane {
     },
     close: () => {
       closed = true;
-      void tail.then(() => {
-        if (fd !== undefined) sys.close(fd);
-        fd = undefined;
-      });
+      // A descriptor closed under the thread that uses it might be somebody else's by then.
+      if (!busy) closeNow();
     },
   };
+}
+
+async function exchange(fd: number, what: string, message: Message): Promise<void> {
+  const data = encodeMessage(message, 0);
+  await new Promise<void>((resolve, reject) => {
+    sys.sendto.async(fd, data, data.length, 0, KERNEL, KERNEL.length, (error: Error | null, sent: number) => {
+      if (error) reject(error);
+      // errno belongs to the pool's thread, it cannot be read here.
+      else if (sent < 0) reject(new KernelError(what, 'EIO', 'the request could not be sent'));
+      else resolve();
+    });
+  });
+  const answer = Buffer.alloc(ANSWER_BYTES);
+  const length = sys.recv(fd, answer, ANSWER_BYTES, MSG_DONTWAIT) as number;
+  const reply = parseMessages(answer.subarray(0, Math.max(length, 0))).find(({ type }) => type === NLMSG_ERROR);
+  if (!reply) throw new KernelError(what, 'EIO', 'the kernel did not answer');
+  const error = errorOf(what, reply);
+  if (error) throw error;
 }

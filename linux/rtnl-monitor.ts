@@ -3,13 +3,14 @@
  * are handed over together, and those that say no more than "something of this kind changed" only once.
  */
 import { monitor } from './netlink-monitor.ts';
-import { RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
+import { RTM_DELADDR, RTM_NEWADDR } from './rtnl-addresses.ts';
+import { AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
 import { RTM_DELNEIGH, RTM_NEWNEIGH } from './rtnl-neighbours.ts';
-import { RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE } from './rtnl-routes.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE } from './rtnl-routes.ts';
+import { RTM_DELRULE, RTM_NEWRULE } from './rtnl-rules.ts';
 import type { Netns, RtnlEvent } from './types.ts';
 
 const NETLINK_ROUTE = 0;
-const AF_UNSPEC = 0;
 /** RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
 const GROUPS = [1, 3, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 

@@ -1,16 +1,15 @@
 /** Neighbours (ARP, ND) and forwarding entries (FDB): both are RTM_NEWNEIGH (linux/neighbour.h, bridge(8)). */
 import { bytesToIp, bytesToMac, ipToBytes, macToBytes } from '../base/ip.ts';
-import { attribute, parseAttributes, readU32, u32 } from './attributes.ts';
-import { AF_BRIDGE } from './rtnl-links.ts';
+import { attribute, parseAttributes, u32 } from './attributes.ts';
+import { AF_BRIDGE, AF_INET, AF_INET6, AF_UNSPEC } from './rtnl-links.ts';
 import type { FdbEntry, Neighbour } from './types.ts';
 
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const NDA = { DST: 1, LLADDR: 2, IFINDEX: 8, MASTER: 9 } as const;
+const HEADER = 12;
+const NDA = { DST: 1, LLADDR: 2, IFINDEX: 8 } as const;
 const NUD_REACHABLE = 0x02;
 const NUD_NOARP = 0x40;
 const NUD_PERMANENT = 0x80;
@@ -19,13 +18,19 @@ const NTF_MASTER = 0x04;
 
 /** struct ndmsg */
 function header(family: number, index: number, state: number, flags: number): Buffer {
-  const bytes = Buffer.alloc(12);
+  const bytes = Buffer.alloc(HEADER);
   bytes.writeUInt8(family, 0);
   bytes.writeInt32LE(index, 4);
   bytes.writeUInt16LE(state, 8);
   bytes.writeUInt8(flags, 10);
   return bytes;
 }
+
+/** The table of one link; a strictly checking socket wants the link as an attribute. */
+const query = (family: number, index: number): Buffer => Buffer.concat([header(family, 0, 0, 0), u32(NDA.IFINDEX, index)]);
+
+export const neighbourQuery = (index: number): Buffer => query(AF_UNSPEC, index);
+export const fdbQuery = (index: number): Buffer => query(AF_BRIDGE, index);
 
 export function encodeNeighbour({ dev, ip, mac }: Neighbour): Buffer {
   const address = ipToBytes(ip);
@@ -34,9 +39,9 @@ export function encodeNeighbour({ dev, ip, mac }: Neighbour): Buffer {
   ]);
 }
 
-/** Only the permanent ones: the others are the kernel's own findings. */
+/** undefined for what the kernel found out itself: only permanent entries are somebody's. */
 export function decodeNeighbour(body: Buffer): Neighbour | undefined {
-  const attributes = parseAttributes(body.subarray(12));
+  const attributes = parseAttributes(body.subarray(HEADER));
   const ip = attributes.get(NDA.DST);
   const mac = attributes.get(NDA.LLADDR);
   if (!(body.readUInt16LE(8) & NUD_PERMANENT) || !ip || !mac) return undefined;
@@ -47,27 +52,25 @@ export function decodeNeighbour(body: Buffer): Neighbour | undefined {
  * Static (reachable, no ARP), not permanent: in a bridge a permanent entry is one of its own addresses, and its frames
  * are swallowed. One message fills the device's table and, with `master`, its bridge's.
  */
-export function encodeFdb({ dev, mac, vtep, master }: FdbEntry): Buffer {
-  return Buffer.concat([
-    header(AF_BRIDGE, dev, NUD_REACHABLE | NUD_NOARP, NTF_SELF | (master ? NTF_MASTER : 0)),
-    attribute(NDA.LLADDR, macToBytes(mac)), attribute(NDA.DST, ipToBytes(vtep)),
-  ]);
-}
+export const encodeFdb = (entry: FdbEntry): Buffer => encodeEntry(entry, NTF_SELF | (entry.master ? NTF_MASTER : 0));
 
-/** The socket checks strictly: the device goes into an attribute. */
-export const fdbQuery = (index: number): Buffer => Buffer.concat([header(AF_BRIDGE, 0, 0, 0), u32(NDA.IFINDEX, index)]);
+/** For deletion: one table a message, because the kernel leaves the second alone where the first lacks the entry. */
+export const encodeFdbOfDevice = (entry: FdbEntry): Buffer => encodeEntry(entry, NTF_SELF);
+export const encodeFdbOfBridge = (entry: FdbEntry): Buffer => encodeEntry(entry, NTF_MASTER);
 
-export const neighboursHeader = (): Buffer => header(0, 0, 0, 0);
+const encodeEntry = ({ dev, mac, vtep }: FdbEntry, flags: number): Buffer =>
+  Buffer.concat([header(AF_BRIDGE, dev, NUD_REACHABLE | NUD_NOARP, flags), attribute(NDA.LLADDR, macToBytes(mac)), attribute(NDA.DST, ipToBytes(vtep))]);
 
-export interface RawFdb { dev: number; mac: string; vtep: string | undefined; master: number | undefined; static: boolean }
-
-export function decodeFdb(body: Buffer): RawFdb | undefined {
-  const attributes = parseAttributes(body.subarray(12));
-  const mac = attributes.get(NDA.LLADDR);
-  if (!mac) return undefined;
-  const vtep = attributes.get(NDA.DST);
-  return {
-    dev: body.readInt32LE(4), mac: bytesToMac(mac), vtep: vtep && bytesToIp(vtep), master: readU32(attributes.get(NDA.MASTER)),
-    static: (body.readUInt16LE(8) & NUD_NOARP) !== 0,
-  };
+/** The bodies of one device's dump, which holds its own entries and those of its bridge that point to it. */
+export function decodeFdb(bodies: readonly Buffer[]): FdbEntry[] {
+  const entries: FdbEntry[] = [];
+  const inBridge = new Set<string>();
+  for (const body of bodies) {
+    const attributes = parseAttributes(body.subarray(HEADER));
+    const mac = bytesToMac(attributes.get(NDA.LLADDR) ?? Buffer.alloc(0));
+    const vtep = attributes.get(NDA.DST);
+    if (vtep) entries.push({ dev: body.readInt32LE(4), mac, vtep: bytesToIp(vtep) });
+    else if (body.readUInt16LE(8) & NUD_NOARP) inBridge.add(mac);
+  }
+  return entries.map((entry) => ({ ...entry, master: inBridge.has(entry.mac) }));
 }

@@ -1,127 +1,157 @@
-/** rtnetlink in one namespace: what linux/types.ts promises, on synchronous sockets. */
-import { RTM_DELADDR, RTM_DELROUTE, RTM_DELRULE, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, decodeAddress, decodeRoute, decodeRouteAnswer, decodeRule, encodeAddress, encodeRoute, encodeRouteQuery, encodeRule, routesHeader, rulesHeader } from './rtnl-routes.ts';
-import { RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, encodeFdb, encodeNeighbour, fdbQuery, neighboursHeader } from './rtnl-neighbours.ts';
-import { RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridgePort, encodeByName, encodeMove, encodeNewLink, encodeSetLink, linkHeader } from './rtnl-links.ts';
-import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from './netlink-message.ts';
-import { openNetlink } from './netlink-socket.ts';
+/** rtnetlink in one namespace: what linux/types.ts promises of it, on a synchronous socket. */
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
 import { openSlowLane } from './netlink-slow.ts';
+import { openNetlink } from './netlink-socket.ts';
+import { RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, addressQuery, decodeAddress, encodeAddress } from './rtnl-addresses.ts';
+import { linkDeleter } from './rtnl-deletion.ts';
+import {
+  RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
+} from './rtnl-links.ts';
 import { watchRtnl } from './rtnl-monitor.ts';
-import { KernelError, type Link, type LinkSpec, type Netns, type Rtnl } from './types.ts';
+import {
+  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, fdbQuery, neighbourQuery,
+} from './rtnl-neighbours.ts';
+import {
+  RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, decodeRoute, decodeRouteAnswer, encodeRoute, encodeRouteDeletion, encodeRouteQuestion, routeQuery,
+} from './rtnl-routes.ts';
+import { RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, decodeRule, encodeRule, ruleQuery } from './rtnl-rules.ts';
+import { KernelError, type FdbEntry, type Link, type LinkChange, type LinkSpec, type Netns, type Rtnl } from './types.ts';
 
 const NETLINK_ROUTE = 0;
-const GONE = new Set(['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL']);
+/** What the kernel calls a thing that is not there, be it a link, an address, a route or a neighbour. */
+const MISSING = new Set(['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ESRCH', 'ENOENT']);
+const EXISTS = new Set(['EEXIST']);
+const NO_ROUTE = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
+const NOTHING: ReadonlySet<string> = new Set();
 
 export function openRtnl(netns: Netns): Rtnl {
   const socket = openNetlink(netns, NETLINK_ROUTE);
   const slow = openSlowLane(netns, NETLINK_ROUTE);
+  const deleteLink = linkDeleter(socket, slow);
+
+  const ask = (what: string, type: number, body: Buffer, flags = 0): Buffer[] => socket.request(what, { type, flags, body }).map((reply) => reply.body);
+  const list = (what: string, type: number, query: Buffer): Buffer[] =>
+    tolerate(MISSING, () => socket.dump(what, type, query).map((reply) => reply.body)) ?? [];
+
+  /** One message for each thing; returns those that were there to be changed. Throws the first failure that is not tolerated. */
+  function batch<T>(verb: string, things: readonly T[], message: (thing: T) => Message, tolerated = NOTHING): T[] {
+    const refused = socket.batch(verb, things.map(message));
+    const failures = refused.filter(({ error }) => !tolerated.has(error.code));
+    const [first] = failures;
+    if (first) {
+      const others = failures.length > 1 ? `, and ${failures.length - 1} others` : '';
+      throw new KernelError(`${verb} ${JSON.stringify(things[first.index])} (${first.index + 1} of ${things.length}${others})`, first.error.code, first.error.detail);
+    }
+    const missed = new Set(refused.map(({ index }) => index));
+    return things.filter((_, index) => !missed.has(index));
+  }
 
   function link(nameOrIndex: string | number): Link | undefined {
-    const body = typeof nameOrIndex === 'string' ? encodeByName(nameOrIndex) : linkHeader(nameOrIndex);
-    try {
-      const [reply] = socket.request(`read link ${nameOrIndex}`, { type: RTM_GETLINK, flags: 0, body });
-      return reply && decodeLink(reply.body);
-    } catch (error) {
-      if (error instanceof KernelError && GONE.has(error.code)) return undefined;
-      throw error;
-    }
+    const [body] = tolerate(MISSING, () => ask(`read link ${nameOrIndex}`, RTM_GETLINK, linkQuery(nameOrIndex))) ?? [];
+    return body && decodeLink(body);
   }
 
-  /** Throws the first failure that is not in `tolerated`. */
-  function batch(what: string, type: number, flags: number, bodies: readonly Buffer[], tolerated: ReadonlySet<string> = new Set()): void {
-    if (bodies.length === 0) return;
-    const failure = socket.batch(what, bodies.map((body) => ({ type, flags, body }))).find(({ error }) => !tolerated.has(error.code));
-    if (failure) throw new KernelError(`${what} (${failure.index + 1} of ${bodies.length})`, failure.error.code, failure.error.detail);
-  }
+  const setLink = (index: number, change: LinkChange): void => void ask(`change link ${index}`, RTM_SETLINK, encodeSetLink(index, change));
 
-  function tolerate(tolerated: ReadonlySet<string>, run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      if (!(error instanceof KernelError && tolerated.has(error.code))) throw error;
-    }
-  }
-
-  /** What a message to this namespace cannot say of a link born in another one is done there. */
-  function finishElsewhere(target: Netns, name: string, change: { master?: number; up?: boolean }): number {
-    const there = openRtnl(target);
-    try {
-      const born = there.link(name)!;
-      if (change.master !== undefined || change.up) there.setLink(born.index, { ...(change.master !== undefined && { master: change.master }), ...(change.up && { up: true }) });
-      return born.index;
-    } finally {
-      there.close();
-    }
+  /** What the message that makes a pair cannot say of the peer. */
+  function finishPeer({ name, master, up }: { name: string; master?: number; up?: boolean }, home: Netns): void {
+    if (master === undefined && up === undefined) return;
+    within(home, (there) => there.setLink(there.link(name)!.index, { ...(master !== undefined && { master }), ...(up !== undefined && { up }) }));
   }
 
   function addLink(spec: LinkSpec): number {
-    socket.request(`add ${spec.kind} link ${spec.name}`, { type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, body: encodeNewLink(spec) });
-    if (spec.kind === 'vxlan' && spec.netns) {
-      return finishElsewhere(spec.netns, spec.name, { ...(spec.master !== undefined && { master: spec.master }), ...(spec.up && { up: true }) });
-    }
-    if (spec.kind === 'veth' && (spec.peer.up || spec.peer.master !== undefined)) {
-      const change = { ...(spec.peer.master !== undefined && { master: spec.peer.master }), ...(spec.peer.up && { up: true }) };
-      finishElsewhere(spec.peer.netns ?? netns, spec.peer.name, change);
-    }
-    return link(spec.name)!.index;
-  }
-
-  const rtnl: Rtnl = {
-    netns,
-    links: () => socket.dump('list links', RTM_GETLINK, linkHeader()).map(({ body }) => decodeLink(body)),
-    link,
-    addLink,
-    setLink: (index, change) => void socket.request(`change link ${index}`, { type: RTM_NEWLINK, flags: 0, body: encodeSetLink(index, change) }),
-    setBridgePort: (index, port) => void socket.request(`change bridge port ${index}`, { type: RTM_SETLINK, flags: 0, body: encodeBridgePort(index, port) }),
-    deleteLink: async (nameOrIndex) => {
-      const body = typeof nameOrIndex === 'string' ? encodeByName(nameOrIndex) : linkHeader(nameOrIndex);
-      await slow.request(`delete link ${nameOrIndex}`, { type: RTM_DELLINK, flags: 0, body }).catch((error: unknown) => {
-        if (!(error instanceof KernelError && error.code === 'ENODEV')) throw error;
-      });
-    },
-    moveLink: (index, to, rename) => slow.request(`move link ${index}`, { type: RTM_NEWLINK, flags: 0, body: encodeMove(index, to.fd, rename) }),
-
-    addresses: (index) => socket.dump('list addresses', RTM_GETADDR, Buffer.alloc(8)).map(({ body }) => decodeAddress(body))
-      .filter((address) => index === undefined || address.index === index),
-    addAddress: (index, address) => tolerate(new Set(['EEXIST']), () =>
-      socket.request(`add address ${address}`, { type: RTM_NEWADDR, flags: NLM_F_CREATE | NLM_F_EXCL, body: encodeAddress(index, address) })),
-    deleteAddress: (index, address) => tolerate(GONE, () => socket.request(`delete address ${address}`, { type: RTM_DELADDR, flags: 0, body: encodeAddress(index, address) })),
-
-    routes: (filter) => socket.dump('list routes', RTM_GETROUTE, routesHeader()).flatMap(({ body }) => decodeRoute(body) ?? [])
-      .filter((route) => (filter?.table === undefined || route.table === filter.table) && (filter?.dev === undefined || route.dev === filter.dev)),
-    replaceRoutes: (routes) => batch('replace routes', RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, routes.map(encodeRoute)),
-    deleteRoutes: (routes) => batch('delete routes', RTM_DELROUTE, 0, routes.map(encodeRoute), GONE),
-    routeTo: (ip) => {
+    ask(`add ${spec.kind} link ${spec.name}`, RTM_NEWLINK, encodeNewLink(spec), NLM_F_CREATE | NLM_F_EXCL);
+    const home = spec.kind === 'vxlan' ? spec.netns : undefined;
+    const { index } = home ? within(home, (there) => there.link(spec.name))! : link(spec.name)!;
+    if (spec.kind === 'veth') {
       try {
-        const [reply] = socket.request(`find the route to ${ip}`, { type: RTM_GETROUTE, flags: 0, body: encodeRouteQuery(ip) });
-        if (!reply) return undefined;
-        const answer = decodeRouteAnswer(reply.body);
-        return { ...answer, mtu: answer.mtu || (link(answer.dev)?.mtu ?? 0) };
+        finishPeer(spec.peer, spec.peer.netns ?? netns);
       } catch (error) {
-        if (error instanceof KernelError && (error.code === 'ENETUNREACH' || error.code === 'EHOSTUNREACH')) return undefined;
+        ask(`delete link ${spec.name}`, RTM_DELLINK, encodeDelete(index));
         throw error;
       }
+    }
+    return index;
+  }
+
+  const fdb = (index: number): FdbEntry[] => decodeFdb(list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index)));
+
+  /** An entry that points elsewhere by now is somebody's newer one: it stays, in the bridge as well. */
+  function deleteFdb(entries: readonly FdbEntry[]): void {
+    const what = 'delete forwarding entry';
+    const deleted = new Set(batch(what, entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfDevice(entry) }), MISSING));
+    const missing = entries.filter((entry) => entry.master && !deleted.has(entry));
+    const moved = new Set([...new Set(missing.map(({ dev }) => dev))].flatMap(fdb).map(({ dev, mac }) => `${dev} ${mac}`));
+    const inBridge = entries.filter((entry) => entry.master && (deleted.has(entry) || !moved.has(`${entry.dev} ${entry.mac}`)));
+    batch(what, inBridge, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfBridge(entry) }), MISSING);
+  }
+
+  return {
+    netns,
+    links: () => list('list links', RTM_GETLINK, linkQuery()).map(decodeLink),
+    link,
+    addLink,
+    setLink,
+    setBridgePort: (index, port) => void ask(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
+    deleteLink: async (nameOrIndex) => {
+      const found = link(nameOrIndex);
+      if (found) await deleteLink(found);
+    },
+    moveLink: (index, to, rename) => slow.request(`move link ${index}`, () => ({ type: RTM_SETLINK, flags: 0, body: encodeMove(index, to, rename) })),
+
+    addresses: (index) => list('list addresses', RTM_GETADDR, addressQuery(index)).flatMap(decodeAddress),
+    addAddress: (index, address) =>
+      void tolerate(EXISTS, () => ask(`add address ${address}`, RTM_NEWADDR, encodeAddress(index, address), NLM_F_CREATE | NLM_F_EXCL)),
+    deleteAddress: (index, address) => void tolerate(MISSING, () => ask(`delete address ${address}`, RTM_DELADDR, encodeAddress(index, address))),
+
+    routes: (filter = {}) => list('list routes', RTM_GETROUTE, routeQuery(filter)).flatMap(decodeRoute),
+    replaceRoutes: (routes) =>
+      void batch('replace route', routes, (route) => ({ type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeRoute(route) })),
+    deleteRoutes: (routes) => void batch('delete route', routes, (route) => ({ type: RTM_DELROUTE, flags: 0, body: encodeRouteDeletion(route) }), MISSING),
+    routeTo: (ip) => {
+      const [body] = tolerate(NO_ROUTE, () => ask(`find the route to ${ip}`, RTM_GETROUTE, encodeRouteQuestion(ip))) ?? [];
+      const answer = body && decodeRouteAnswer(body);
+      return answer && { ...answer, mtu: answer.mtu ?? link(answer.dev)?.mtu ?? 0 };
     },
 
-    rules: () => socket.dump('list rules', RTM_GETRULE, rulesHeader()).map(({ body }) => decodeRule(body)),
-    addRule: (rule) => tolerate(new Set(['EEXIST']), () => socket.request('add a rule', { type: RTM_NEWRULE, flags: NLM_F_CREATE | NLM_F_EXCL, body: encodeRule(rule) })),
-    deleteRule: (rule) => tolerate(GONE, () => socket.request('delete a rule', { type: RTM_DELRULE, flags: 0, body: encodeRule(rule) })),
+    rules: () => list('list rules', RTM_GETRULE, ruleQuery()).map(decodeRule),
+    addRule: (rule) => void tolerate(EXISTS, () => ask(`add rule ${rule.priority}`, RTM_NEWRULE, encodeRule(rule), NLM_F_CREATE | NLM_F_EXCL)),
+    deleteRule: (rule) => void tolerate(MISSING, () => ask(`delete rule ${rule.priority}`, RTM_DELRULE, encodeRule(rule))),
 
-    neighbours: (index) => socket.dump('list neighbours', RTM_GETNEIGH, neighboursHeader()).flatMap(({ body }) => decodeNeighbour(body) ?? [])
-      .filter((entry) => entry.dev === index),
-    replaceNeighbours: (entries) => batch('replace neighbours', RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entries.map(encodeNeighbour)),
-    deleteNeighbours: (entries) => batch('delete neighbours', RTM_DELNEIGH, 0, entries.map(encodeNeighbour), GONE),
-    fdb: (index) => {
-      const raw = socket.dump('list forwarding entries', RTM_GETNEIGH, fdbQuery(index)).flatMap(({ body }) => decodeFdb(body) ?? []).filter((entry) => entry.dev === index && entry.static);
-      const inBridge = new Set(raw.filter((entry) => entry.vtep === undefined).map(({ mac }) => mac));
-      return raw.flatMap(({ dev, mac, vtep }) => (vtep === undefined ? [] : [{ dev, mac, vtep, master: inBridge.has(mac) }]));
-    },
-    replaceFdb: (entries) => batch('replace forwarding entries', RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entries.map(encodeFdb)),
-    deleteFdb: (entries) => batch('delete forwarding entries', RTM_DELNEIGH, 0, entries.map(encodeFdb), GONE),
+    neighbours: (index) => list(`list neighbours of link ${index}`, RTM_GETNEIGH, neighbourQuery(index)).flatMap((body) => decodeNeighbour(body) ?? []),
+    replaceNeighbours: (entries) =>
+      void batch('replace neighbour', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeNeighbour(entry) })),
+    deleteNeighbours: (entries) =>
+      void batch('delete neighbour', entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeNeighbour(entry) }), MISSING),
+    fdb,
+    replaceFdb: (entries) =>
+      void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),
+    deleteFdb,
+
     watch: (handler) => watchRtnl(netns, handler),
     close: () => {
       socket.close();
       slow.close();
     },
   };
-  return rtnl;
+}
+
+/** A short visit to another namespace. Its socket is closed at once: an open one would keep a dead namespace alive. */
+function within<T>(netns: Netns, work: (rtnl: Rtnl) => T): T {
+  const there = openRtnl(netns);
+  try {
+    return work(there);
+  } finally {
+    there.close();
+  }
+}
+
+/** undefined where the kernel answered with one of the codes. */
+function tolerate<T>(codes: ReadonlySet<string>, request: () => T): T | undefined {
+  try {
+    return request();
+  } catch (error) {
+    if (error instanceof KernelError && codes.has(error.code)) return undefined;
+    throw error;
+  }
 }

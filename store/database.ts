@@ -12,7 +12,7 @@ export function openDatabase(path: string, schema: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    closeSync(openSync(path, 'a', 0o600));
+    create(path);
     database = new DatabaseSync(path);
     // With locking_mode=EXCLUSIVE set before the first access, the lock is taken by the first transaction and kept until
     // the file is closed or the process dies, and WAL needs no shared memory (sqlite.org/wal.html, §9).
@@ -23,6 +23,15 @@ export function openDatabase(path: string, schema: string): DatabaseSync {
     database?.close();
     if (/database is locked/.test(errorText(error))) throw weftError('WEFT-STORE-LOCKED', { path }, { cause: error });
     throw weftError('WEFT-STORE-UNREACHABLE', { store: path, detail: errorText(error) }, { cause: error });
+  }
+}
+
+function create(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+  } catch (error) {
+    // An existing file is not opened here: closing it again would drop this process's POSIX locks on it (fcntl(2)).
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

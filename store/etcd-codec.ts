@@ -1,8 +1,8 @@
 /** Between the Store's types and the gateway's JSON (int64 as text, bytes as base64, absent means zero or empty). */
 import type { Compare, Entry, Write } from './store.ts';
 
-export interface KeyValue { key?: string; value?: string; mod_revision?: string; lease?: string }
-export interface Header { revision?: string }
+export interface KeyValue { key?: string; value?: string; mod_revision?: string }
+export interface Header { revision?: string; cluster_id?: string }
 export interface RangeAnswer { header?: Header; kvs?: KeyValue[]; more?: boolean }
 export interface TxnAnswer { header?: Header; succeeded?: boolean; responses?: { response_range?: RangeAnswer }[] }
 export interface WatchAnswer {
@@ -14,13 +14,13 @@ export interface WatchAnswer {
   events?: { type?: string; kv?: KeyValue }[];
 }
 
-export const encodeText = (text: string): string => Buffer.from(text).toString('base64');
+const encodeText = (text: string): string => Buffer.from(text).toString('base64');
 const decodeText = (base64: string | undefined): string => Buffer.from(base64 ?? '', 'base64').toString();
 
 export const revisionOf = (header: Header | undefined): number => Number(header?.revision ?? 0);
 
 /** First key after everything under the prefix. The last byte can be raised: UTF-8 has no 0xff. */
-export function rangeEnd(prefix: string): string {
+function rangeEnd(prefix: string): string {
   const bytes = Buffer.from(prefix);
   bytes[bytes.length - 1]! += 1;
   return bytes.toString('base64');

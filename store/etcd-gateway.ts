@@ -50,8 +50,6 @@ export interface Gateway {
   call(path: string, body: object, options: { safe: boolean }): Promise<Record<string, unknown>>;
   /** A call whose answer is a stream of JSON lines. onEnd comes once, unless stopped. */
   stream(path: string, body: object, handlers: { onMessage(message: Record<string, unknown>): void; onEnd(reason: string): void }): () => void;
-  /** Turns to the next endpoint for what follows. */
-  next(): void;
   /** Whether the last contact succeeded. */
   readonly healthy: boolean;
   close(): void;
@@ -59,9 +57,7 @@ export interface Gateway {
 
 export function createGateway({ endpoints, clock, deadlineMs, tls }: GatewayOptions): Gateway {
   if (endpoints.length === 0) throw new RangeError('no etcd endpoint is given');
-  // TCP keep-alive: Linux finds a silently vanished peer after 10 s of silence and ten probes a second apart.
-  const common = { keepAlive: true, keepAliveMsecs: 10_000 };
-  const agents = { 'http:': new http.Agent(common), 'https:': new https.Agent({ ...common, ...tls }) };
+  const agents = { 'http:': new http.Agent({ keepAlive: true }), 'https:': new https.Agent({ keepAlive: true, ...tls }) };
   const urls = endpoints.map((endpoint) => new URL(endpoint));
   let current = 0;
   let healthy = true;
@@ -76,6 +72,8 @@ export function createGateway({ endpoints, clock, deadlineMs, tls }: GatewayOpti
       // A member cut off from the others ends our watches instead of keeping silent (clientv3.WithRequireLeader).
       headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), 'grpc-metadata-hasleader': 'true' },
     });
+    // TCP keep-alive: a peer that vanished is found after 10 s of silence and ten probes a second apart (libuv's setting).
+    sent.setSocketKeepAlive(true, 10_000);
     sent.end(text);
     return sent;
   };
@@ -151,7 +149,10 @@ export function createGateway({ endpoints, clock, deadlineMs, tls }: GatewayOpti
       leave(index);
       onEnd(reason);
     };
-    sent.on('error', (error) => end(errorText(error)));
+    sent.on('error', (error) => {
+      if (!over) healthy = false;
+      end(errorText(error));
+    });
     sent.on('response', (response) => {
       let rest = '';
       response.setEncoding('utf8');
@@ -179,7 +180,6 @@ export function createGateway({ endpoints, clock, deadlineMs, tls }: GatewayOpti
   return {
     call,
     stream,
-    next: () => leave(current),
     get healthy() { return healthy; },
     close: () => {
       closed = true;
@@ -202,6 +202,8 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 function refusal(httpStatus: number, text: string, parsed: Record<string, unknown> | undefined): GatewayError {
   const message = typeof parsed?.['message'] === 'string' ? parsed['message'] : text.trim().slice(0, MAX_ERROR_TEXT) || `HTTP status ${httpStatus}`;
   const status = typeof parsed?.['code'] === 'number' ? parsed['code'] : undefined;
-  // 5xx: no leader, request timed out, shutting down. Whether a proposal was carried out all the same is then unknown.
-  return new GatewayError(message, { status, notDone: httpStatus < 500, unavailable: httpStatus >= 500 || httpStatus === 404 && status === undefined });
+  // 5xx: the request timed out inside etcd, or it shuts down; a proposal may be carried out all the same. Having no leader
+  // is found before anything is proposed, because of the hasleader metadata.
+  const notDone = httpStatus < 500 || message === 'etcdserver: no leader';
+  return new GatewayError(message, { status, notDone, unavailable: httpStatus >= 500 });
 }

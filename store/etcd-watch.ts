@@ -11,7 +11,7 @@ import type { Entry, WatchEvent } from './store.ts';
 
 const FIRST_PAUSE_MS = 100;
 const LAST_PAUSE_MS = 3000;
-/** After so long without a message the stream is checked against a read; etcd's own progress notes come every 10 min. */
+/** After so long without a message the stream is checked against a read: etcd's own progress notes come every 10 min only. */
 const SILENCE_MS = 10_000;
 
 export interface WatchOptions {
@@ -31,6 +31,7 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
   let pauseMs = FIRST_PAUSE_MS;
   /** Everything up to here was passed on; undefined: a snapshot is needed. */
   let seen: number | undefined;
+  let cluster: string | undefined;
   let stopStream = (): void => {};
 
   function emit(event: WatchEvent): void {
@@ -56,7 +57,7 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
   /** Resolves with the reason when the stream has ended. */
   function streamFrom(start: number): Promise<string> {
     return new Promise((resolve) => {
-      /** What this stream has vouched for: its start, its events, its progress notes. */
+      /** The store's revision in the stream's latest message. */
       let vouched = 0;
       let heard = clock.now();
       let timer = clock.setTimeout(check, SILENCE_MS);
@@ -81,7 +82,7 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
       }
 
       const closeStream = gateway.stream('/v3/watch', {
-        create_request: { ...codec.under(prefix), start_revision: String(start), progress_notify: true },
+        create_request: { ...codec.under(prefix), start_revision: String(start) },
       }, {
         onEnd: finish,
         onMessage: (message) => {
@@ -94,9 +95,10 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
             return finish(answer.cancel_reason || 'etcd ended it');
           }
           const at = revisionOf(answer.header);
-          if (answer.created && at < start - 1) {
-            seen = undefined;
-            return finish('the store went back in time: it is another one, or was restored');
+          cluster ??= answer.header?.cluster_id;
+          if (answer.header?.cluster_id !== cluster || (answer.created && at < start - 1)) {
+            cluster = seen = undefined;
+            return finish('the store is another one, or went back in time');
           }
           pauseMs = FIRST_PAUSE_MS;
           vouched = Math.max(vouched, at);
@@ -105,8 +107,6 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
             seen = entry.revision;
             emit(type === 'DELETE' ? { type: 'delete', key: entry.key, revision: entry.revision } : { type: 'put', entry });
           }
-          // A message without events is a progress note: nothing up to its revision is still to come.
-          if (!answer.created && !answer.events) seen = Math.max(seen ?? 0, at);
         },
       });
       stopStream = () => finish('stopped');

@@ -3,9 +3,8 @@
  * told so, one that has it is found out, and should our rules be gone, clients are refused instead of served by us.
  * Without SO_REUSEADDR, on purpose: with it the kernel would let others bind as well.
  */
-import { check, sys } from '../linux/ffi.ts';
-import { KernelError, type Netns } from '../linux/types.ts';
-import type { Protocol } from '../cnm/model.ts';
+import { check, sys } from './ffi.ts';
+import { KernelError, type Netns } from './types.ts';
 
 const AF_INET = 2;
 const SOCK_STREAM = 1;
@@ -15,7 +14,7 @@ const SOCK_CLOEXEC = 0o2000000;
 export interface Reservation { release(): void }
 
 /** undefined when something of the host's has the port, on any of its addresses. */
-export function reservePort(host: Netns, protocol: Protocol, port: number): Reservation | undefined {
+export function reservePort(host: Netns, protocol: 'tcp' | 'udp', port: number): Reservation | undefined {
   const address = Buffer.alloc(16);
   address.writeUInt16LE(AF_INET, 0);
   address.writeUInt16BE(port, 2);

@@ -1,0 +1,80 @@
+/** Level-triggered pieces: each compares one thing with the kernel, mends the difference and says what it found. */
+import type { Repair } from '../cnm/driver.ts';
+import type { FdbEntry, Link, LinkSpec, Neighbour, Route, Rtnl } from '../linux/types.ts';
+
+export interface LinkState { mtu?: number; mac?: string; master?: number; up: boolean }
+
+/** Returns the link's index. `make` is called where it is missing. */
+export function ensureLink(rtnl: Rtnl, name: string, state: LinkState, make: () => void, found: Repair[]): number {
+  let link = rtnl.link(name);
+  if (!link) {
+    make();
+    link = rtnl.link(name)!;
+    found.push({ what: `link ${name} was missing` });
+  }
+  const changes = {
+    ...(state.mtu !== undefined && link.mtu !== state.mtu && { mtu: state.mtu }),
+    ...(state.mac !== undefined && link.mac !== state.mac && { mac: state.mac }),
+    ...(state.master !== undefined && link.master !== state.master && { master: state.master }),
+    ...(link.up !== state.up && { up: state.up }),
+  };
+  const wrong = Object.keys(changes);
+  if (wrong.length > 0) {
+    rtnl.setLink(link.index, changes);
+    found.push({ what: `link ${name} had another ${wrong.join(', ')}` });
+  }
+  return link.index;
+}
+
+/** A device born with wrong data (another VNI or VTEP) cannot be changed: it is made again. */
+export async function removeUnless(rtnl: Rtnl, name: string, isRight: (link: Link) => boolean): Promise<void> {
+  const link = rtnl.link(name);
+  if (link && !isRight(link)) await rtnl.deleteLink(link.index);
+}
+
+export function ensureAddress(rtnl: Rtnl, index: number, address: string, found: Repair[]): void {
+  if (rtnl.addresses(index).some((each) => each.address === address)) return;
+  rtnl.addAddress(index, address);
+  found.push({ what: `address ${address} was missing` });
+}
+
+const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254].join(' ');
+
+/** `own` is what is there now and ours alone: what of it is not wanted goes. */
+export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], own: readonly Route[], found: Repair[]): void {
+  const present = new Set(own.map(routeKey));
+  const right = new Set(wanted.map(routeKey));
+  const missing = wanted.filter((route) => !present.has(routeKey(route)));
+  const surplus = own.filter((route) => !right.has(routeKey(route)) && !wanted.some((each) => each.dst === route.dst && (each.table ?? 254) === (route.table ?? 254)));
+  rtnl.replaceRoutes(missing);
+  rtnl.deleteRoutes(surplus);
+  if (missing.length > 0) found.push({ what: `${missing.length} routes were missing (${missing[0]!.dst})` });
+  if (surplus.length > 0) found.push({ what: `${surplus.length} routes were stale (${surplus[0]!.dst})` });
+}
+
+/** A device's forwarding entries and neighbours, exactly. */
+export function ensureForwarding(rtnl: Rtnl, dev: number, fdb: readonly FdbEntry[], neighbours: readonly Neighbour[], found: Repair[]): void {
+  const fdbKey = (entry: FdbEntry): string => `${entry.mac} ${entry.vtep} ${entry.master ?? false}`;
+  const neighbourKey = (entry: Neighbour): string => `${entry.ip} ${entry.mac}`;
+  const { missing: noFdb, surplus: staleFdb } = difference(rtnl.fdb(dev), fdb, fdbKey);
+  const { missing: noNeighbour, surplus: staleNeighbour } = difference(rtnl.neighbours(dev), neighbours, neighbourKey);
+  const kept = new Set(fdb.map(({ mac }) => mac));
+  const keptIps = new Set(neighbours.map(({ ip }) => ip));
+  rtnl.replaceFdb(noFdb);
+  rtnl.deleteFdb(staleFdb.filter(({ mac }) => !kept.has(mac)));
+  rtnl.replaceNeighbours(noNeighbour);
+  rtnl.deleteNeighbours(staleNeighbour.filter(({ ip }) => !keptIps.has(ip)));
+  if (noFdb.length > 0) found.push({ what: `${noFdb.length} forwarding entries were missing or wrong (${noFdb[0]!.mac})` });
+  if (staleFdb.length > 0) found.push({ what: `${staleFdb.length} forwarding entries were stale (${staleFdb[0]!.mac})` });
+  if (noNeighbour.length > 0) found.push({ what: `${noNeighbour.length} neighbours were missing or wrong (${noNeighbour[0]!.ip})` });
+  if (staleNeighbour.length > 0) found.push({ what: `${staleNeighbour.length} neighbours were stale (${staleNeighbour[0]!.ip})` });
+}
+
+function difference<T>(present: readonly T[], wanted: readonly T[], key: (item: T) => string): { missing: T[]; surplus: T[] } {
+  const has = new Set(present.map(key));
+  const right = new Set(wanted.map(key));
+  return { missing: wanted.filter((item) => !has.has(key(item))), surplus: present.filter((item) => !right.has(key(item))) };
+}
+
+/** Only the fields that a spec has. */
+export const linkMaker = (rtnl: Rtnl, spec: LinkSpec) => (): void => void rtnl.addLink(spec);

@@ -1,0 +1,11 @@
+/** Names of the links that belong to a network or an endpoint: a prefix and the first 11 digits of its id (a link's name has at most 15 characters). */
+const DIGITS = 11;
+
+export const hostEnd = (endpointId: string): string => `wc-${endpointId.slice(0, DIGITS)}`;
+export const bridgeEnd = (endpointId: string): string => `we-${endpointId.slice(0, DIGITS)}`;
+export const overlayBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
+export const overlayTunnel = (networkId: string): string => `wv-${networkId.slice(0, DIGITS)}`;
+export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(0, DIGITS)}`;
+
+/** The digits of the endpoint that a bridge's end of a veth pair belongs to. */
+export const endpointDigits = (linkName: string): string | undefined => (linkName.startsWith('we-') ? linkName.slice(3) : undefined);

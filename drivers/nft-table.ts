@@ -1,0 +1,51 @@
+/**
+ * One nftables table that is ours alone: set as a whole in one transaction (never a moment without rules; open
+ * connections do not notice), and known again by what it looked like when we left it.
+ */
+import type { Nft, NftJson } from '../linux/types.ts';
+
+export interface NftTable {
+  /** `body` is what stands between the table's braces. Nothing is done when it is what was set last. */
+  set(body: string): void;
+  /** Sets it again where it is not as left. Says whether it was. */
+  repair(): boolean;
+  remove(): void;
+}
+
+export function createNftTable(nft: Nft, name: string): NftTable {
+  let current: string | undefined;
+  let fingerprint: string | undefined;
+
+  const look = (): string | undefined => {
+    const objects = nft.query(`list table ${name}`);
+    return objects && JSON.stringify(objects.map(withoutState));
+  };
+  const apply = (body: string): void => {
+    nft.run(`table ${name}\ndelete table ${name}\ntable ${name} {\n${body}\n}\n`);
+    fingerprint = look();
+  };
+
+  return {
+    set: (body) => {
+      if (body === current) return;
+      apply(body);
+      current = body;
+    },
+    repair: () => {
+      if (current === undefined || look() === fingerprint) return false;
+      apply(current);
+      return true;
+    },
+    remove: () => {
+      nft.run(`table ${name}\ndelete table ${name}\n`);
+      current = undefined;
+    },
+  };
+}
+
+/** Handles and counters change without anybody's doing. */
+const withoutState = (object: NftJson): unknown =>
+  JSON.parse(JSON.stringify(object, (key, value: unknown) => (key === 'handle' || key === 'counter' || key === 'metainfo' ? undefined : value)));
+
+/** `elements = { … }` of a set, or nothing where there are none: nft refuses an empty list. */
+export const elements = (items: readonly (string | number)[]): string => (items.length === 0 ? '' : `elements = { ${items.join(', ')} }`);

@@ -1,0 +1,45 @@
+/** Driver options: known names only, with the nearest one named when a user misspells it. */
+import { weftError } from '../base/errors.ts';
+import type { Network } from '../cnm/model.ts';
+
+export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as const;
+export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
+const MIN_MTU = 576;
+
+/** Throws WEFT-OPTION-UNKNOWN. */
+export function checkOptions(network: Network, known: readonly string[]): void {
+  for (const option of Object.keys(network.options)) {
+    if (known.includes(option)) continue;
+    const nearest = known.reduce((a, b) => (distance(option, b) < distance(option, a) ? b : a));
+    throw weftError('WEFT-OPTION-UNKNOWN', { driver: network.driver, option, hint: `the nearest known one is ${nearest}` });
+  }
+}
+
+/** The MTU the user asks for; undefined when they leave it to us. Throws WEFT-OPTION-VALUE, WEFT-MTU-TOO-LARGE. */
+export function wantedMtu(network: Network, underlay: number, overhead: number): number | undefined {
+  const option = MTU_OPTIONS.find((each) => network.options[each] !== undefined);
+  if (option === undefined) return undefined;
+  const text = network.options[option]!;
+  const mtu = Number(text);
+  if (!/^\d+$/.test(text) || mtu < MIN_MTU) throw weftError('WEFT-OPTION-VALUE', { option, value: text, hint: `give a number of bytes from ${MIN_MTU} to ${underlay - overhead}` });
+  if (mtu > underlay - overhead) throw weftError('WEFT-MTU-TOO-LARGE', { mtu, underlay, overhead, largest: underlay - overhead });
+  return mtu;
+}
+
+/** Docker's own default is eth. Throws WEFT-OPTION-VALUE. */
+export function interfacePrefix(network: Network): string {
+  const prefix = network.options[PREFIX_OPTION] ?? 'eth';
+  if (!/^[A-Za-z][A-Za-z0-9_-]{0,10}$/.test(prefix)) throw weftError('WEFT-OPTION-VALUE', { option: PREFIX_OPTION, value: prefix, hint: 'give up to 11 letters, digits, "_" and "-"' });
+  return prefix;
+}
+
+/** Levenshtein's. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}

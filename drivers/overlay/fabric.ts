@@ -1,0 +1,198 @@
+/**
+ * The fabric: the one namespace of a node that holds its overlay's bridges and tunnels, and its uplink to the host.
+ * East-west traffic lives here, out of reach of the host's firewall; leaving traffic, published ports and the host's own
+ * go over the uplink.
+ */
+import { runAll } from '../../base/undo.ts';
+import type { Repair } from '../../cnm/driver.ts';
+import type { NodeInfo } from '../../cluster/state.ts';
+import { openNft } from '../../linux/nft.ts';
+import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.ts';
+import { openRtnl } from '../../linux/rtnl.ts';
+import { writeSysctl } from '../../linux/sysctl.ts';
+import type { Netns, Nft, Rtnl } from '../../linux/types.ts';
+import { ensureAddress, ensureForwarding, ensureLink, ensureRoutes, linkMaker, removeUnless } from '../ensure.ts';
+import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { createNftTable } from '../nft-table.ts';
+import { INGRESS_VNI, nodeAddress, nodeMac, nodeMark, nodeTable } from './addressing.ts';
+import { fabricRules, hostRules } from './rules.ts';
+
+const HOST_END = 'weft-up';
+const FABRIC_END = 'uplink';
+const TUNNEL = 'weft-in';
+/** The fabric's address on the uplink: the same on every node, seen by nobody else. */
+const FABRIC_ADDRESS = '169.254.77.2';
+/** Where packets from the host look up remote endpoints, so that they cross by weft-in and are answered through this node. */
+export const REMOTE_TABLE = 1000;
+const MARK_PRIORITY = 100;
+const UPLINK_PRIORITY = 200;
+
+export interface FabricNetwork { subnet: string; internal: boolean; bridge: string }
+
+export interface FabricState {
+  self: NodeInfo;
+  peers: readonly NodeInfo[];
+  networks: readonly FabricNetwork[];
+  /** Published local backends. */
+  backends: readonly { ip: string; protocol: string; port: number }[];
+  /** MTU of the overlay on this node. */
+  mtu: number;
+  vxlanPort: number;
+}
+
+export interface Fabric {
+  readonly netns: Netns;
+  readonly rtnl: Rtnl;
+  readonly hostRtnl: Rtnl;
+  /** Index of weft-in in the fabric; undefined before the first ensure. */
+  tunnel(): number | undefined;
+  /** Makes the fabric what `state` says; returns what was not so. */
+  ensure(state: FabricState): Promise<Repair[]>;
+  /** Takes all of it off the host; returns what could not be removed. */
+  purge(): Promise<unknown[]>;
+  close(): void;
+}
+
+export interface FabricOptions {
+  host: Netns;
+  path: string;
+  /** Called with the value of a host sysctl before it is changed for the first time. */
+  journal(name: string, before: string): void;
+}
+
+export function openFabric({ host, path, journal }: FabricOptions): Fabric {
+  const fresh = !isNetns(path);
+  const netns = fresh ? createNetns(path) : openNetns(path);
+  const hostRtnl = openRtnl(host);
+  const rtnl = openRtnl(netns);
+  const hostNft: Nft = openNft(host);
+  const fabricNft: Nft = openNft(netns);
+  const hostTable = createNftTable(hostNft, 'inet weft-uplink');
+  const fabricTable = createNftTable(fabricNft, 'inet weft');
+  let tunnel: number | undefined;
+
+  function hostSysctl(name: string, value: string, found: Repair[]): void {
+    const before = writeSysctl(host, name, value);
+    if (before === undefined || before === value) return;
+    journal(name, before);
+    found.push({ what: `sysctl ${name} was ${before}` });
+  }
+
+  function fabricSysctls(): void {
+    const values = {
+      'net/ipv4/ip_forward': '1', 'net/ipv4/conf/all/rp_filter': '0', 'net/ipv4/conf/default/rp_filter': '0',
+      // Overlay frames would pass the fabric's own IP rules a second time.
+      'net/bridge/bridge-nf-call-iptables': '0', 'net/bridge/bridge-nf-call-ip6tables': '0', 'net/bridge/bridge-nf-call-arptables': '0',
+      // The fabric's links would announce themselves to the tunnels otherwise.
+      'net/ipv6/conf/all/disable_ipv6': '1', 'net/ipv6/conf/default/disable_ipv6': '1',
+    };
+    for (const [name, value] of Object.entries(values)) writeSysctl(netns, name, value);
+  }
+
+  async function ensureUplink(state: FabricState, found: Repair[]): Promise<number> {
+    const address = nodeAddress(state.self.number);
+    const up = ensureLink(hostRtnl, HOST_END, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
+      kind: 'veth', name: HOST_END, mtu: state.mtu, peer: { name: FABRIC_END, mtu: state.mtu, netns },
+    }), found);
+    const inner = ensureLink(rtnl, FABRIC_END, { mtu: state.mtu, up: true }, () => {}, found);
+    ensureAddress(hostRtnl, up, `${address}/32`, found);
+    for (const stale of hostRtnl.addresses(up)) if (stale.address.includes('.') && stale.address !== `${address}/32`) hostRtnl.deleteAddress(up, stale.address);
+    ensureAddress(rtnl, inner, `${FABRIC_ADDRESS}/32`, found);
+    hostSysctl('net/ipv4/ip_forward', '1', found);
+    // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
+    writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
+    ensureRoutes(hostRtnl, [{ dst: `${FABRIC_ADDRESS}/32`, dev: up }], hostRtnl.routes({ table: 254, dev: up }).filter(({ via }) => via === undefined), found);
+    const routed = state.networks.filter(({ internal }) => !internal);
+    ensureRoutes(
+      hostRtnl,
+      routed.map(({ subnet }) => ({ dst: subnet, via: FABRIC_ADDRESS, dev: up, src: address })),
+      hostRtnl.routes({ table: 254, dev: up }).filter(({ via }) => via === FABRIC_ADDRESS),
+      found,
+    );
+    ensureRoutes(rtnl, [{ dst: `${address}/32`, dev: inner }], rtnl.routes({ table: 254, dev: inner }).filter(({ via }) => via === undefined), found);
+    ensureRoutes(rtnl, [{ dst: 'default', via: address, dev: inner, onlink: true }], rtnl.routes({ table: 254 }).filter(({ dst }) => dst === 'default').map((route) => ({ ...route })), found);
+    return inner;
+  }
+
+  async function ensureTunnel(state: FabricState, found: Repair[]): Promise<void> {
+    const { self, peers } = state;
+    await removeUnless(rtnl, TUNNEL, ({ vxlan }) => vxlan?.vni === INGRESS_VNI && vxlan.local === self.vtep && vxlan.port === state.vxlanPort);
+    const dev = ensureLink(rtnl, TUNNEL, { mtu: state.mtu, mac: nodeMac(self.number), up: true }, linkMaker(hostRtnl, {
+      kind: 'vxlan', name: TUNNEL, vni: INGRESS_VNI, local: self.vtep, port: state.vxlanPort, mtu: state.mtu, mac: nodeMac(self.number), netns,
+    }), found);
+    tunnel = dev;
+    // Only ever from addresses that are routed elsewhere, and without an address of its own a loose check drops everything.
+    writeSysctl(netns, `net/ipv4/conf/${TUNNEL}/rp_filter`, '0');
+    ensureForwarding(
+      rtnl, dev,
+      peers.map((peer) => ({ dev, mac: nodeMac(peer.number), vtep: peer.vtep, master: false })),
+      peers.map((peer) => ({ dev, ip: nodeAddress(peer.number), mac: nodeMac(peer.number) })),
+      found,
+    );
+    const wanted = peers.flatMap((peer) => {
+      const via = nodeAddress(peer.number);
+      return [{ dst: `${via}/32`, via, dev, onlink: true }, { dst: 'default', via, dev, onlink: true, table: nodeTable(peer.number) }];
+    });
+    ensureRoutes(rtnl, wanted, rtnl.routes({ dev }).filter(({ table }) => table !== REMOTE_TABLE), found);
+  }
+
+  function ensureRules(peers: readonly NodeInfo[], found: Repair[]): void {
+    const wanted = [
+      { priority: UPLINK_PRIORITY, table: REMOTE_TABLE, iif: FABRIC_END },
+      ...peers.map(({ number }) => ({ priority: MARK_PRIORITY, table: nodeTable(number), fwmark: nodeMark(number), fwmask: 0xffffffff })),
+    ];
+    const key = (rule: { priority: number; table: number; iif?: string; fwmark?: number }): string => `${rule.priority} ${rule.table} ${rule.iif ?? ''} ${rule.fwmark ?? ''}`;
+    const present = rtnl.rules().filter(({ priority }) => priority === UPLINK_PRIORITY || priority === MARK_PRIORITY);
+    const has = new Set(present.map(key));
+    const right = new Set(wanted.map(key));
+    for (const rule of wanted) {
+      if (has.has(key(rule))) continue;
+      rtnl.addRule(rule);
+      found.push({ what: `routing rule to table ${rule.table} was missing` });
+    }
+    for (const rule of present) if (!right.has(key(rule))) rtnl.deleteRule(rule);
+  }
+
+  return {
+    netns, rtnl, hostRtnl,
+    tunnel: () => tunnel,
+    ensure: async (state) => {
+      const found: Repair[] = [];
+      fabricSysctls();
+      rtnl.setLink(rtnl.link('lo')!.index, { up: true });
+      // Rules first: there is no moment in which packets pass that they would stop.
+      hostTable.set(hostRules({
+        nodeAddress: nodeAddress(state.self.number), vxlanPort: state.vxlanPort, members: [state.self, ...state.peers].map(({ vtep }) => vtep),
+        subnets: state.networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet),
+      }));
+      fabricTable.set(fabricRules({
+        peers: state.peers.map(({ number }) => number),
+        internalBridges: state.networks.filter(({ internal }) => internal).map(({ bridge }) => bridge),
+        backends: state.backends.map(({ ip, protocol, port }) => `${ip} . ${protocol} . ${port}`),
+      }));
+      if (hostTable.repair()) found.push({ what: 'nftables: table inet weft-uplink of the host was changed' });
+      if (fabricTable.repair()) found.push({ what: 'nftables: table inet weft of the fabric was changed' });
+      await ensureUplink(state, found);
+      await ensureTunnel(state, found);
+      ensureRules(state.peers, found);
+      if (ensureForwardAccepts(hostNft, HOST_END)) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
+      return found;
+    },
+    purge: async () => {
+      const { errors } = await runAll([
+        () => removeForwardAccepts(hostNft, HOST_END),
+        () => hostTable.remove(),
+        () => hostRtnl.deleteLink(HOST_END),
+        async () => {
+          // Deleted one by one: a device outlives its namespace's name for as long as anybody has the namespace open.
+          for (const link of rtnl.links()) if (link.kind === 'vxlan' || link.kind === 'bridge') await rtnl.deleteLink(link.index);
+        },
+        () => deleteNetns(path),
+      ]);
+      return errors;
+    },
+    close: () => {
+      for (const each of [hostNft, fabricNft, hostRtnl, rtnl, netns]) each.close();
+    },
+  };
+}

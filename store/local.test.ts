@@ -1,0 +1,39 @@
+import { join } from 'node:path';
+import { test } from 'tap';
+import { openLocalStore } from './local.ts';
+
+void test('this node\'s own state', async (t) => {
+  const path = join(t.testdir(), 'local.db');
+  const store = openLocalStore(path);
+  for (const key of ['a/2', 'a/1', 'a', 'a0', 'b']) store.put(key, `of ${key}`);
+  store.put('a/1', 'changed');
+  store.delete('b');
+  store.delete('never was');
+  t.same(store.list('a/'), [{ key: 'a/1', value: 'changed' }, { key: 'a/2', value: 'of a/2' }]);
+  t.equal(store.get('b'), undefined);
+  t.throws(() => openLocalStore(path), { code: 'WEFT-STORE-LOCKED' });
+  store.close();
+  store.close();
+  const again = openLocalStore(path);
+  t.equal(again.get('a'), 'of a');
+  t.equal(again.list('').length, 4);
+  again.close();
+});
+
+void test('a transaction is done whole or not at all', async (t) => {
+  const store = openLocalStore(join(t.testdir(), 'local.db'));
+  t.teardown(() => store.close());
+  store.put('kept', '1');
+  t.throws(() => store.transaction(() => {
+    store.put('kept', '2');
+    store.transaction(() => store.put('new', '1'));
+    t.equal(store.get('new'), '1', 'it sees its own writes');
+    throw new Error('no');
+  }), { message: 'no' });
+  t.same(store.list(''), [{ key: 'kept', value: '1' }]);
+  t.equal(store.transaction(() => {
+    store.put('new', '1');
+    return 'result';
+  }), 'result');
+  t.equal(store.get('new'), '1');
+});
