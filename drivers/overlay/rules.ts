@@ -58,16 +58,16 @@ export interface FabricRules {
  */
 export const fabricRules = ({ peers, internalBridges, backends }: FabricRules): string => `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
-  chain zone { type filter hook prerouting priority raw; policy accept;
+  chain by_node_zone { type filter hook prerouting priority raw; policy accept;
 ${peers.map((number) => `    iifname "weft-in" ether saddr ${nodeMac(number)} ct original zone set ${number}`).join('\n')}
   }
-  chain mark { type filter hook prerouting priority mangle; policy accept;
+  chain by_node_mark { type filter hook prerouting priority mangle; policy accept;
 ${peers.map((number) => `    iifname "weft-in" ct state new ether saddr ${nodeMac(number)} ct mark set ${nodeMark(number)}`).join('\n')}
     iifname != "weft-in" ct direction reply ct mark & 0xff000000 == 0x48000000 meta mark set ct mark
   }
   chain clashes { type nat hook postrouting priority srcnat + 5; policy accept;
   }
-  chain unmark { type filter hook postrouting priority srcnat + 10; policy accept;
+  chain by_node_unmark { type filter hook postrouting priority srcnat + 10; policy accept;
     oifname "weft-in" meta mark set 0
   }
   chain forward { type filter hook forward priority filter; policy drop;

@@ -1,0 +1,137 @@
+/** Hosts for the drivers' tests: namespaces on two routed subnets, and soft state that is simply shared. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import type { NodeInfo, SoftState, StateChange, StateRecord, TableName } from '../cluster/state.ts';
+import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
+import { plug } from '../cnm/sandbox.ts';
+import { createNetns, deleteNetns, openNetns } from '../linux/netns.ts';
+import { openRtnl } from '../linux/rtnl.ts';
+import { writeSysctl } from '../linux/sysctl.ts';
+import type { Netns, Rtnl } from '../linux/types.ts';
+
+let count = 0;
+
+export class Space {
+  readonly name: string;
+  readonly path: string;
+  readonly netns: Netns;
+  readonly rtnl: Rtnl;
+
+  constructor(label: string) {
+    this.name = `weft-d-${process.pid}-${count++}-${label}`;
+    this.path = `/run/netns/${this.name}`;
+    this.netns = createNetns(this.path);
+    this.rtnl = openRtnl(this.netns);
+    this.rtnl.setLink(this.rtnl.link('lo')!.index, { up: true });
+  }
+
+  /** Standard output; throws when the command fails. */
+  run(...command: string[]): string {
+    return execFileSync('ip', ['netns', 'exec', this.name, ...command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
+  succeeds(...command: string[]): boolean {
+    return spawnSync('ip', ['netns', 'exec', this.name, ...command], { stdio: 'ignore' }).status === 0;
+  }
+
+  pings(ip: string, ...more: string[]): boolean {
+    return this.succeeds('busybox', 'ping', '-c', '1', '-W', '1', ...more, ip);
+  }
+
+  remove(): void {
+    this.rtnl.close();
+    this.netns.close();
+    deleteNetns(this.path);
+  }
+}
+
+/** A router with a leg in each subnet, and hosts on them; the router is what a reader of a capture looks from. */
+export class Underlay {
+  readonly router = new Space('router');
+  readonly spaces: Space[] = [this.router];
+
+  constructor() {
+    writeSysctl(this.router.netns, 'net/ipv4/ip_forward', '1');
+  }
+
+  /** `subnet` is 1 or 2: the host gets 10.99.SUBNET.NUMBER. */
+  host(number: number, subnet: number): { space: Space; address: string } {
+    const space = this.space(`h${number}`);
+    const gateway = `10.99.${subnet}.${200 + number}`;
+    const address = `10.99.${subnet}.${number}`;
+    this.router.rtnl.addLink({ kind: 'veth', name: `r${number}`, up: true, peer: { name: 'eth0', netns: space.netns, up: true } });
+    this.router.rtnl.addAddress(this.router.rtnl.link(`r${number}`)!.index, `${gateway}/32`);
+    this.router.rtnl.replaceRoutes([{ dst: `${address}/32`, dev: this.router.rtnl.link(`r${number}`)!.index }]);
+    const dev = space.rtnl.link('eth0')!.index;
+    space.rtnl.addAddress(dev, `${address}/32`);
+    space.rtnl.replaceRoutes([{ dst: `${gateway}/32`, dev }, { dst: 'default', via: gateway, dev, src: address }]);
+    return { space, address };
+  }
+
+  space(label: string): Space {
+    const space = new Space(label);
+    this.spaces.push(space);
+    return space;
+  }
+
+  remove(): void {
+    for (const space of this.spaces) space.remove();
+  }
+}
+
+/** One table of records for all nodes: what one publishes, all see at once. */
+export class SharedState {
+  readonly records = new Map<string, StateRecord<TableName>>();
+  readonly watchers: { self: string; table: TableName; call: (change: StateChange<TableName>) => void }[] = [];
+  readonly dead = new Set<string>();
+
+  of(self: string): SoftState {
+    const emit = (change: StateChange<TableName>): void => {
+      for (const watcher of this.watchers) if (watcher.table === change.record.table) watcher.call({ ...change, local: watcher.self === change.record.owner });
+    };
+    return {
+      self,
+      publish: (table, key, value) => {
+        const id = `${table} ${self} ${key}`;
+        const previous = this.records.get(id)?.value;
+        const record = { table, key, owner: self, value } as StateRecord<TableName>;
+        this.records.set(id, record);
+        emit({ type: 'put', record, previous: previous as never, local: false });
+      },
+      withdraw: (table, key) => {
+        const record = this.records.get(`${table} ${self} ${key}`);
+        this.records.delete(`${table} ${self} ${key}`);
+        if (record) emit({ type: 'delete', record, local: false });
+      },
+      list: <T extends TableName>(table: T) => [...this.records.values()].filter((record) => record.table === table) as unknown as StateRecord<T>[],
+      watch: <T extends TableName>(table: T, onChange: (change: StateChange<T>) => void) => {
+        const watcher = { self, table, call: onChange as (change: StateChange<TableName>) => void };
+        for (const record of this.records.values()) {
+          if (record.table === table) watcher.call({ type: 'put', record, previous: undefined as never, local: record.owner === self });
+        }
+        this.watchers.push(watcher);
+        return () => void this.watchers.splice(this.watchers.indexOf(watcher), 1);
+      },
+      members: () => [...new Set([...this.records.values()].map(({ owner }) => owner))].map((id) => ({ id, name: id, state: this.dead.has(id) ? 'dead' : 'alive', address: '' })),
+    };
+  }
+}
+
+export const hex = (seed: string, length = 64): string => Buffer.from(seed.repeat(length)).toString('hex').slice(0, length);
+
+export function network(name: string, driver: string, subnet: string, more: Partial<Network> = {}): Network {
+  return {
+    id: hex(name), name, driver, scope: driver === 'overlay' ? 'cluster' : 'node', node: 'a', ipam: 'weft', internal: false, options: {}, labels: {}, attachable: false,
+    subnets: [{ subnet, gateway: subnet.replace(/0\/\d+$/, '1') }], createdAt: '', ...more,
+  };
+}
+
+export function endpoint(name: string, on: Network, address: string, more: Partial<Endpoint> = {}): Endpoint {
+  const bytes = address.split('/')[0]!.split('.').map((part) => Number(part).toString(16).padStart(2, '0'));
+  return { id: hex(name), networkId: on.id, address, mac: `02:42:${bytes.join(':')}`, ports: [], options: {}, createdAt: '', ...more };
+}
+
+export const nodeInfo = (id: string, number: number, vtep: string): NodeInfo => ({ id, name: id, number, vtep, underlayMtu: 1500, occupied: [], skippedPorts: [] });
+
+/** What Docker does with a Join answer. */
+export const plugIn = (host: Space, container: Space, joined: Endpoint, answer: JoinAnswer): Promise<string> =>
+  plug({ host: host.rtnl, openNetns, openRtnl }, { ...joined, sandbox: container.path }, answer);
