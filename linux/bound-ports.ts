@@ -12,6 +12,6 @@ export function boundPorts(netns: Netns, ip: string): { udp: number[]; tcp: numb
       const [, local, , lineState] = line.trim().split(/\s+/);
       const [address, port] = local?.split(':') ?? [];
       return address === wanted && (state === undefined || lineState === state) ? [Number.parseInt(port!, 16)] : [];
-    });
+    }).sort((a, b) => a - b);
   return { udp: ports('udp'), tcp: ports('tcp', TCP_LISTEN) };
 }

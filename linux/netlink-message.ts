@@ -3,7 +3,7 @@ import { align, parseAttributes, readText } from './attributes.ts';
 import { errnoName } from './ffi.ts';
 import { KernelError } from './types.ts';
 
-export const NLM_F_REQUEST = 1;
+const NLM_F_REQUEST = 1;
 export const NLM_F_ACK = 4;
 /** NLM_F_ROOT and NLM_F_MATCH: the whole table. */
 export const NLM_F_DUMP = 0x300;

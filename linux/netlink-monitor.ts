@@ -13,7 +13,6 @@ import type { Netns } from './types.ts';
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const O_CLOEXEC = 0o2000000;
-const MSG_DONTWAIT = 0x40;
 
 export interface MonitorOptions {
   netns: Netns;
@@ -57,5 +56,5 @@ export function monitor({ netns, protocol, groups, onMessages, onLost }: Monitor
  */
 function drain(fd: number): void {
   const scratch = Buffer.allocUnsafe(1);
-  while (sys.recv(fd, scratch, scratch.length, MSG_DONTWAIT) >= 0);
+  while (sys.recv(fd, scratch, scratch.length, 0) >= 0);
 }

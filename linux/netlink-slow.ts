@@ -8,7 +8,6 @@ import { NLMSG_ERROR, NLM_F_ACK, encodeMessage, errorOf, parseMessages, type Mes
 import { KERNEL, openSocket } from './netlink-socket.ts';
 import { KernelError, type Netns } from './types.ts';
 
-const MSG_DONTWAIT = 0x40;
 const ANSWER_BYTES = 4096;
 
 export interface SlowLane {
@@ -69,7 +68,7 @@ async function exchange(fd: number, what: string, message: Message): Promise<voi
     });
   });
   const answer = Buffer.alloc(ANSWER_BYTES);
-  const length = sys.recv(fd, answer, ANSWER_BYTES, MSG_DONTWAIT) as number;
+  const length = sys.recv(fd, answer, ANSWER_BYTES, 0) as number;
   const reply = parseMessages(answer.subarray(0, Math.max(length, 0))).find(({ type }) => type === NLMSG_ERROR);
   if (!reply) throw new KernelError(what, 'EIO', 'the kernel did not answer');
   const error = errorOf(what, reply);

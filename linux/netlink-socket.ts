@@ -11,6 +11,7 @@ import { KernelError, type Netns } from './types.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
+const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_SNDBUFFORCE = 32;
@@ -20,7 +21,6 @@ const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const MSG_TRUNC = 0x20;
-const MSG_DONTWAIT = 0x40;
 const ADDRESS_SIZE = 12;
 
 /** The kernel sends dumps in datagrams of at most 32 KiB; a single link with very many attributes may take more. */
@@ -49,9 +49,9 @@ export interface NetlinkSocket {
   close(): void;
 }
 
-/** `groups` is for monitors only: a bit mask of the multicast groups 1 to 32. */
+/** Never blocks. `groups` is for monitors only: a bit mask of the multicast groups 1 to 32. */
 export function openSocket(netns: Netns, protocol: number, groups = 0): number {
-  const fd = netns.run(() => check('open a netlink socket', sys.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)));
+  const fd = netns.run(() => check('open a netlink socket', sys.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)));
   try {
     check('bind a netlink socket', sys.bind(fd, address(groups), ADDRESS_SIZE));
     for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK]) setOption(fd, SOL_NETLINK, option, 1);
@@ -95,7 +95,7 @@ export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
   /** Hands over messages until `take` says that it has seen the last. Those of an earlier, broken-off exchange are skipped. */
   function receive(what: string, first: number, take: (message: ReceivedMessage) => boolean): void {
     for (;;) {
-      const length = check(what, sys.recv(fd, buffer, BUFFER_BYTES, MSG_TRUNC | MSG_DONTWAIT));
+      const length = check(what, sys.recv(fd, buffer, BUFFER_BYTES, MSG_TRUNC));
       if (length > BUFFER_BYTES) throw new KernelError(what, 'EMSGSIZE', `an answer of ${length} bytes`);
       let done = false;
       for (const message of parseMessages(buffer.subarray(0, length))) {

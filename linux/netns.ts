@@ -14,27 +14,40 @@ const MNT_DETACH = 2;
 const NSFS_MAGIC = 0x6e736673;
 
 const hostFd = openSync('/proc/thread-self/ns/net', 'r');
+/** Where the main thread is: a function run inside may enter another namespace, and comes back to this one. */
+let current = hostFd;
 
 // libuv starts all threads of its pool, synchronously, with the first piece of work that is queued.
 stat('/', () => {});
 
 function enter<T>(fd: number, inside: () => T): T {
+  const outer = current;
   check('enter a network namespace', sys.setns(fd, CLONE_NEWNET));
+  current = fd;
   try {
     const result = inside();
     if (result !== null && typeof result === 'object' && 'then' in result) throw new TypeError('a function run inside a namespace must be synchronous');
     return result;
   } finally {
-    // Going on in the wrong namespace would reconfigure a container as if it were the host.
-    if (sys.setns(hostFd, CLONE_NEWNET) < 0) process.abort();
+    returnTo(outer);
   }
+}
+
+/** Going on in the wrong namespace would reconfigure a container as if it were the host. */
+function returnTo(fd: number): void {
+  if (sys.setns(fd, CLONE_NEWNET) < 0) process.abort();
+  current = fd;
 }
 
 const make = (path: string | undefined, fd: number): Netns => {
   let open = true;
   return {
     path, fd,
-    run: (inside) => enter(fd, inside),
+    run: (inside) => {
+      // The number may be another file's by now.
+      if (!open) throw new KernelError('enter a network namespace', 'EBADF', 'it was closed');
+      return enter(fd, inside);
+    },
     close: () => {
       if (open && fd !== hostFd) closeSync(fd);
       open = false;
@@ -71,7 +84,7 @@ export function createNetns(path: string): Netns {
     try {
       check('mount a network namespace', sys.mount('/proc/thread-self/ns/net', path, 'none', MS_BIND, null));
     } finally {
-      if (sys.setns(hostFd, CLONE_NEWNET) < 0) process.abort();
+      returnTo(current);
     }
   } catch (error) {
     rmSync(path, { force: true });

@@ -61,6 +61,9 @@ export const encodeFdbOfBridge = (entry: FdbEntry): Buffer => encodeEntry(entry,
 const encodeEntry = ({ dev, mac, vtep }: FdbEntry, flags: number): Buffer =>
   Buffer.concat([header(AF_BRIDGE, dev, NUD_REACHABLE | NUD_NOARP, flags), attribute(NDA.LLADDR, macToBytes(mac)), attribute(NDA.DST, ipToBytes(vtep))]);
 
+/** Whether the device has an entry for the address, whatever it says. */
+export const fdbQuestion = ({ dev, mac }: FdbEntry): Buffer => Buffer.concat([header(AF_BRIDGE, dev, 0, NTF_SELF), attribute(NDA.LLADDR, macToBytes(mac))]);
+
 /** The bodies of one device's dump, which holds its own entries and those of its bridge that point to it. */
 export function decodeFdb(bodies: readonly Buffer[]): FdbEntry[] {
   const entries: FdbEntry[] = [];

@@ -1,180 +1,206 @@
-//   host a                  router-less wire                host b
-//   [fabric fa]  br--vxlan      a0 ======= b0      vxlan--br  [fabric fb]
-//        |                                                        |
-//     veth ca                                                  veth cb
-import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+//   host a                 one wire                 host b
+//   [fabric fa]  br--vxlan    a0 ======= b0    vxlan--br  [fabric fb]
+//        |                                                    |
+//     veth ca                                              veth cb
 import { test } from 'tap';
-import { createNetns, deleteNetns } from './netns.ts';
-import { openRtnl } from './rtnl.ts';
-import { KernelError, type Netns, type RtnlEvent, type Rtnl } from './types.ts';
+import { space } from './testing.ts';
 
-interface Space { netns: Netns; rtnl: Rtnl; path: string }
-const made: Space[] = [];
-let count = 0;
+const mac = (n: number): string => `02:42:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`;
 
-function space(): Space {
-  const path = `/run/netns/weft-t-${process.pid}-${count++}`;
-  const netns = createNetns(path);
-  const each = { netns, rtnl: openRtnl(netns), path };
-  made.push(each);
-  each.rtnl.setLink(each.rtnl.link('lo')!.index, { up: true });
-  return each;
-}
+test('links are made, found, changed and deleted', async (t) => {
+  const { rtnl, run } = space(t);
+  const bridge = rtnl.addLink({ kind: 'bridge', name: 'br0', mtu: 1400, mac: '02:00:00:00:00:01', group: 7, ageingSeconds: 77, up: true });
+  t.match(rtnl.link('br0'), { index: bridge, kind: 'bridge', mtu: 1400, mac: '02:00:00:00:00:01', group: 7, up: true });
+  t.same(rtnl.link(bridge), rtnl.link('br0'));
+  t.match(run('ip', '-d', 'link', 'show', 'br0'), /ageing_time 7700/);
+  const v0 = rtnl.addLink({ kind: 'veth', name: 'v0', master: bridge, up: true, peer: { name: 'v1', mac: mac(9), mtu: 1300, up: true } });
+  t.equal(rtnl.link('v0')!.master, bridge);
+  t.ok(rtnl.link('v0')!.carrier, 'both ends are up');
+  t.match(rtnl.link('v1'), { mac: mac(9), mtu: 1300 });
+  rtnl.setLink(rtnl.link('v1')!.index, { up: false });
+  t.notOk(rtnl.link('v0')!.carrier);
+  rtnl.setLink(v0, { name: 'v2', master: null, mtu: 1200, mac: mac(8), up: false, group: 3 });
+  t.match(rtnl.link(v0), { name: 'v2', master: undefined, mtu: 1200, mac: mac(8), up: false, group: 3 });
+  await rtnl.deleteLink('v2');
+  await rtnl.deleteLink('v2');
+  await rtnl.deleteLink(v0);
+  t.equal(rtnl.link('v1'), undefined, 'a veth goes with its peer');
+  t.same(rtnl.links().map(({ name }) => name).sort(), ['br0', 'lo']);
+});
 
-const ip = (at: Space, ...args: string[]): string => execFileSync('ip', ['-n', at.path.split('/').at(-1)!, ...args], { encoding: 'utf8' });
-const inside = (at: Space, ...command: string[]): string => execFileSync('ip', ['netns', 'exec', at.path.split('/').at(-1)!, ...command], { encoding: 'utf8' });
+test('errors carry the name of the errno and the kernel\'s own words', async (t) => {
+  const { rtnl } = space(t);
+  rtnl.addLink({ kind: 'bridge', name: 'br0' });
+  t.throws(() => rtnl.addLink({ kind: 'bridge', name: 'br0' }), { name: 'KernelError', code: 'EEXIST' });
+  const tunnel = { kind: 'vxlan', vni: 5, local: '10.0.0.1', port: 4789 } as const;
+  rtnl.addLink({ ...tunnel, name: 'x1' });
+  t.throws(() => rtnl.addLink({ ...tunnel, name: 'x2' }), { code: 'EEXIST', detail: /VNI/, message: /add vxlan link x2: EEXIST \(.*VNI/ });
+  t.throws(() => rtnl.replaceRoutes([{ dst: '10.9.0.0/24', via: '10.1.1.1' }]), { code: 'ENETUNREACH', detail: /gateway/ });
+  t.throws(() => rtnl.setLink(99_999, { up: true }), { code: 'ENODEV' });
+  await t.rejects(rtnl.deleteLink('lo'), { code: 'EOPNOTSUPP' });
+});
 
-test('rtnetlink', async (t) => {
-  t.teardown(() => {
-    for (const { netns, rtnl, path } of made) {
-      rtnl.close();
-      netns.close();
-      deleteNetns(path);
-    }
-  });
+test('a veth\'s peer is born in another namespace, and is enslaved and up there', async (t) => {
+  const [host, fabric, container] = [space(t), space(t), space(t)];
+  const master = fabric.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
+  const index = host.rtnl.addLink({ kind: 'veth', name: 'wc-1', mtu: 1450, up: true, peer: { name: 'we-1', mtu: 1450, netns: fabric.netns, master, up: true } });
+  t.equal(host.rtnl.link('we-1'), undefined);
+  const port = fabric.rtnl.link('we-1')!;
+  t.match(port, { master, up: true, carrier: true, mtu: 1450 });
 
-  t.test('links are made, found, changed and deleted', async (t) => {
-    const { rtnl } = space();
-    const index = rtnl.addLink({ kind: 'bridge', name: 'br0', mtu: 1400, mac: '02:00:00:00:00:01', up: true });
-    t.match(rtnl.link('br0'), { index, kind: 'bridge', mtu: 1400, mac: '02:00:00:00:00:01', up: true });
-    rtnl.addLink({ kind: 'veth', name: 'v0', master: index, up: true, peer: { name: 'v1', mtu: 1400, up: true } });
-    t.equal(rtnl.link('v0')!.master, index);
-    t.ok(rtnl.link('v0')!.carrier, 'both ends are up');
-    rtnl.setLink(rtnl.link('v1')!.index, { up: false });
-    t.notOk(rtnl.link('v0')!.carrier);
-    rtnl.setLink(rtnl.link('v0')!.index, { master: null, mtu: 1300 });
-    t.match(rtnl.link('v0'), { master: undefined, mtu: 1300 });
-    await rtnl.deleteLink('v0');
-    await rtnl.deleteLink('v0');
-    t.equal(rtnl.link('v1'), undefined, 'a veth goes with its peer');
-    t.same(rtnl.links().map((link) => link.name).sort(), ['br0', 'lo']);
-  });
+  fabric.rtnl.setBridgePort(port.index, { learning: false, hairpin: true, neighSuppress: true, isolated: true, flood: false });
+  const set = fabric.run('ip', '-d', 'link', 'show', 'we-1');
+  for (const flag of ['learning off', 'hairpin on', 'neigh_suppress on', 'isolated on', ' flood off', 'bcast_flood on']) t.match(set, flag);
+  fabric.rtnl.setBridgePort(port.index, { hairpin: false });
+  t.match(fabric.run('ip', '-d', 'link', 'show', 'we-1'), /hairpin off.*learning off/, 'what is not named is left alone');
 
-  t.test('errors carry the name of the errno and the kernel\'s words', async (t) => {
-    const { rtnl } = space();
-    rtnl.addLink({ kind: 'bridge', name: 'br0' });
-    t.throws(() => rtnl.addLink({ kind: 'bridge', name: 'br0' }), { code: 'EEXIST' });
-    const host = space();
-    host.rtnl.addLink({ kind: 'vxlan', name: 'x1', vni: 5, local: '10.0.0.1', port: 4789 });
-    t.throws(() => host.rtnl.addLink({ kind: 'vxlan', name: 'x2', vni: 5, local: '10.0.0.1', port: 4789 }), { code: 'EEXIST', detail: /VNI/ });
-    t.throws(() => rtnl.replaceRoutes([{ dst: '10.9.0.0/24', via: '10.1.1.1' }]), KernelError);
-  });
+  const name = 'eth0';
+  await host.rtnl.moveLink(index, container.netns, name);
+  t.equal(host.rtnl.link(index), undefined);
+  t.match(container.rtnl.link(name), { kind: 'veth', mtu: 1450 });
+});
 
-  t.test('a veth\'s peer is born in another namespace, up and enslaved there', async (t) => {
-    const host = space();
-    const fabric = space();
-    const master = fabric.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
-    host.rtnl.addLink({ kind: 'veth', name: 'wc-1', mtu: 1450, up: true, peer: { name: 'we-1', mtu: 1450, netns: fabric.netns, master, up: true } });
-    t.match(fabric.rtnl.link('we-1'), { master, up: true, carrier: true, mtu: 1450 });
-    fabric.rtnl.setBridgePort(fabric.rtnl.link('we-1')!.index, { learning: false, hairpin: true, neighSuppress: true });
-    const detail = ip(fabric, '-d', 'link', 'show', 'we-1');
-    t.match(detail, /learning off/);
-    t.match(detail, /hairpin on/);
-    t.match(detail, /neigh_suppress on/);
-    const container = space();
-    await host.rtnl.moveLink(host.rtnl.link('wc-1')!.index, container.netns, 'eth0');
-    t.equal(host.rtnl.link('wc-1'), undefined);
-    t.ok(container.rtnl.link('eth0'));
-  });
+test('a pair whose peer cannot be finished is not left behind', async (t) => {
+  const [host, fabric] = [space(t), space(t)];
+  const peer = { name: 'we-1', netns: fabric.netns, master: 99_999, up: true };
+  t.throws(() => host.rtnl.addLink({ kind: 'veth', name: 'wc-1', peer }), { code: 'EINVAL' });
+  t.same([...host.rtnl.links(), ...fabric.rtnl.links()].map(({ name }) => name), ['lo', 'lo']);
+});
 
-  t.test('VXLAN: sockets stay in the host, devices live in the fabric, frames cross by static entries alone', async (t) => {
-    const [a, b, fa, fb, ca, cb] = [space(), space(), space(), space(), space(), space()] as [Space, Space, Space, Space, Space, Space];
-    a.rtnl.addLink({ kind: 'veth', name: 'a0', up: true, peer: { name: 'b0', netns: b.netns, up: true } });
-    for (const [host, fabric, container, own, other, n] of [[a, fa, ca, '10.0.0.1', '10.0.0.2', 1], [b, fb, cb, '10.0.0.2', '10.0.0.1', 2]] as const) {
-      const wire = host.rtnl.link(n === 1 ? 'a0' : 'b0')!;
-      host.rtnl.addAddress(wire.index, `${own}/24`);
-      host.rtnl.addAddress(wire.index, `${own}/24`);
-      const br = fabric.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true, mtu: 1450 });
-      const vx = host.rtnl.addLink({ kind: 'vxlan', name: 'wv-1', vni: 0x800001, local: own, port: 4789, proxy: true, mtu: 1450, netns: fabric.netns, master: br, up: true });
-      fabric.rtnl.setBridgePort(vx, { learning: false });
-      t.match(fabric.rtnl.link('wv-1'), { index: vx, master: br, up: true, vxlan: { vni: 0x800001, port: 4789, local: own } });
-      t.match(inside(host, 'ss', '-lnu'), /:4789/, 'the tunnel\'s socket is in the host');
-      host.rtnl.addLink({ kind: 'veth', name: 'c', mac: `02:42:0a:14:00:0${n}`, mtu: 1450, peer: { name: 'we', netns: fabric.netns, master: br, mtu: 1450, up: true } });
-      await host.rtnl.moveLink(host.rtnl.link('c')!.index, container.netns, 'eth0');
-      const eth0 = container.rtnl.link('eth0')!.index;
-      container.rtnl.addAddress(eth0, `10.20.0.${n}/24`);
-      container.rtnl.setLink(eth0, { up: true });
-      const m = 3 - n;
-      fabric.rtnl.replaceFdb([{ dev: vx, mac: `02:42:0a:14:00:0${m}`, vtep: other, master: true }]);
-      fabric.rtnl.replaceNeighbours([{ dev: vx, ip: `10.20.0.${m}`, mac: `02:42:0a:14:00:0${m}` }]);
-      t.same(fabric.rtnl.fdb(vx), [{ dev: vx, mac: `02:42:0a:14:00:0${m}`, vtep: other, master: true }]);
-      t.same(fabric.rtnl.neighbours(vx), [{ dev: vx, ip: `10.20.0.${m}`, mac: `02:42:0a:14:00:0${m}` }]);
-    }
-    t.match(inside(ca, 'busybox', 'ping', '-c', '2', '-W', '2', '10.20.0.2'), / 0% packet loss/);
-    // An entry that is replaced points elsewhere at once; one that is deleted takes the way with it.
-    const vx = fa.rtnl.link('wv-1')!.index;
-    fa.rtnl.replaceFdb([{ dev: vx, mac: '02:42:0a:14:00:02', vtep: '10.0.0.9', master: true }]);
-    t.same(fa.rtnl.fdb(vx).map(({ vtep }) => vtep), ['10.0.0.9'], 'replaced, not added');
-    fa.rtnl.deleteFdb([{ dev: vx, mac: '02:42:0a:14:00:02', vtep: '10.0.0.9', master: true }]);
-    fa.rtnl.deleteFdb([{ dev: vx, mac: '02:42:0a:14:00:02', vtep: '10.0.0.9', master: true }]);
-    t.same(fa.rtnl.fdb(vx), []);
-    fa.rtnl.deleteNeighbours([{ dev: vx, ip: '10.20.0.2', mac: '02:42:0a:14:00:02' }]);
-    t.same(fa.rtnl.neighbours(vx), []);
-  });
+test('VXLAN: the socket stays in the host, the device lives in the fabric, frames cross by static entries alone', async (t) => {
+  const [a, b] = [{ host: space(t), fabric: space(t), container: space(t) }, { host: space(t), fabric: space(t), container: space(t) }];
+  a.host.rtnl.addLink({ kind: 'veth', name: 'wire', up: true, peer: { name: 'wire', netns: b.host.netns, up: true } });
+  for (const [{ host, fabric, container }, own, other] of [[a, 1, 2], [b, 2, 1]] as const) {
+    host.rtnl.addAddress(host.rtnl.link('wire')!.index, `10.0.0.${own}/24`);
+    const br = fabric.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true, mtu: 1450 });
+    const spec = { kind: 'vxlan', name: 'wv-1', vni: 0x800001, local: `10.0.0.${own}`, port: 4789, proxy: true, mtu: 1450, netns: fabric.netns, master: br, up: true } as const;
+    const dev = host.rtnl.addLink(spec);
+    t.match(fabric.rtnl.link('wv-1'), { index: dev, master: br, up: true, mtu: 1450, vxlan: { vni: 0x800001, port: 4789, local: `10.0.0.${own}` } });
+    t.match(host.run('ss', '-lnu'), /:4789/);
+    t.notMatch(fabric.run('ss', '-lnu'), /:4789/);
+    t.match(fabric.run('ip', '-d', 'link', 'show', 'wv-1'), /nolearning proxy/);
+    fabric.rtnl.setBridgePort(dev, { learning: false, flood: false });
 
-  t.test('routes and rules', async (t) => {
-    const { rtnl } = space();
-    const dev = rtnl.addLink({ kind: 'bridge', name: 'd0', up: true });
-    rtnl.addAddress(dev, '10.1.0.1/24');
-    rtnl.replaceRoutes([
-      { dst: 'default', via: '10.1.0.254', dev }, { dst: '10.20.0.5/32', via: '10.255.0.2', dev, onlink: true, table: 1000 }, { dst: '169.254.77.2/32', dev },
-    ]);
-    t.match(rtnl.routes({ table: 1000 }), [{ dst: '10.20.0.5/32', via: '10.255.0.2', dev, onlink: true }]);
-    t.match(rtnl.routeTo('192.0.2.1'), { dev, via: '10.1.0.254', src: '10.1.0.1', mtu: 1500 });
-    rtnl.deleteRoutes([{ dst: '10.20.0.5/32', via: '10.255.0.2', dev, table: 1000 }, { dst: '10.20.0.6/32', dev, table: 1000 }]);
-    t.same(rtnl.routes({ table: 1000 }), []);
-    const rule = { priority: 200, table: 1000, iif: 'd0' };
-    const marked = { priority: 101, table: 1101, fwmark: 0x48000001, fwmask: 0xffffffff };
-    for (const each of [rule, rule, marked]) rtnl.addRule(each);
-    t.same(rtnl.rules().filter(({ priority }) => priority === 200), [rule], 'entered once');
-    t.same(rtnl.rules().filter(({ priority }) => priority === 101), [marked]);
-    for (const each of [rule, rule, marked]) rtnl.deleteRule(each);
-    t.notOk(rtnl.rules().some(({ priority }) => priority === 200 || priority === 101));
-    await rtnl.deleteLink('d0');
-    t.equal(rtnl.routeTo('192.0.2.1'), undefined);
-  });
+    const inside = host.rtnl.addLink({ kind: 'veth', name: 'c', mac: mac(own), mtu: 1450, peer: { name: 'we', netns: fabric.netns, master: br, mtu: 1450, up: true } });
+    await host.rtnl.moveLink(inside, container.netns, 'eth0');
+    const eth0 = container.rtnl.link('eth0')!.index;
+    container.rtnl.addAddress(eth0, `10.20.0.${own}/24`);
+    container.rtnl.setLink(eth0, { up: true });
 
-  t.test('10,000 forwarding entries: one bad one is named, the others are there, and a dump is complete', async (t) => {
-    const host = space();
-    const vx = host.rtnl.addLink({ kind: 'vxlan', name: 'x', vni: 7, local: '10.0.0.1', port: 4789 });
-    const entries = Array.from({ length: 10_000 }, (_, i) => ({ dev: i === 5_000 ? 9999 : vx, mac: `02:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 255).toString(16).padStart(2, '0')}`, vtep: '10.0.0.2' }));
-    t.throws(() => host.rtnl.replaceFdb(entries), { code: 'ENODEV', message: /5001 of 10000/ });
-    t.equal(host.rtnl.fdb(vx).length, 9_999);
-  });
+    const entry = { dev, mac: mac(other), vtep: `10.0.0.${other}`, master: true };
+    fabric.rtnl.replaceFdb([entry]);
+    t.same(fabric.rtnl.fdb(dev), [entry]);
+    const neighbour = { dev, ip: `10.20.0.${other}`, mac: mac(other) };
+    fabric.rtnl.replaceNeighbours([neighbour]);
+    t.same(fabric.rtnl.neighbours(dev), [neighbour]);
+    const table = fabric.run('bridge', 'fdb', 'show', 'dev', 'wv-1').split('\n').filter((line) => line.startsWith(mac(other)));
+    t.equal(table.length, 2);
+    for (const line of table) t.match(line, /static/, 'a permanent entry of a bridge swallows what is sent to it');
+  }
+  t.match(a.container.run('busybox', 'ping', '-c', '2', '-W', '2', '10.20.0.2'), / 0% packet loss/);
+});
 
-  t.test('what happens is told, and losses are', async (t) => {
-    const { rtnl } = space();
-    const events: RtnlEvent[] = [];
-    const stop = rtnl.watch((event) => {
-      events.push(event);
-      if (event.type === 'link' && event.link.name === 'v0' && event.gone) throw new Error('a handler that throws does not end the process');
-    });
-    t.teardown(stop);
-    rtnl.addLink({ kind: 'veth', name: 'v0', up: true, peer: { name: 'v1', up: true } });
-    const has = async (found: (event: RtnlEvent) => boolean): Promise<boolean> => {
-      for (let i = 0; i < 500 && !events.some(found); i++) await new Promise((resolve) => setTimeout(resolve, 10));
-      return events.some(found);
-    };
-    t.ok(await has((event) => event.type === 'link' && event.link.name === 'v0' && event.link.carrier), 'carrier');
-    await rtnl.deleteLink('v0');
-    t.ok(await has((event) => event.type === 'link' && event.link.name === 'v0' && event.gone), 'gone');
-    rtnl.addLink({ kind: 'bridge', name: 'd0', up: true });
-    t.ok(await has((event) => event.type === 'link' && event.link.name === 'd0'), 'goes on after a handler threw');
-    // More events in one turn than the socket holds: unhardened, this aborts the process.
-    const dev = rtnl.link('d0')!.index;
-    const routes = Array.from({ length: 60_000 }, (_, i) => ({ dst: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`, dev }));
-    for (let round = 0; round < 2; round++) {
-      rtnl.replaceRoutes(routes);
-      rtnl.deleteRoutes(routes);
-    }
-    t.ok(await has((event) => event.type === 'lost'), 'lost');
-  });
+test('forwarding entries are replaced, and what points elsewhere by now is not deleted', async (t) => {
+  const { rtnl, run } = space(t);
+  const master = rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
+  const dev = rtnl.addLink({ kind: 'vxlan', name: 'x', vni: 7, local: '10.0.0.1', port: 4789, master, up: true });
+  const entry = { dev, mac: mac(1), vtep: '10.0.0.2', master: true };
+  const moved = { ...entry, vtep: '10.0.0.3' };
+  rtnl.replaceFdb([entry]);
+  rtnl.replaceFdb([moved]);
+  t.same(rtnl.fdb(dev), [moved], 'replaced, not added');
+  rtnl.deleteFdb([entry]);
+  t.same(rtnl.fdb(dev), [moved], 'in both tables');
+  run('bridge', 'fdb', 'del', mac(1), 'dev', 'x', 'self', 'dst', '10.0.0.3');
+  rtnl.deleteFdb([moved]);
+  t.notMatch(run('bridge', 'fdb', 'show'), mac(1), 'what an interrupted deletion left in the bridge goes too');
+  rtnl.deleteFdb([moved]);
 
-  t.test('sockets are given back', async (t) => {
-    const { netns } = space();
-    const before = readdirSync('/proc/self/fd').length;
-    for (let i = 0; i < 200; i++) openRtnl(netns).close();
-    t.equal(readdirSync('/proc/self/fd').length, before);
-  });
+  rtnl.replaceFdb([moved]);
+  run('bridge', 'fdb', 'replace', mac(1), 'dev', 'x', 'master', 'permanent');
+  t.same(rtnl.fdb(dev), [{ ...moved, master: false }], 'a permanent entry of the bridge is no entry');
+  rtnl.replaceFdb([moved]);
+  t.same(rtnl.fdb(dev), [moved], 'and is repaired');
+  rtnl.replaceFdb([{ dev, mac: mac(2), vtep: '10.0.0.2' }]);
+  t.match(rtnl.fdb(dev).find((each) => each.mac === mac(2)), { master: false });
+  rtnl.setLink(dev, { master: null });
+  rtnl.deleteFdb(rtnl.fdb(dev).map((each) => ({ ...each, master: true })));
+  t.same(rtnl.fdb(dev), [], 'also from a device that is in no bridge any more');
+  rtnl.deleteFdb([{ ...entry, dev: 99_999 }]);
+  t.same(rtnl.fdb(99_999), []);
+});
+
+test('10,000 forwarding entries: bad ones are named, the others entered, and a dump is complete', async (t) => {
+  const { rtnl } = space(t);
+  const dev = rtnl.addLink({ kind: 'vxlan', name: 'x', vni: 7, local: '10.0.0.1', port: 4789 });
+  const entries = Array.from({ length: 10_000 }, (_, i) => ({ dev: i === 5_000 || i === 9_999 ? 99_999 : dev, mac: mac(i), vtep: '10.0.0.2' }));
+  t.throws(() => rtnl.replaceFdb(entries), { code: 'ENODEV', message: /02:42:00:00:13:88.*5001 of 10000, and 1 others/ });
+  t.equal(new Set(rtnl.fdb(dev).map((entry) => entry.mac)).size, 9_998);
+  rtnl.deleteFdb(entries);
+  t.same(rtnl.fdb(dev), []);
+});
+
+test('neighbours: permanent ones, of one link, IPv4 and IPv6', async (t) => {
+  const { rtnl } = space(t);
+  const [dev, other] = ['a', 'b'].map((name) => rtnl.addLink({ kind: 'bridge', name, up: true })) as [number, number];
+  const entries = ['10.0.0.2', 'fd00::2'].map((ip) => ({ dev, ip, mac: mac(2) }));
+  rtnl.replaceNeighbours([...entries, { dev: other, ip: '10.0.0.3', mac: mac(3) }]);
+  t.same(rtnl.neighbours(dev), entries);
+  const changed = entries.map((entry) => ({ ...entry, mac: mac(4) }));
+  rtnl.replaceNeighbours(changed);
+  t.same(rtnl.neighbours(dev), changed);
+  rtnl.deleteNeighbours([...changed, ...changed]);
+  t.same(rtnl.neighbours(dev), []);
+  t.equal(rtnl.neighbours(other).length, 1);
+});
+
+test('addresses', async (t) => {
+  const { rtnl } = space(t);
+  const [dev, other] = ['a', 'b'].map((name) => rtnl.addLink({ kind: 'bridge', name })) as [number, number];
+  const addresses = ['10.1.0.1/24', 'fd00::1/64'];
+  for (const address of [...addresses, ...addresses]) rtnl.addAddress(dev, address);
+  rtnl.addAddress(other, '10.2.0.1/24');
+  t.same(rtnl.addresses(dev).map(({ address }) => address), addresses);
+  t.ok(rtnl.addresses().some(({ index, address }) => index === other && address === '10.2.0.1/24'));
+  for (const address of [...addresses, ...addresses]) rtnl.deleteAddress(dev, address);
+  t.same(rtnl.addresses(dev), []);
+  t.same(rtnl.addresses(99_999), []);
+});
+
+test('routes and rules', async (t) => {
+  const { rtnl, run } = space(t);
+  rtnl.addLink({ kind: 'veth', name: 'd0', mtu: 1400, up: true, peer: { name: 'd1', up: true } });
+  const dev = rtnl.link('d0')!.index;
+  rtnl.addAddress(dev, '10.1.0.1/24');
+  rtnl.addAddress(dev, 'fd01::1/64');
+  const remote = { dst: '10.20.0.5/32', via: '10.255.0.2', dev, onlink: true, table: 1000 };
+  rtnl.replaceRoutes([{ dst: 'default', via: '10.1.0.254', dev }, remote, remote, { dst: '169.254.77.2/32', dev }, { dst: 'fd02::/64', via: 'fd01::2', dev }]);
+  t.match(rtnl.routes({ table: 1000 }), [remote]);
+  rtnl.replaceRoutes([{ ...remote, via: '10.255.0.3' }]);
+  t.same(rtnl.routes({ table: 1000 }).map(({ via }) => via), ['10.255.0.3'], 'replaced');
+  t.match(rtnl.routes({ table: 254, dev }).find(({ dst }) => dst === 'fd02::/64'), { via: 'fd01::2', dev, table: 254 });
+  t.match(rtnl.routes({ dev }).find(({ dst }) => dst === 'default'), { via: '10.1.0.254', table: 254 });
+  t.same(rtnl.routes({ table: 4711 }), []);
+  t.same(rtnl.routeTo('192.0.2.1'), { dev, via: '10.1.0.254', src: '10.1.0.1', mtu: 1400 });
+  t.match(rtnl.routeTo('fd02::9'), { dev, via: 'fd01::2' });
+
+  run('ip', 'route', 'add', '192.0.2.0/24', 'via', '10.1.0.9', 'mtu', '1280');
+  t.match(rtnl.routeTo('192.0.2.1'), { via: '10.1.0.9', mtu: 1280 });
+  run('ip', 'route', 'add', 'unreachable', '198.51.100.0/24');
+  run('ip', 'route', 'add', 'blackhole', '198.51.101.0/24');
+  for (const ip of ['198.51.100.1', '198.51.101.1', 'fd09::1']) t.equal(rtnl.routeTo(ip), undefined);
+  run('ip', 'route', 'add', '203.0.113.0/24', 'nexthop', 'via', '10.1.0.7', 'nexthop', 'via', 'inet6', 'fd01::7', 'dev', 'd0');
+  t.match(rtnl.routes({ dev }).filter(({ dst }) => dst === '203.0.113.0/24'), [{ via: '10.1.0.7', dev }, { via: 'fd01::7', dev }]);
+
+  rtnl.deleteRoutes([{ dst: '10.20.0.5/32', table: 1000 }, { dst: '10.20.0.6/32', dev, table: 1000 }, { dst: 'default' }]);
+  t.same(rtnl.routes({ table: 1000 }), []);
+  t.notOk(rtnl.routes().some(({ dst }) => dst === 'default'));
+
+  const rule = { priority: 200, table: 1000, iif: 'd0' };
+  const marked = { priority: 101, table: 1101, fwmark: 0x49000000, fwmask: 0xff000000 };
+  for (const each of [rule, rule, marked]) rtnl.addRule(each);
+  t.same(rtnl.rules().filter(({ priority }) => priority === 200), [rule], 'entered once');
+  t.same(rtnl.rules().filter(({ priority }) => priority === 101), [marked]);
+  for (const each of [rule, rule, marked]) rtnl.deleteRule(each);
+  t.same(rtnl.rules().map(({ priority }) => priority), [0, 32766, 32767]);
 });

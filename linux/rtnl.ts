@@ -9,7 +9,7 @@ import {
 } from './rtnl-links.ts';
 import { watchRtnl } from './rtnl-monitor.ts';
 import {
-  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, fdbQuery, neighbourQuery,
+  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, fdbQuery, fdbQuestion, neighbourQuery,
 } from './rtnl-neighbours.ts';
 import {
   RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, decodeRoute, decodeRouteAnswer, encodeRoute, encodeRouteDeletion, encodeRouteQuestion, routeQuery,
@@ -22,6 +22,8 @@ const NETLINK_ROUTE = 0;
 const MISSING = new Set(['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ESRCH', 'ENOENT']);
 const EXISTS = new Set(['EEXIST']);
 const NO_ROUTE = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
+/** EOPNOTSUPP: the device is no port of a bridge, by now. */
+const NOT_IN_A_BRIDGE = new Set([...MISSING, 'EOPNOTSUPP']);
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function openRtnl(netns: Netns): Rtnl {
@@ -74,16 +76,15 @@ export function openRtnl(netns: Netns): Rtnl {
     return index;
   }
 
-  const fdb = (index: number): FdbEntry[] => decodeFdb(list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index)));
-
   /** An entry that points elsewhere by now is somebody's newer one: it stays, in the bridge as well. */
   function deleteFdb(entries: readonly FdbEntry[]): void {
     const what = 'delete forwarding entry';
-    const deleted = new Set(batch(what, entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfDevice(entry) }), MISSING));
-    const missing = entries.filter((entry) => entry.master && !deleted.has(entry));
-    const moved = new Set([...new Set(missing.map(({ dev }) => dev))].flatMap(fdb).map(({ dev, mac }) => `${dev} ${mac}`));
-    const inBridge = entries.filter((entry) => entry.master && (deleted.has(entry) || !moved.has(`${entry.dev} ${entry.mac}`)));
-    batch(what, inBridge, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfBridge(entry) }), MISSING);
+    batch(what, entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfDevice(entry) }), MISSING);
+    // The kernel calls it a success when the entry has another VTEP, so what is still there has to be asked for.
+    const inBridge = entries.filter(({ master }) => master);
+    const kept = new Set(batch('look up forwarding entry', inBridge, (entry) => ({ type: RTM_GETNEIGH, flags: 0, body: fdbQuestion(entry) }), MISSING));
+    const gone = inBridge.filter((entry) => !kept.has(entry));
+    batch(what, gone, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeFdbOfBridge(entry) }), NOT_IN_A_BRIDGE);
   }
 
   return {
@@ -123,7 +124,7 @@ export function openRtnl(netns: Netns): Rtnl {
       void batch('replace neighbour', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeNeighbour(entry) })),
     deleteNeighbours: (entries) =>
       void batch('delete neighbour', entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeNeighbour(entry) }), MISSING),
-    fdb,
+    fdb: (index) => decodeFdb(list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index))),
     replaceFdb: (entries) =>
       void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),
     deleteFdb,

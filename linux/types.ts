@@ -27,7 +27,8 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
   /** The peer is born in `peer.netns` where given; its `up` and `master` (an index in that namespace) are applied afterwards. */
   | { kind: 'veth'; peer: { name: string; mtu?: number; mac?: string; netns?: Netns; master?: number; up?: boolean } }
   /**
-   * Made on this namespace's socket, so its UDP socket stays here; the device is born in `netns` where given.
+   * Made on this namespace's socket, so its UDP socket stays here; the device is born in `netns` where given, and `master` is
+   * an index there.
    * Learning is off; `proxy` answers ARP and ND from the neighbour table of the device.
    */
   | { kind: 'vxlan'; vni: number; local: string; port: number; proxy?: boolean; netns?: Netns }
@@ -35,6 +36,7 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
 
 export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }
 
+/** What is left out stays as it is. `flood` speaks of unknown unicast alone (bridge(8)); broadcast still reaches the port. */
 export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean }
 
 /** `address` is 'ip/length'. */
@@ -49,6 +51,7 @@ export interface Route {
 /** How a packet to an address would leave; mtu is that of the route, else of the link. */
 export interface RouteAnswer { dev: number; src: string | undefined; via: string | undefined; mtu: number }
 
+/** IPv4. */
 export interface Rule { priority: number; table: number; iif?: string; fwmark?: number; fwmask?: number }
 
 /** ip → mac on a link (ARP, ND). Programmed as permanent. */
@@ -65,8 +68,9 @@ export interface Rtnl {
   addLink(spec: LinkSpec): number;
   setLink(index: number, change: LinkChange): void;
   setBridgePort(index: number, port: BridgePort): void;
-  /** Deleting what is not there is not an error. */
+  /** Deleting what is not there is not an error. Links that wait for their turn are deleted together. */
   deleteLink(nameOrIndex: string | number): Promise<void>;
+  /** `to` must stay open until the promise is settled. The index may be another one there. */
   moveLink(index: number, to: Netns, rename?: string): Promise<void>;
   addresses(index?: number): Address[];
   /** Existing is not an error. */
@@ -75,18 +79,20 @@ export interface Rtnl {
   routes(filter?: { table?: number; dev?: number }): Route[];
   /** Existing is replaced. */
   replaceRoutes(routes: readonly Route[]): void;
-  /** Missing is not an error. */
+  /** Missing is not an error. What a route leaves out (via, dev, metric) is not compared. */
   deleteRoutes(routes: readonly Route[]): void;
   routeTo(ip: string): RouteAnswer | undefined;
   rules(): Rule[];
   addRule(rule: Rule): void;
   deleteRule(rule: Rule): void;
+  /** The permanent ones: others are the kernel's own findings. */
   neighbours(index: number): Neighbour[];
   replaceNeighbours(entries: readonly Neighbour[]): void;
   deleteNeighbours(entries: readonly Neighbour[]): void;
   fdb(index: number): FdbEntry[];
   /** Replaces, never adds: an address that moves takes its entry along. One batch, one acknowledgement. */
   replaceFdb(entries: readonly FdbEntry[]): void;
+  /** Missing is not an error; an entry whose address has another VTEP by now is left alone, in both tables. */
   deleteFdb(entries: readonly FdbEntry[]): void;
   /**
    * Link, address, neighbour and route events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel

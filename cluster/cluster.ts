@@ -1,0 +1,57 @@
+/** Gossip and soft state, put together for one node. */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
+import { createGossip, type Gossip } from '../gossip/gossip.ts';
+import { Keyring } from '../gossip/keyring.ts';
+import type { Address } from '../gossip/messages.ts';
+import type { Transport } from '../gossip/transport.ts';
+import type { Tuning } from '../gossip/tuning.ts';
+import type { LocalStore } from '../store/store.ts';
+import { createSoftState, type ClusterState } from './soft-state.ts';
+
+export interface ClusterOptions {
+  node: { id: string; name: string };
+  transport: Transport;
+  /** 16, 24 or 32 bytes, the same on every node. */
+  key: Uint8Array;
+  /** Where other nodes may be; asked again while they are not members. */
+  seeds(): Promise<readonly Address[]>;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  local: LocalStore;
+  tuning?: Partial<Tuning>;
+}
+
+export interface Cluster {
+  readonly state: ClusterState;
+  readonly gossip: Gossip;
+  /** Says goodbye: its records vanish everywhere for good. */
+  leave(): Promise<void>;
+  /** Without a word: the others notice, hide its records, and show them again when it returns. */
+  close(): Promise<void>;
+}
+
+const LEAVE_TIMEOUT_MS = 1_000;
+
+export function startCluster({ node, transport, key, seeds, clock, random, log, local, tuning }: ClusterOptions): Cluster {
+  const state = createSoftState({ self: node.id, clock, random, log, local });
+  const gossip = createGossip({
+    name: node.id, transport, clock, random, log, keyring: new Keyring(key), meta: Buffer.from(node.name), ...(tuning && { tuning }),
+    delegate: { onMessage: state.onMessage, onMember: state.onMember, localState: state.localState, mergeState: state.mergeState },
+  });
+  state.attach(gossip);
+  gossip.setSeeds(seeds);
+  const close = async (): Promise<void> => {
+    state.close();
+    await gossip.close();
+  };
+  return {
+    state, gossip, close,
+    leave: async () => {
+      await gossip.leave(LEAVE_TIMEOUT_MS);
+      await close();
+    },
+  };
+}
