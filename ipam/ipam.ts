@@ -22,10 +22,12 @@ export interface AddressRequest {
   /** Who holds it, for messages and for idempotent repeats: 'gateway', 'aux:name' or an endpoint's or request's id. */
   holder: string;
   /**
-   * own: Weft chooses (from the top downwards). docker: Docker's own IPAM chose `address` already; it is claimed, and
+   * weft: Weft chooses (from the top downwards), or the user did. docker: Docker's own IPAM chose `address` already; it is claimed, and
    * WEFT-ADDRESS-ELSEWHERE is thrown when its block belongs to another node.
    */
   chooser: 'weft' | 'docker';
+  /** Name of the network, for messages. */
+  network?: string;
 }
 
 /**

@@ -49,7 +49,7 @@ export interface Gateway {
    */
   call(path: string, body: object, options: { safe: boolean }): Promise<Record<string, unknown>>;
   /** A call whose answer is a stream of JSON lines. onEnd comes once, unless stopped. */
-  stream(path: string, body: object, handlers: { onMessage(message: Record<string, unknown>): void; onEnd(reason: string): void }): () => void;
+  stream(path: string, body: object, handlers: { onMessage: (message: Record<string, unknown>) => void; onEnd: (reason: string) => void }): () => void;
   /** Whether the last contact succeeded. */
   readonly healthy: boolean;
   close(): void;

@@ -5,7 +5,7 @@ import { GatewayError, GRPC } from './etcd-gateway.ts';
 import type { Lease } from './store.ts';
 
 interface LeaseOptions {
-  call(path: string, body: object, options: { safe: boolean; expected?: readonly number[] }): Promise<Record<string, unknown>>;
+  call: (path: string, body: object, options: { safe: boolean; expected?: readonly number[] }) => Promise<Record<string, unknown>>;
   /** Seconds; etcd raises it to one and a half election timeouts (2 s by default). */
   ttl: number;
   clock: Clock;
@@ -17,7 +17,7 @@ interface LeaseOptions {
  * lease and its keys are gone; it is then granted anew under the same id. Putting the keys back is their holder's
  * affair: a watch shows them going.
  */
-export async function grantLease({ call, ttl, clock, log }: LeaseOptions): Promise<{ lease: Lease; stop(): void }> {
+export async function grantLease({ call, ttl, clock, log }: LeaseOptions): Promise<{ lease: Lease; stop: () => void }> {
   const granted = await call('/v3/lease/grant', { TTL: String(ttl) }, { safe: true });
   const id = String(granted['ID']);
   let stopped = false;

@@ -18,10 +18,10 @@ export interface WatchOptions {
   gateway: Gateway;
   codec: Codec;
   prefix: string;
-  list(): Promise<{ entries: Entry[]; revision: number }>;
+  list: () => Promise<{ entries: Entry[]; revision: number }>;
   /** The store's revision now. */
-  revision(): Promise<number>;
-  onEvent(event: WatchEvent): void;
+  revision: () => Promise<number>;
+  onEvent: (event: WatchEvent) => void;
   clock: Clock;
   log: Logger;
 }

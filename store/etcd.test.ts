@@ -49,7 +49,7 @@ async function untilWorks<T>(action: () => Promise<T>): Promise<T> {
 
 void test('the store', async (t) => {
   const { endpoint } = await etcd(t);
-  await storeSuite(t.test.bind(t), async (each) => {
+  storeSuite(t.test.bind(t), async (each) => {
     const openOne = storesOn(each, [endpoint]);
     const store = openOne();
     return {

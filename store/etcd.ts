@@ -32,7 +32,7 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
   let closed = false;
 
   const unreachable = (error: unknown): Error =>
-    weftError('WEFT-STORE-UNREACHABLE', { store: endpoints.join(', '), detail: errorText(error) }, { cause: error });
+    weftError('WEFT-STORE-UNREACHABLE', { store: endpoints.join(', '), detail: errorText(error).replaceAll(/\s+/g, ' ').trim() }, { cause: error });
 
   /** Throws WEFT-STORE-UNREACHABLE, or the GatewayError where its status is one of `expected`. */
   async function call(path: string, body: object, { safe, expected = [] }: { safe: boolean; expected?: readonly number[] }): Promise<Record<string, unknown>> {

@@ -7,9 +7,9 @@ export interface Subject {
   /** A second user of the same store; the same object where there can be only one. */
   other: Store;
   /** Lets this much time go by on the store's clock. */
-  pass(ms: number): Promise<void>;
+  pass: (ms: number) => Promise<void>;
   /** Closes `store` and opens it again. */
-  reopen(): Promise<Store>;
+  reopen: () => Promise<Store>;
 }
 
 /** Collects what a watch delivers, and waits for it. */
@@ -40,7 +40,7 @@ export function replay(events: readonly WatchEvent[]): Record<string, string> {
 const revisionOf = (event: WatchEvent): number => (event.type === 'put' ? event.entry.revision : event.revision);
 
 export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subject>): void {
-  test('a key is created once, however many try', async (t) => {
+  void test('a key is created once, however many try', async (t) => {
     const { store, other } = await open(t);
     const results = await Promise.all(Array.from({ length: 20 }, (_, i) =>
       (i % 2 ? store : other).txn([{ key: 'a/x', revision: 0 }], [{ put: 'a/x', value: String(i) }])));
@@ -50,7 +50,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     for (const { succeeded, current } of results) if (!succeeded) t.equal(current[0]?.value, String(winners[0]));
   });
 
-  test('compare and swap by revision', async (t) => {
+  void test('compare and swap by revision', async (t) => {
     const { store, other } = await open(t);
     const first = await store.txn([], [{ put: 'k', value: '1' }]);
     t.same(await other.get('k'), { key: 'k', value: '1', revision: first.revision });
@@ -65,7 +65,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     t.equal((await store.txn([{ key: 'k', revision: 0 }], [{ put: 'k', value: 'again' }])).succeeded, true, 'a deleted key does not exist');
   });
 
-  test('one transaction has one revision; without effect it has none of its own', async (t) => {
+  void test('one transaction has one revision; without effect it has none of its own', async (t) => {
     const { store } = await open(t);
     const { revision } = await store.txn([], [{ put: 'r/a', value: '1' }, { put: 'r/b', value: '1' }]);
     t.same((await store.range('r/')).entries.map((entry) => entry.revision), [revision, revision]);
@@ -74,7 +74,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     await t.rejects(store.txn([], Array.from({ length: 129 }, (_, i) => ({ put: `r/${i}`, value: '' }))), RangeError);
   });
 
-  test('a range is what begins with the prefix, in order, at one revision', async (t) => {
+  void test('a range is what begins with the prefix, in order, at one revision', async (t) => {
     const { store } = await open(t);
     const keys = ['a', 'a/', 'a/1', 'a/10', 'a/2', 'a/é', 'a/\u{1f419}', 'a/\uffee', 'a0', 'b/1'];
     for (const key of keys.toReversed()) await store.txn([], [{ put: key, value: `value of ${key}` }]);
@@ -86,7 +86,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     t.equal((await store.range('')).entries.length, keys.length);
   });
 
-  test('a range of many', async (t) => {
+  void test('a range of many', async (t) => {
     const { store } = await open(t);
     for (let i = 0; i < 1100; i += 100) await store.txn([], Array.from({ length: 100 }, (_, j) => ({ put: `n/${String(i + j).padStart(5, '0')}`, value: '{}' })));
     const { entries } = await store.range('n/');
@@ -94,7 +94,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     t.equal(new Set(entries.map(({ key }) => key)).size, 1100);
   });
 
-  test('a watch gives a snapshot, then every change in order', async (t) => {
+  void test('a watch gives a snapshot, then every change in order', async (t) => {
     const { store, other } = await open(t);
     await store.txn([], [{ put: 'w/a', value: '1' }, { put: 'wx', value: 'elsewhere' }]);
     const watch = collect(other, 'w/');
@@ -111,7 +111,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     watch.stop();
   });
 
-  test('many changes by several writers, none missed, none twice', async (t) => {
+  void test('many changes by several writers, none missed, none twice', async (t) => {
     const { store, other } = await open(t);
     const watch = collect(other, 'm/');
     await Promise.all(Array.from({ length: 4 }, async (_, writer) => {
@@ -129,7 +129,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     watch.stop();
   });
 
-  test('a stopped watch is silent, also when it stops itself; a failing one goes on', async (t) => {
+  void test('a stopped watch is silent, also when it stops itself; a failing one goes on', async (t) => {
     const { store } = await open(t);
     const seen: string[] = [];
     const stop = store.watch('s/', (event) => {
@@ -154,7 +154,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     last.stop();
   });
 
-  test('counting by compare and swap loses nothing', async (t) => {
+  void test('counting by compare and swap loses nothing', async (t) => {
     const { store, other } = await open(t);
     await Promise.all([store, other, store, other].map(async (mine) => {
       for (let done = 0; done < 25;) {
@@ -166,7 +166,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     t.equal((await store.get('count'))?.value, '100');
   });
 
-  test('a lease lives as long as its holder, and a time to live longer', async (t) => {
+  void test('a lease lives as long as its holder, and a time to live longer', async (t) => {
     const { store, pass, reopen } = await open(t);
     const lease = await store.lease(1);
     await store.txn([], [{ put: 'l/a', value: '1', lease }, { put: 'l/kept', value: '1' }]);
@@ -182,7 +182,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     watch.stop();
   });
 
-  test('a revoked lease takes its keys with it, and no new ones', async (t) => {
+  void test('a revoked lease takes its keys with it, and no new ones', async (t) => {
     const { store, other } = await open(t);
     const lease = await store.lease(60);
     await store.txn([], [{ put: 'l/a', value: '1', lease }, { put: 'l/b', value: '1', lease }]);
@@ -193,7 +193,7 @@ export function storeSuite(test: Test['test'], open: (t: Test) => Promise<Subjec
     await t.rejects(store.txn([], [{ put: 'l/c', value: '1', lease }]), { message: /has ended/ });
   });
 
-  test('a closed store says so', async (t) => {
+  void test('a closed store says so', async (t) => {
     const { store } = await open(t);
     const watch = collect(store, '');
     await watch.until((events) => events.length === 1);

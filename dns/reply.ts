@@ -1,0 +1,34 @@
+/** What another resolver answered: whether it belongs to the query, and what it says. */
+import { contains4, type Prefix4 } from '../base/ip.ts';
+import { CLASS_IN, FLAG, HEADER, RCODE_MASK, TYPE, walkRecords } from './message.ts';
+
+const UPPER_A = 0x41;
+const UPPER_Z = 0x5a;
+const CASE_BIT = 0x20;
+
+/** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
+export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
+  if (reply.length < HEADER || reply.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
+  const flags = reply.readUInt16BE(2);
+  if (!(flags & FLAG.QR)) return false;
+  if (reply.readUInt16BE(4) === 0) return (flags & RCODE_MASK) !== 0;
+  if (reply.readUInt16BE(4) !== 1 || reply.length < end) return false;
+  for (let i = HEADER; i < end; i++) if (lower(reply[i]!) !== lower(query[i]!)) return false;
+  return true;
+}
+
+const lower = (byte: number): number => (byte >= UPPER_A && byte <= UPPER_Z ? byte | CASE_BIT : byte);
+
+export const rcodeOf = (reply: Buffer): number => reply.readUInt16BE(2) & RCODE_MASK;
+
+/** Whether an A record of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
+export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix4[]): boolean {
+  let found = false;
+  if (reply.readUInt16BE(4) !== 1) return false;
+  walkRecords(reply, end, reply.readUInt16BE(6), ({ type, class: recordClass, data, length }) => {
+    if (type !== TYPE.A || recordClass !== CLASS_IN || length !== 4) return;
+    const address = reply.readUInt32BE(data);
+    if (prefixes.some((prefix) => contains4(prefix, address))) found = true;
+  });
+  return found;
+}

@@ -1,0 +1,121 @@
+/**
+ * DNS over TCP (RFC 7766) on a listening socket made elsewhere. Everything is bounded: connections, the size of a
+ * query, what is buffered of it, the time it may take to arrive, and the work done in one turn. Queries of one
+ * connection are answered in their order, one at a time.
+ */
+import { createServer, type Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import type { Chain } from './chain.ts';
+import { HEADER } from './message.ts';
+import { withLength } from './tcp-exchange.ts';
+
+const MAX_CONNECTIONS = 64;
+/** From one query's end to the next one's, so that dripping bytes gains nothing. */
+const IDLE_MS = 10_000;
+const MAX_QUERY = 4096;
+const QUERIES_PER_TURN = 16;
+
+/** Answers are copied out of it at once, so all connections share it. */
+const scratch = Buffer.allocUnsafe(65_535);
+
+export interface TcpServerOptions {
+  chain: Chain;
+  clock: Clock;
+  /** A connection was turned away or cut off. */
+  onDrop: () => void;
+  onError: (error: Error) => void;
+}
+
+/** Takes the descriptor over. */
+export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServerOptions): { close(): void } {
+  const connections = new Set<Socket>();
+  // Clients may close their side and still wait for the answer.
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, serve);
+  server.maxConnections = MAX_CONNECTIONS;
+  server.on('drop', onDrop);
+  server.on('error', onError);
+  server.listen({ fd });
+
+  function serve(socket: Socket): void {
+    let buffered = Buffer.alloc(0);
+    let busy = false;
+    let ended = false;
+    let timer = clock.setTimeout(cut, IDLE_MS);
+    connections.add(socket);
+
+    function cut(): void {
+      onDrop();
+      socket.destroy();
+    }
+
+    function resume(): void {
+      busy = false;
+      if (socket.destroyed) return;
+      drain();
+      if (!busy) socket.resume();
+    }
+
+    /** Stops reading until `resume`. */
+    function pause(): void {
+      busy = true;
+      socket.pause();
+    }
+
+    function drain(): void {
+      for (let done = 0; buffered.length >= 2; done++) {
+        const length = buffered.readUInt16BE(0);
+        if (length < HEADER || length > MAX_QUERY) return cut();
+        if (buffered.length < 2 + length) break;
+        if (done === QUERIES_PER_TURN) {
+          pause();
+          setImmediate(resume);
+          return;
+        }
+        const message = buffered.subarray(2, 2 + length);
+        buffered = buffered.subarray(2 + length);
+        clock.clearTimeout(timer);
+        timer = clock.setTimeout(cut, IDLE_MS);
+        const answer = chain(message, 'tcp', scratch);
+        if (typeof answer !== 'number') {
+          pause();
+          void answer.then((reply) => {
+            if (send(reply)) resume();
+          });
+          return;
+        }
+        if (answer > 0 && !send(scratch.subarray(0, answer))) return;
+      }
+      if (ended) socket.end();
+    }
+
+    /** false where the client must first take what it was sent; reading goes on after that. */
+    function send(reply: Uint8Array): boolean {
+      if (socket.destroyed) return false;
+      if (socket.write(withLength(reply))) return true;
+      pause();
+      socket.once('drain', resume);
+      return false;
+    }
+
+    socket.on('data', (chunk) => {
+      buffered = buffered.length === 0 ? chunk : Buffer.concat([buffered, chunk]);
+      if (!busy) drain();
+    });
+    socket.on('end', () => {
+      ended = true;
+      if (!busy) socket.end();
+    });
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => {
+      clock.clearTimeout(timer);
+      connections.delete(socket);
+    });
+  }
+
+  return {
+    close: () => {
+      server.close();
+      for (const socket of connections) socket.destroy();
+    },
+  };
+}

@@ -1,0 +1,168 @@
+/**
+ * Pools and blocks in the store. Keys: `pools-index` (all subnets, compared and swapped by whoever adds or removes one,
+ * so that overlapping ones cannot be made at once), `pools/<subnet>` and `blocks/<subnet>/<index>`. A block names the
+ * making of the pool it belongs to: one that was left behind by an earlier pool of the same subnet counts as free.
+ */
+import { randomUUID } from 'node:crypto';
+import { weftError } from '../base/errors.ts';
+import { formatPrefix4, parsePrefix4, type Prefix4 } from '../base/ip.ts';
+import type { Compare, Entry, Store } from '../store/store.ts';
+import type { Chooser } from './ledger.ts';
+import type { Taken } from './subnets.ts';
+
+export interface PoolRecord {
+  /** Of this making of the pool: a later one with the same subnet has another. */
+  id: string;
+  subnet: string;
+  range?: string;
+  /** Addresses that no endpoint may get → what they are for ('gateway', 'aux:name'). */
+  reserved: Record<string, string>;
+}
+
+export interface PoolEntry { record: PoolRecord; /** Of the key in the store. */ revision: number }
+/** `pool`: id of the pool's record. */
+export interface BlockClaim { node: string; name: string; pool: string; chooser: Chooser }
+interface BlockEntry { index: number; claim: BlockClaim; revision: number }
+
+interface IndexItem { subnet: string; range?: string; /** Name of the node that made it. */ by: string }
+
+const INDEX = 'pools-index';
+export const POOLS = 'pools/';
+/** Each attempt that fails means that another one succeeded. */
+const ATTEMPTS = 64;
+/** Blocks removed in one transaction; below the store's limit of 128 operations. */
+const CHUNK = 100;
+
+/** '10.1.0.0/24' as part of a key. */
+export const keyName = (subnet: string): string => subnet.replace('/', '_');
+const poolKey = (subnet: string): string => POOLS + keyName(subnet);
+const blockPrefix = (subnet: string): string => `blocks/${keyName(subnet)}/`;
+const blockKey = (subnet: string, index: number): string => blockPrefix(subnet) + index;
+
+export const readPool = ({ value, revision }: Entry): PoolEntry => ({ record: JSON.parse(value) as PoolRecord, revision });
+const readBlock = ({ key, value, revision }: Entry): BlockEntry =>
+  ({ index: Number(key.slice(key.lastIndexOf('/') + 1)), claim: JSON.parse(value) as BlockClaim, revision });
+
+type ClaimOutcome =
+  | { type: 'claimed' }
+  | { type: 'taken'; by: BlockClaim }
+  /** The pool's record is not the one that was compared with; undefined: it is gone. */
+  | { type: 'pool-changed'; entry: PoolEntry | undefined };
+
+export type Claims = ReturnType<typeof createClaims>;
+
+export function createClaims(store: Store, node: { id: string; name: string }) {
+  async function readIndex(): Promise<{ items: IndexItem[]; revision: number }> {
+    const entry = await store.get(INDEX);
+    return { items: entry ? (JSON.parse(entry.value) as IndexItem[]) : [], revision: entry?.revision ?? 0 };
+  }
+
+  async function getPool(subnet: string): Promise<PoolEntry | undefined> {
+    const entry = await store.get(poolKey(subnet));
+    return entry && readPool(entry);
+  }
+
+  async function listBlocks(subnet: string): Promise<Map<number, BlockEntry>> {
+    const { entries } = await store.range(blockPrefix(subnet));
+    return new Map(entries.map(readBlock).map((block) => [block.index, block]));
+  }
+
+  /** A lost race is told apart: the pool's record first, then the blocks. */
+  function outcome(pool: PoolEntry, current: readonly Entry[]): { pool: PoolEntry | undefined; changed: boolean; blocks: BlockEntry[] } {
+    const entry = current.find(({ key }) => key === poolKey(pool.record.subnet));
+    return {
+      pool: entry && readPool(entry), changed: entry?.revision !== pool.revision,
+      blocks: current.filter(({ key }) => key.startsWith('blocks/')).map(readBlock),
+    };
+  }
+
+  return {
+    getPool,
+    listBlocks,
+
+    /**
+     * `choose` is given what is taken in the store and returns the subnet; it throws when there is none. `onAttempt` is
+     * told the record before it is sent.
+     */
+    createPool: async (
+      choose: (taken: readonly Taken[]) => Prefix4, range: string | undefined, onAttempt: (record: PoolRecord) => void,
+    ): Promise<PoolEntry> => {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const { items, revision } = await readIndex();
+        const subnet = formatPrefix4(choose(items.map((item) => ({ prefix: parsePrefix4(item.subnet)!, by: `a pool made on node ${item.by}` }))));
+        const ranged = { subnet, ...(range !== undefined && { range }) };
+        const record: PoolRecord = { id: randomUUID(), ...ranged, reserved: {} };
+        onAttempt(record);
+        const result = await store.txn([{ key: INDEX, revision }], [
+          { put: INDEX, value: JSON.stringify([...items, { ...ranged, by: node.name } satisfies IndexItem]) },
+          { put: poolKey(subnet), value: JSON.stringify(record) },
+        ]);
+        if (result.succeeded) return { record, revision: result.revision };
+      }
+      throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of address pools' });
+    },
+
+    /** Removes that making of the pool, and its blocks. Idempotent. */
+    removePool: async (subnet: string, id: string): Promise<void> => {
+      for (let attempt = 0; ; attempt++) {
+        const pool = await getPool(subnet);
+        if (pool?.record.id !== id) break;
+        const { items, revision } = await readIndex();
+        const result = await store.txn([{ key: INDEX, revision }, { key: poolKey(subnet), revision: pool.revision }], [
+          { put: INDEX, value: JSON.stringify(items.filter((item) => item.subnet !== subnet)) },
+          { delete: poolKey(subnet) },
+        ]);
+        if (result.succeeded) break;
+        if (attempt === ATTEMPTS) throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of address pools' });
+      }
+      // Without the pool none of its blocks can be claimed. A new pool of this subnet may take over some of them meanwhile.
+      for (;;) {
+        const left = [...(await listBlocks(subnet)).values()].filter(({ claim }) => claim.pool === id).slice(0, CHUNK);
+        if (left.length === 0) return;
+        await store.txn(
+          left.map(({ index, revision }) => ({ key: blockKey(subnet, index), revision })),
+          left.map(({ index }) => ({ delete: blockKey(subnet, index) })),
+        );
+      }
+    },
+
+    claimBlock: async (pool: PoolEntry, index: number, chooser: Chooser): Promise<ClaimOutcome> => {
+      const { id, subnet } = pool.record;
+      const key = blockKey(subnet, index);
+      const claim: BlockClaim = { node: node.id, name: node.name, pool: id, chooser };
+      let revision = 0;
+      for (;;) {
+        const result = await store.txn(
+          [{ key: poolKey(subnet), revision: pool.revision }, { key, revision }], [{ put: key, value: JSON.stringify(claim) }],
+        );
+        if (result.succeeded) return { type: 'claimed' };
+        const now = outcome(pool, result.current);
+        if (now.changed) return { type: 'pool-changed', entry: now.pool };
+        const other = now.blocks[0];
+        if (other?.claim.pool === id) return { type: 'taken', by: other.claim };
+        revision = other?.revision ?? 0;
+      }
+    },
+
+    /**
+     * Adds to the pool's reserved addresses, on condition that the blocks `free` belong to nobody: what their owner
+     * hands out cannot be known here.
+     */
+    reserve: async (
+      pool: PoolEntry, added: Record<string, string>, free: readonly number[],
+    ): Promise<{ type: 'reserved'; entry: PoolEntry } | Exclude<ClaimOutcome, { type: 'claimed' }>> => {
+      const { subnet, id } = pool.record;
+      const record = { ...pool.record, reserved: { ...added, ...pool.record.reserved } };
+      const compares: Compare[] = free.map((index) => ({ key: blockKey(subnet, index), revision: 0 }));
+      for (;;) {
+        const result = await store.txn([{ key: poolKey(subnet), revision: pool.revision }, ...compares], [{ put: poolKey(subnet), value: JSON.stringify(record) }]);
+        if (result.succeeded) return { type: 'reserved', entry: { record, revision: result.revision } };
+        const now = outcome(pool, result.current);
+        if (now.changed) return { type: 'pool-changed', entry: now.pool };
+        const owned = now.blocks.find(({ claim }) => claim.pool === id);
+        if (owned) return { type: 'taken', by: owned.claim };
+        for (const compare of compares) compare.revision = now.blocks.find(({ index }) => blockKey(subnet, index) === compare.key)?.revision ?? 0;
+      }
+    },
+  };
+}
