@@ -1,8 +1,9 @@
+import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import packet from 'dns-packet';
 import { test } from 'tap';
 import { parsePrefix4 } from '../base/ip.ts';
-import { RCODE, TYPE } from './message.ts';
+import { RCODE } from './message.ts';
 import { parseQuery, type Query } from './query.ts';
 import { belongsTo, hasAddressIn } from './reply.ts';
 import { encodeName, encodeRejection, encodeResponse } from './response.ts';
@@ -17,17 +18,17 @@ const out = Buffer.alloc(65_535);
 const label = fc.string({ unit: fc.constantFrom(...'abcXYZ019-_'), minLength: 1, maxLength: 63 });
 const name = fc.array(label, { minLength: 1, maxLength: 5 }).map((labels) => labels.join('.')).filter((text) => text.length <= 253);
 
-test('questions are read as dns-packet wrote them', async (t) => {
-  fc.assert(fc.property(name, fc.constantFrom('A', 'AAAA', 'PTR', 'MX', 'TXT', 'SRV'), fc.option(fc.integer({ min: 0, max: 65_535 })), (text, type, size) => {
+test('questions are read as dns-packet wrote them', async () => {
+  fc.assert(fc.property(name, fc.constantFrom('A', 'AAAA', 'PTR', 'MX', 'TXT', 'SRV'), fc.option(fc.integer({ min: 1, max: 65_535 })), (text, type, size) => {
     const additionals = size === null ? [] : [{ type: 'OPT' as const, name: '.' as const, udpPayloadSize: size, flags: 0, options: [] }];
     const message = question(text, type, { additionals } as object);
     const query = parsed(message);
-    t.equal(query.name, text.toLowerCase());
-    t.equal(query.type, { A: 1, AAAA: 28, PTR: 12, MX: 15, TXT: 16, SRV: 33 }[type]);
-    t.equal(query.class, 1);
-    t.equal(query.edns, size !== null);
-    t.equal(query.udpSize, Math.max(size ?? 0, 512));
-    t.equal(message.subarray(0, query.end).length, 12 + text.length + 2 + 4);
+    assert.equal(query.name, text.toLowerCase());
+    assert.equal(query.type, { A: 1, AAAA: 28, PTR: 12, MX: 15, TXT: 16, SRV: 33 }[type]);
+    assert.equal(query.class, 1);
+    assert.equal(query.edns, size !== null);
+    assert.equal(query.udpSize, Math.max(size ?? 0, 512));
+    assert.equal(message.subarray(0, query.end).length, 12 + text.length + 2 + 4);
   }), { numRuns: 500 });
 });
 
@@ -85,16 +86,16 @@ test('dns-packet reads what we answer', async (t) => {
   t.equal(encodeName(Array(5).fill('x'.repeat(60)).join('.')), undefined);
 });
 
-test('what does not fit is left out, and TC says so', async (t) => {
+test('what does not fit is left out, and TC says so', async () => {
   const message = question('many');
   const ips = Array.from({ length: 300 }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
   fc.assert(fc.property(fc.integer({ min: 64, max: 5000 }), fc.boolean(), (limit, edns) => {
     const query = { ...parsed(message), edns };
     const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips, first: 7 }, limit);
     const answer = decode(out.subarray(0, length));
-    t.ok(length <= limit);
-    t.equal(answer.answers!.length, Math.min(300, Math.floor((limit - query.end - (edns ? 11 : 0)) / 16)));
-    t.equal(answer.flag_tc, answer.answers!.length < 300);
+    assert.ok(length <= limit);
+    assert.equal(answer.answers!.length, Math.min(300, Math.floor((limit - query.end - (edns ? 11 : 0)) / 16)));
+    assert.equal(answer.flag_tc, answer.answers!.length < 300);
   }));
 });
 
@@ -140,16 +141,27 @@ test('no bytes make the codec throw or read outside', async (t) => {
     const query = parseQuery(message);
     if (query === 'silence') return;
     if ('rcode' in query) {
-      if (encodeRejection(out, message, query.rcode) < 12) throw new Error('too short');
+      assert.ok(encodeRejection(out, message, query.rcode) >= 12);
       return;
     }
     accepted++;
-    if (query.end > message.length || query.udpSize < 512) throw new Error('outside');
+    assert.ok(query.end <= message.length && query.udpSize >= 512);
+    const theirs = readByDnsPacket(message);
+    if (theirs !== undefined && query.name !== undefined) assert.equal(query.name, theirs.toLowerCase());
     const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1'], first: 0 }, 512);
-    if (out.readUInt16BE(0) !== message.readUInt16BE(0) || length > 512) throw new Error('wrong response');
+    assert.ok(out.readUInt16BE(0) === message.readUInt16BE(0) && length <= 512);
     hasAddressIn(message, query.end, subnets);
     belongsTo(message, message, query.end);
   }), { numRuns: 120_000 });
   t.ok(accepted > 5000, `${accepted} of them were queries`);
-  t.equal(TYPE.A, 1);
 });
+
+/** The question's name, where dns-packet can read the message. */
+function readByDnsPacket(message: Buffer): string | undefined {
+  try {
+    const name = decode(message).questions?.[0]?.name;
+    return name === '.' ? '' : name;
+  } catch {
+    return undefined;
+  }
+}

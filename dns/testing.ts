@@ -3,13 +3,18 @@ import { createSocket } from 'node:dgram';
 import { createServer, Socket } from 'node:net';
 import packet, { type Answer, type Packet } from 'dns-packet';
 import type { Test } from 'tap';
+import { systemClock } from '../base/clock.ts';
 import { check, sys } from '../linux/ffi.ts';
 import type { Netns } from '../linux/types.ts';
 import { boundSocket, datagramSocket, openClient, RESOLVER_ADDRESS } from './sockets.ts';
 import { exchangeOverTcp, withLength } from './tcp-exchange.ts';
-import { systemClock } from '../base/clock.ts';
 
 export const A = (name: string, data: string): Answer => ({ type: 'A', name, data, ttl: 60 });
+
+/** Waits for what comes through sockets; the test's own time limit is the only one. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
 
 let nextId = 1;
 export const question = (name: string, type = 'A', extra: Packet = {}): Buffer =>

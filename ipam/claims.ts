@@ -67,8 +67,8 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
     return new Map(entries.map(readBlock).map((block) => [block.index, block]));
   }
 
-  /** A lost race is told apart: the pool's record first, then the blocks. */
-  function outcome(pool: PoolEntry, current: readonly Entry[]): { pool: PoolEntry | undefined; changed: boolean; blocks: BlockEntry[] } {
+  /** Tells apart why a transaction failed: the pool's record, or the blocks. */
+  function whatChanged(pool: PoolEntry, current: readonly Entry[]): { pool: PoolEntry | undefined; changed: boolean; blocks: BlockEntry[] } {
     const entry = current.find(({ key }) => key === poolKey(pool.record.subnet));
     return {
       pool: entry && readPool(entry), changed: entry?.revision !== pool.revision,
@@ -126,7 +126,9 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
       }
     },
 
-    claimBlock: async (pool: PoolEntry, index: number, chooser: Chooser): Promise<ClaimOutcome> => {
+    claimBlock: async (known: PoolEntry, index: number, chooser: Chooser): Promise<ClaimOutcome> => {
+      // A copy: what is known may be brought up to date while the store is asked, and only the compare may tell.
+      const pool = { ...known };
       const { id, subnet } = pool.record;
       const key = blockKey(subnet, index);
       const claim: BlockClaim = { node: node.id, name: node.name, pool: id, chooser };
@@ -136,7 +138,7 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
           [{ key: poolKey(subnet), revision: pool.revision }, { key, revision }], [{ put: key, value: JSON.stringify(claim) }],
         );
         if (result.succeeded) return { type: 'claimed' };
-        const now = outcome(pool, result.current);
+        const now = whatChanged(pool, result.current);
         if (now.changed) return { type: 'pool-changed', entry: now.pool };
         const other = now.blocks[0];
         if (other?.claim.pool === id) return { type: 'taken', by: other.claim };
@@ -149,15 +151,16 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
      * hands out cannot be known here.
      */
     reserve: async (
-      pool: PoolEntry, added: Record<string, string>, free: readonly number[],
+      known: PoolEntry, added: Record<string, string>, free: readonly number[],
     ): Promise<{ type: 'reserved'; entry: PoolEntry } | Exclude<ClaimOutcome, { type: 'claimed' }>> => {
+      const pool = { ...known };
       const { subnet, id } = pool.record;
       const record = { ...pool.record, reserved: { ...added, ...pool.record.reserved } };
       const compares: Compare[] = free.map((index) => ({ key: blockKey(subnet, index), revision: 0 }));
       for (;;) {
         const result = await store.txn([{ key: poolKey(subnet), revision: pool.revision }, ...compares], [{ put: poolKey(subnet), value: JSON.stringify(record) }]);
         if (result.succeeded) return { type: 'reserved', entry: { record, revision: result.revision } };
-        const now = outcome(pool, result.current);
+        const now = whatChanged(pool, result.current);
         if (now.changed) return { type: 'pool-changed', entry: now.pool };
         const owned = now.blocks.find(({ claim }) => claim.pool === id);
         if (owned) return { type: 'taken', by: owned.claim };

@@ -142,7 +142,7 @@ void test('on the embedded store', async (t) => {
     } finally {
       await store.close();
     }
-  }), { numRuns: 150 });
+  }), { numRuns: 200 });
 });
 
 void test('on etcd', async (t) => {
@@ -156,5 +156,5 @@ void test('on etcd', async (t) => {
     } finally {
       await store.close();
     }
-  }), { numRuns: 15 });
+  }), { numRuns: 20 });
 });

@@ -209,6 +209,14 @@ void test('addresses: reserved ones are nobody\'s, on every node', async (t) => 
   await t.rejects(ask(b, subnet, { address: '10.3.0.3' }), { code: 'WEFT-ADDRESS-IN-USE', message: /aux:more/ });
 });
 
+void test('addresses: reserved at once, by one node and by several, none is lost', async (t) => {
+  const { store, a, b } = await open(t);
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/28' });
+  await Promise.all([1, 2, 3, 4, 5, 6].map((i) => (i > 3 ? a : b).ipam.reserve(subnet, { [`aux:${i}`]: `10.3.0.${i}` })));
+  const { reserved } = JSON.parse((await store.get('pools/10.3.0.0_28'))!.value) as { reserved: object };
+  t.same(Object.keys(reserved).sort(), [1, 2, 3, 4, 5, 6].map((i) => `10.3.0.${i}`));
+});
+
 void test('addresses: one that is being reserved is not handed out meanwhile', async (t) => {
   const { store, a, b } = await open(t);
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/24' });

@@ -50,7 +50,8 @@ export async function etcdForTests(teardown: (end: () => Promise<void>) => void)
   };
 
   async function start(): Promise<void> {
-    child = spawn('etcd', [
+    // It must not outlive a test that was killed.
+    child = spawn('setpriv', ['--pdeathsig', 'KILL', 'etcd',
       '--name', 'test', '--data-dir', join(folder, 'data'), '--unsafe-no-fsync', '--log-level', 'error', '--logger', 'zap',
       '--listen-client-urls', endpoint, '--advertise-client-urls', endpoint,
       '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `test=${peer}`,
@@ -72,10 +73,7 @@ export async function etcdForTests(teardown: (end: () => Promise<void>) => void)
     await exited;
   }
 
-  const onExit = (): void => void child?.kill('SIGKILL');
-  process.on('exit', onExit);
   teardown(async () => {
-    process.off('exit', onExit);
     await kill();
     rmSync(folder, { recursive: true, force: true });
   });

@@ -17,7 +17,7 @@ const MAX_LINE = 256 * 1024;
 /** Filtered at the source: the exec events of health checks would outnumber all others. */
 const FILTERS = {
   type: ['container', 'network'],
-  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect', 'remove'],
+  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect', 'remove', 'prune'],
 };
 
 const Event = v.object({

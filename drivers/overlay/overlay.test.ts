@@ -159,6 +159,7 @@ test('overlay networks on three hosts', async (t) => {
       t.same((await a.repair()).map(({ what }) => what), [], `${name}: nothing is left to mend`);
     }
     a.space.run('iptables', '-P', 'FORWARD', 'DROP');
+    t.match(await a.repair(), [{ what: /FORWARD/ }], 'a firewall that came anew');
     t.ok(a1.container.pings('10.20.0.21') && a1.container.pings(c.address) && a.space.pings('10.20.0.31'), 'everything works again');
   });
 

@@ -1,0 +1,128 @@
+/** Everything that follows from Docker's events: networks made equal, names learnt, what Docker forgot cleaned up. */
+import type { Clock } from '../../base/clock.ts';
+import { errorText } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Controller, Endpoints } from '../../cnm/controller.ts';
+import type { Network } from '../../cnm/model.ts';
+import { isNetns } from '../../linux/netns.ts';
+import type { DockerClient, DockerNetwork } from './client.ts';
+import { watchDocker, type DockerEvent } from './events.ts';
+import { PLUGIN_PREFIX, type Replicator } from './replicator.ts';
+import type { Workloads } from './workloads.ts';
+
+/** A prune tells of itself after it has removed the networks. */
+const PRUNE_WAIT_MS = 1_500;
+/** Between Join and the sandbox's appearance, or between two calls of one start. */
+const STALE_AFTER_MS = 30_000;
+const SHORT_ID = 12;
+
+export interface DockerLinkOptions {
+  docker: DockerClient;
+  replicator: Replicator;
+  workloads: Workloads;
+  controller: Controller;
+  endpoints: Endpoints;
+  /** Endpoints that are not Docker's. */
+  isNative(endpointId: string): boolean;
+  revoke(endpointId: string): Promise<void>;
+  /** Why a network cannot be removed from the whole cluster now; undefined: it can. */
+  inUse(network: Network): string | undefined;
+  remove(network: Network): Promise<void>;
+  /** Docker's networks of other drivers, whenever they changed. */
+  onForeignNetworks(networks: DockerNetwork[]): void;
+  clock: Clock;
+  log: Logger;
+}
+
+export interface DockerLink {
+  readonly up: boolean;
+  readonly version: string | undefined;
+  /** Docker deleted its copy of a cluster network. */
+  deleted(network: Network): void;
+  /** Endpoints that Docker has forgotten, after a crash of its own. */
+  removeStale(): Promise<void>;
+  close(): void;
+}
+
+export function startDockerLink(options: DockerLinkOptions): DockerLink {
+  const { docker, replicator, workloads, controller, endpoints, clock, log } = options;
+  let up = false;
+  let version: string | undefined;
+  let lastPrune = -Infinity;
+
+  const attempt = (what: string, run: () => Promise<unknown>): void =>
+    void run().catch((error: unknown) => log.warn({ detail: errorText(error) }, what));
+
+  const refreshForeign = async (): Promise<void> => options.onForeignNetworks((await docker.networks()).filter((network) => !network.Driver.startsWith(PLUGIN_PREFIX)));
+
+  async function removeStale(): Promise<void> {
+    const now = clock.wallNow();
+    for (const endpoint of endpoints.list()) {
+      if (options.isNative(endpoint.id) || now - Date.parse(endpoint.createdAt) < STALE_AFTER_MS) continue;
+      if (endpoint.sandbox !== undefined && isNetns(endpoint.sandbox)) continue;
+      log.info({ endpoint: endpoint.id.slice(0, SHORT_ID) }, 'Docker has forgotten an endpoint: removed');
+      await options.revoke(endpoint.id);
+      await controller.deleteEndpoint(endpoint.id);
+    }
+  }
+
+  /** Containers that should run and could not be started at boot for want of us. */
+  async function startMissed(): Promise<void> {
+    for (const { Id, State } of await docker.containers({ all: true })) {
+      if (State !== 'exited' && State !== 'created') continue;
+      const { State: state, HostConfig, Name } = await docker.container(Id);
+      if (!['always', 'unless-stopped'].includes(HostConfig.RestartPolicy.Name) || !/plugin "?weft|weft-(overlay|bridge).*(not found|no such file)/i.test(state.Error)) continue;
+      await docker.startContainer(Id);
+      log.info({ container: Name.slice(1) }, 'started: its boot had failed only because weftd was not there');
+    }
+  }
+
+  function onEvent({ Type, Action, Actor }: DockerEvent): void {
+    if (Type === 'network') {
+      if (Action === 'prune') lastPrune = clock.now();
+      if (Action === 'connect') {
+        const container = Actor.Attributes['container'];
+        if (container !== undefined) attempt('a container could not be looked at', () => workloads.inspect(container));
+      } else if (Action === 'create' || Action === 'destroy' || Action === 'remove') {
+        void replicator.reconcile(`Docker's ${Action} of network ${Actor.Attributes['name'] ?? ''}`);
+        attempt('Docker\'s networks could not be listed', refreshForeign);
+      }
+    } else if (Action === 'start' || Action === 'rename') {
+      attempt('a container could not be looked at', () => workloads.inspect(Actor.ID));
+    }
+  }
+
+  const watcher = watchDocker(docker, {
+    onEvent, clock, log,
+    onUp: () => {
+      up = true;
+      attempt('Docker could not be asked about itself', async () => {
+        version = (await docker.info()).ServerVersion;
+      });
+      void replicator.reconcile('Docker answers');
+      attempt('Docker\'s networks could not be listed', refreshForeign);
+      attempt('the containers could not be looked at', () => workloads.resync());
+      attempt('what Docker forgot could not be removed', removeStale);
+      attempt('containers that missed weftd could not be started', startMissed);
+    },
+    onDown: () => {
+      up = false;
+    },
+  });
+
+  return {
+    get up() { return up; },
+    get version() { return version; },
+    deleted: (network) => {
+      const since = clock.now();
+      clock.setTimeout(() => {
+        const pruned = lastPrune >= since - PRUNE_WAIT_MS;
+        const reason = pruned ? 'a prune on one host does not take the cluster\'s networks away' : options.inUse(network);
+        if (reason === undefined) attempt('a network could not be removed', () => options.remove(network));
+        else void replicator.reconcile(reason);
+      }, PRUNE_WAIT_MS);
+    },
+    removeStale,
+    close: () => watcher.close(),
+  };
+}

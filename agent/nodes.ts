@@ -1,0 +1,47 @@
+/** The nodes of the cluster as the store lists them: where to look for others, also while the store is away. */
+import type { Address } from '../gossip/messages.ts';
+import type { LocalStore, Store } from '../store/store.ts';
+
+export interface NodeEntry { id: string; name: string; number: number; address: string; gossipPort: number }
+
+export interface NodeDirectory {
+  /** Of the other nodes. */
+  seeds(): Promise<readonly Address[]>;
+  list(): NodeEntry[];
+  /** Enters or corrects this node. */
+  announce(entry: NodeEntry): Promise<void>;
+  follow(): () => void;
+}
+
+export function createNodeDirectory(store: Store, local: LocalStore, self: string): NodeDirectory {
+  const nodes = new Map(local.list('cache/nodes/').map(({ value }) => {
+    const entry = JSON.parse(value) as NodeEntry;
+    return [entry.id, entry];
+  }));
+  const put = (value: string): void => {
+    const entry = JSON.parse(value) as NodeEntry;
+    nodes.set(entry.id, entry);
+    local.put(`cache/nodes/${entry.id}`, value);
+  };
+  const forget = (id: string): void => {
+    nodes.delete(id);
+    local.delete(`cache/nodes/${id}`);
+  };
+  return {
+    list: () => [...nodes.values()],
+    seeds: async () => [...nodes.values()].filter(({ id }) => id !== self).map(({ address, gossipPort }) => ({ host: address, port: gossipPort })),
+    announce: async (entry) => {
+      const value = JSON.stringify(entry);
+      if ((await store.get(`nodes/${entry.id}`))?.value !== value) await store.txn([], [{ put: `nodes/${entry.id}`, value }]);
+    },
+    follow: () => store.watch('nodes/', (event) => {
+      if (event.type === 'put') put(event.entry.value);
+      else if (event.type === 'delete') forget(event.key.slice('nodes/'.length));
+      else {
+        const present = new Set(event.entries.map(({ key }) => key.slice('nodes/'.length)));
+        for (const id of nodes.keys()) if (!present.has(id)) forget(id);
+        for (const { value } of event.entries) put(value);
+      }
+    }),
+  };
+}

@@ -1,0 +1,105 @@
+/** `weft sandbox`: network namespaces on Weft networks without Docker. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { WeftError, weftError } from '../base/errors.ts';
+import { withUndo } from '../base/undo.ts';
+import type { Controller, Endpoints } from '../cnm/controller.ts';
+import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
+import { plug, type SandboxKernel } from '../cnm/sandbox.ts';
+import { createNetns, deleteNetns, isNetns } from '../linux/netns.ts';
+import type { LocalStore } from '../store/store.ts';
+import type { AddSandboxRequest, SandboxAnswer } from './api.ts';
+import type { NetworkRegistry } from './networks.ts';
+import type { Publisher } from './publisher.ts';
+
+interface Sandbox { name: string; netns: string; made: boolean; endpoints: string[] }
+
+export interface SandboxCommands {
+  add(request: AddSandboxRequest): Promise<SandboxAnswer>;
+  remove(name: string): Promise<void>;
+  isNative(endpointId: string): boolean;
+}
+
+export interface SandboxCommandsOptions {
+  local: LocalStore;
+  registry: NetworkRegistry;
+  controller: Controller;
+  endpoints: Endpoints;
+  publisher: Publisher;
+  kernel: SandboxKernel;
+  publish(endpoint: Endpoint, service: string): Promise<void>;
+  revoke(endpointId: string): Promise<void>;
+}
+
+export function createSandboxCommands(options: SandboxCommandsOptions): SandboxCommands {
+  const { local, registry, controller, publisher } = options;
+  const read = (name: string): Sandbox | undefined => {
+    const text = local.get(`sandboxes/${name}`);
+    return text === undefined ? undefined : (JSON.parse(text) as Sandbox);
+  };
+  const write = (sandbox: Sandbox): void => local.put(`sandboxes/${sandbox.name}`, JSON.stringify(sandbox));
+
+  const networkOf = (reference: string): Network => {
+    const network = registry.find(reference);
+    if (!network) throw weftError('WEFT-NETWORK-UNKNOWN', { network: reference });
+    return network;
+  };
+
+  return {
+    isNative: (endpointId) => local.list('sandboxes/').some(({ value }) => (JSON.parse(value) as Sandbox).endpoints.includes(endpointId)),
+
+    add: (request) => withUndo(async (undo) => {
+      const network = networkOf(request.network);
+      const ports = (request.ports ?? []).map(parsePort);
+      const known = read(request.name);
+      const netns = request.netns ?? known?.netns ?? `/run/netns/${request.name}`;
+      if (known && (known.netns !== netns || known.endpoints.some((id) => options.endpoints.get(id)?.networkId === network.id))) throw weftError('WEFT-SANDBOX-EXISTS', { name: request.name });
+      if (!known && request.netns === undefined) {
+        if (isNetns(netns)) throw weftError('WEFT-SANDBOX-EXISTS', { name: request.name });
+        createNetns(netns).close();
+        undo.push(() => deleteNetns(netns));
+        // `ip netns exec` puts this file in place of the host's.
+        mkdirSync(`/etc/netns/${request.name}`, { recursive: true });
+        writeFileSync(`/etc/netns/${request.name}/resolv.conf`, 'nameserver 127.0.0.11\n');
+        undo.push(() => rmSync(`/etc/netns/${request.name}`, { recursive: true, force: true }));
+      }
+      if (!isNetns(netns)) throw weftError('WEFT-SANDBOX-GONE', { path: netns });
+      const endpointId = randomBytes(32).toString('hex');
+      write({ name: request.name, netns, made: known?.made ?? request.netns === undefined, endpoints: [...known?.endpoints ?? [], endpointId] });
+      undo.push(() => (known ? write(known) : local.delete(`sandboxes/${request.name}`)));
+      const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ports });
+      undo.push(() => controller.deleteEndpoint(endpointId));
+      publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });
+      const answer = await controller.join(endpointId, netns);
+      const device = await plug(options.kernel, { ...endpoint, sandbox: netns }, answer);
+      undo.push(() => options.revoke(endpointId));
+      if (ports.length > 0) await options.publish(endpoint, request.service ?? request.name);
+      return { name: request.name, netns, network: network.name, address: endpoint.address, interface: device };
+    }),
+
+    remove: async (name) => {
+      const sandbox = read(name);
+      if (!sandbox) throw weftError('WEFT-SANDBOX-UNKNOWN', { name });
+      for (const endpointId of sandbox.endpoints) {
+        await options.revoke(endpointId);
+        await controller.deleteEndpoint(endpointId);
+      }
+      if (sandbox.made) {
+        deleteNetns(sandbox.netns);
+        rmSync(`/etc/netns/${name}`, { recursive: true, force: true });
+      }
+      local.delete(`sandboxes/${name}`);
+    },
+  };
+}
+
+/** '[hostPort:]containerPort[/protocol]' */
+export function parsePort(text: string): PortMapping {
+  const match = /^(?:(\d{1,5}):)?(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
+  const hostPort = Number(match?.[1] ?? 0);
+  const containerPort = Number(match?.[2]);
+  if (!match || hostPort > 65535 || containerPort > 65535 || containerPort === 0) {
+    throw new WeftError('WEFT-INPUT-MALFORMED', { what: `the port ${text}`, detail: 'give it as [hostPort:]containerPort[/tcp or /udp]' });
+  }
+  return { protocol: match[3] === 'udp' ? 'udp' : 'tcp', containerPort, hostPort, hostIp: '' };
+}

@@ -1,0 +1,140 @@
+import { test } from 'tap';
+import { parsePrefix4 } from '../base/ip.ts';
+import { seededRandom } from '../base/random.ts';
+import { createChain, type ChainNetworks } from './chain.ts';
+import type { Failure, Forwarder } from './forwarder.ts';
+import { A, decode, outcome, question, react, type Reactions } from './testing.ts';
+import { createNameTable } from './zone.ts';
+
+const out = Buffer.alloc(65_535);
+
+/** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
+function scene({ docker, upstream, internal = false }: { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean }) {
+  const names = createNameTable();
+  const counts: Record<string, number> = {};
+  const asked: string[] = [];
+  const networks: ChainNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix4('10.1.0.0/24')!], internal };
+  const forwarder = (who: string, does: Reactions | Failure): Forwarder => ({
+    ask: (message, _, transport) => {
+      asked.push(`${who}/${transport}`);
+      return Promise.resolve(typeof does === 'string' ? does : react(message, does) ?? 'timeout');
+    },
+    close: () => {},
+  });
+  const chain = createChain({
+    names, networks: () => networks, docker: forwarder('docker', docker), upstreams: forwarder('upstream', upstream ?? 'absent'), random: seededRandom(1),
+    count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
+  });
+  const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
+    const answer = chain(query, transport, out);
+    return typeof answer === 'number' ? Buffer.from(out.subarray(0, answer)) : await answer;
+  };
+  const put = (name: string, ...ips: string[]): void =>
+    ips.forEach((ip) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, name, names: [name], service: name }));
+  return { chain, ask, put, counts, asked, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
+}
+
+test('own records are answered at once, and nobody else is asked', async (t) => {
+  const { get, ask, put, asked, counts } = scene({ docker: () => [A('x', '9.9.9.9')] });
+  put('c1', '10.1.0.5');
+  t.equal(await get('c1'), '10.1.0.5');
+  t.equal(await get('C1.WEB'), '10.1.0.5');
+  t.equal(await get('5.0.1.10.in-addr.arpa', 'PTR'), 'c1.web');
+  for (const type of ['AAAA', 'MX', 'TXT', 'SRV', 'PTR']) t.equal(await get('c1', type), '', `${type} of a known name: no such records, but the name exists`);
+  t.match(decode(await ask(question('c1', 'AAAA'))), { rcode: 'NOERROR', answers: [] });
+  t.equal(outcome(await ask(question('c1'), 'tcp')), '10.1.0.5');
+  t.same(asked, []);
+  t.same(counts, { answered: 4, nodata: 6 });
+});
+
+test('several addresses take turns at being first', async (t) => {
+  const { get, put } = scene({ docker: 'absent' });
+  const ips = ['10.1.0.1', '10.1.0.2', '10.1.0.3'];
+  put('many', ...ips);
+  const firsts: Record<string, number> = {};
+  for (let i = 0; i < 300; i++) {
+    const answer = (await get('many')).split(' ');
+    t.same([...answer].sort(), ips);
+    firsts[answer[0]!] = (firsts[answer[0]!] ?? 0) + 1;
+  }
+  for (const ip of ips) t.ok(firsts[ip]! > 60, `${ip} was first ${firsts[ip]} times of 300`);
+});
+
+test('over UDP an answer keeps to the client\'s size, over TCP it is whole', async (t) => {
+  const { ask, put } = scene({ docker: 'absent' });
+  put('many', ...Array.from({ length: 200 }, (_, i) => `10.1.0.${i + 1}`));
+  const plain = await ask(question('many'));
+  t.ok(plain.length <= 512);
+  t.equal(decode(plain).flag_tc, true);
+  const edns = await ask(question('many', 'A', { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 1232, flags: 0, options: [] }] } as object));
+  t.ok(edns.length > 512 && edns.length <= 1232);
+  const whole = decode(await ask(question('many'), 'tcp'));
+  t.match(whole, { flag_tc: false });
+  t.equal(whole.answers!.length, 200);
+});
+
+test('the rest is Docker\'s, but what it says about Weft subnets does not count', async (t) => {
+  const { get, ask, put, counts, asked } = scene({
+    docker: (name) => ({
+      early: [A('early', '10.1.0.77')], outside: [A('outside', '93.184.216.34')], bridged: [A('bridged', '172.18.0.5')],
+      mixed: [A('mixed', '172.18.0.6'), A('mixed', '10.1.0.6')], silent: 'silence',
+    } as Record<string, ReturnType<Reactions>>)[name] ?? { rcode: 3 },
+  });
+  t.equal(await get('early'), 'NXDOMAIN', 'announced before its link works');
+  t.equal(await get('mixed'), 'NXDOMAIN');
+  put('early', '10.1.0.77');
+  t.equal(await get('early'), '10.1.0.77', 'once we know it');
+  t.equal(await get('outside'), '93.184.216.34');
+  t.equal(await get('bridged'), '172.18.0.5', 'only Docker knows');
+  t.equal(await get('nobody'), 'NXDOMAIN');
+  t.equal(await get('silent'), 'SERVFAIL');
+  t.equal(outcome(await ask(question('outside'), 'tcp')), '93.184.216.34');
+  t.same(asked.slice(-1), ['docker/tcp'], 'TCP questions are forwarded over TCP');
+  t.notOk(asked.some((each) => each.startsWith('upstream')), 'silence is not absence');
+  t.same(counts, { discarded: 2, answered: 1, docker: 4, timeout: 1 });
+});
+
+test('without Docker\'s resolver the host\'s name servers are asked, unless the sandbox is internal', async (t) => {
+  const open = scene({ docker: 'absent', upstream: () => [A('x', '93.184.216.34')] });
+  t.equal(await open.get('outside'), '93.184.216.34');
+  const internal = scene({ docker: 'absent', upstream: () => [A('x', '93.184.216.34')], internal: true });
+  t.equal(await internal.get('outside'), 'SERVFAIL');
+  t.same(internal.asked, ['docker/udp'], 'nothing left');
+  const alone = scene({ docker: 'absent' });
+  t.equal(await alone.get('outside'), 'SERVFAIL');
+  const crowded = scene({ docker: 'absent', upstream: 'busy' });
+  t.equal(await crowded.get('outside'), 'REFUSED');
+  t.same([open.counts, internal.counts, alone.counts, crowded.counts], [{ upstream: 1 }, { unreachable: 1 }, { unreachable: 1 }, { refused: 1 }]);
+});
+
+test('rejections, and what is not answered at all', async (t) => {
+  const { ask, chain, counts, asked } = scene({ docker: 'absent' });
+  const update = question('a');
+  update.writeUInt16BE(0x2800, 2);
+  t.equal(outcome(await ask(update)), 'NOTIMP');
+  const two = question('a');
+  two.writeUInt16BE(2, 4);
+  t.equal(outcome(await ask(two)), 'FORMERR');
+  t.equal(chain(Buffer.alloc(5), 'udp', out), 0);
+  t.same(asked, []);
+  t.same(counts, { rejected: 2, ignored: 1 });
+});
+
+test('more than 1024 questions under way are refused; own names still answer', async (t) => {
+  const names = createNameTable();
+  names.put({ networkId: 'n1', networkName: 'web', endpointId: 'e', ip: '10.1.0.1', name: 'c1', names: [], service: 'c1' });
+  const waiting: ((reply: Failure) => void)[] = [];
+  const docker: Forwarder = { ask: () => new Promise((resolve) => waiting.push(resolve)), close: () => {} };
+  const chain = createChain({
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true }), docker, upstreams: docker, random: seededRandom(1), count: () => {},
+  });
+  const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
+  t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');
+  t.equal(outcome(out.subarray(0, chain(question('c1'), 'udp', out) as number)), '10.1.0.1');
+  for (const resolve of waiting) resolve('timeout');
+  t.same(new Set((await Promise.all(pending)).map(outcome)), new Set(['SERVFAIL']));
+  const next = chain(question('x'), 'udp', out);
+  t.ok(next instanceof Promise);
+  waiting.at(-1)!('timeout');
+  t.equal(outcome(await (next as Promise<Buffer>)), 'SERVFAIL', 'room again');
+});

@@ -1,0 +1,109 @@
+import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import { test } from 'tap';
+import type { NameRecord } from '../cluster/state.ts';
+import { findAddresses, findName } from './lookup.ts';
+import { createNameTable } from './zone.ts';
+
+const record = (networkId: string, endpointId: string, ip: string, name: string, ...names: string[]): NameRecord =>
+  ({ networkId, networkName: networkId, endpointId, ip, name, names: [name, ...names], service: name });
+
+test('names lead to addresses, addresses to the primary name', async (t) => {
+  const table = createNameTable();
+  table.put(record('n1', 'e1', '10.0.0.1', 'Web', 'web-alias', 'shared'));
+  table.put(record('n1', 'e2', '10.0.0.2', 'db', 'Shared'));
+  table.put(record('n2', 'e3', '10.1.0.1', 'web'));
+  t.same(table.addresses('n1', 'WEB'), ['10.0.0.1']);
+  t.same(table.addresses('n1', 'web-alias'), ['10.0.0.1']);
+  t.same(table.addresses('n1', 'shared'), ['10.0.0.1', '10.0.0.2']);
+  t.same(table.addresses('n2', 'web'), ['10.1.0.1']);
+  t.same(table.addresses('n3', 'web'), []);
+  t.equal(table.nameOf('n1', '10.0.0.1'), 'Web', 'as the user wrote it');
+  t.equal(table.nameOf('n2', '10.0.0.1'), undefined);
+
+  table.put(record('n1', 'e1', '10.0.0.9', 'renamed', 'shared'));
+  t.same(table.addresses('n1', 'web'), [], 'a renamed container is known by its new name only');
+  t.same(table.addresses('n1', 'shared'), ['10.0.0.2', '10.0.0.9']);
+  t.equal(table.nameOf('n1', '10.0.0.1'), undefined);
+  table.remove('n1', 'e1');
+  table.remove('n1', 'e1');
+  t.same(table.addresses('n1', 'shared'), ['10.0.0.2']);
+});
+
+test('an address that moves belongs to the later endpoint, whatever the order of the removal', async (t) => {
+  const table = createNameTable();
+  table.put(record('n1', 'old', '10.0.0.1', 'c1'));
+  table.put(record('n1', 'new', '10.0.0.1', 'c2', 'c1'));
+  t.same(table.addresses('n1', 'c1'), ['10.0.0.1'], 'without duplicates');
+  t.equal(table.nameOf('n1', '10.0.0.1'), 'c2');
+  table.remove('n1', 'old');
+  t.same(table.addresses('n1', 'c1'), ['10.0.0.1']);
+  t.equal(table.nameOf('n1', '10.0.0.1'), 'c2');
+});
+
+test('after any history the table says what the live records say', async () => {
+  const step = fc.record({
+    network: fc.constantFrom('n1', 'n2'), endpoint: fc.constantFrom('a', 'b', 'c'), put: fc.boolean(),
+    ip: fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3'), names: fc.array(fc.constantFrom('X', 'x', 'y', 'z', ''), { minLength: 1, maxLength: 4 }),
+  });
+  fc.assert(fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+    const table = createNameTable();
+    const live = new Map<string, NameRecord>();
+    for (const { network, endpoint, put, ip, names } of steps) {
+      const next = record(network, endpoint, ip, ...(names as [string, ...string[]]));
+      if (put) table.put(next);
+      else table.remove(network, endpoint);
+      live.delete(network + endpoint);
+      if (put) live.set(network + endpoint, next);
+      for (const id of ['n1', 'n2']) {
+        const here = [...live.values()].filter(({ networkId }) => networkId === id);
+        for (const name of ['x', 'y', 'z', '']) {
+          const expected = name === '' ? [] : here.filter((each) => each.names.some((text) => text.toLowerCase() === name)).map((each) => each.ip);
+          assert.deepEqual(new Set(table.addresses(id, name)), new Set(expected));
+          assert.equal(table.addresses(id, name).length, new Set(expected).size);
+        }
+        for (const each of ['10.0.0.1', '10.0.0.2', '10.0.0.3']) assert.equal(table.nameOf(id, each), here.findLast((other) => other.ip === each)?.name);
+      }
+    }
+  }), { numRuns: 300 });
+});
+
+test('the order in which names are looked for', async (t) => {
+  const table = createNameTable();
+  const networks = ['web', 'Back.End', 'c', 'b.c'].map((name) => ({ id: `id-${name}`, name, suffix: name.toLowerCase() }));
+  const find = (name: string): string => findAddresses(table, networks, name).join(' ');
+  table.put(record('id-web', 'e1', '10.0.0.1', 'c1'));
+  table.put(record('id-Back.End', 'e2', '10.1.0.1', 'c1'));
+  table.put(record('id-Back.End', 'e3', '10.1.0.2', 'only'));
+  table.put(record('id-elsewhere', 'e4', '10.9.0.1', 'stranger'));
+  t.equal(find('c1'), '10.0.0.1', 'the first network that has it');
+  t.equal(find('only'), '10.1.0.2');
+  t.equal(find('c1.back.end'), '10.1.0.1', 'a network\'s name may have dots, and compares without case');
+  t.equal(find('only.web'), '');
+  t.equal(find('stranger'), '', 'not of a network we are on');
+  t.equal(find('stranger.elsewhere'), '');
+  t.equal(find(''), '');
+  t.equal(find('.'), '');
+  t.equal(find('web'), '');
+
+  table.put(record('id-b.c', 'e5', '10.3.0.1', 'a'));
+  t.equal(find('a.b.c'), '10.3.0.1');
+  table.put(record('id-c', 'e6', '10.2.0.1', 'a.b'));
+  t.equal(find('a.b.c'), '10.2.0.1', 'split from the right');
+  table.put(record('id-web', 'e7', '10.0.0.7', 'a.b.c'));
+  t.equal(find('a.b.c'), '10.0.0.7', 'the whole name first');
+});
+
+test('reverse names', async (t) => {
+  const table = createNameTable();
+  table.put(record('id-web', 'e1', '10.0.0.1', 'C1'));
+  table.put(record('id-other', 'e2', '10.9.0.1', 'c2'));
+  const find = (name: string): string | undefined => findName(table, [{ id: 'id-web', name: 'Web', suffix: 'web' }], name);
+  t.equal(find('1.0.0.10.in-addr.arpa'), 'C1.Web');
+  t.equal(find('2.0.0.10.in-addr.arpa'), undefined);
+  t.equal(find('1.0.9.10.in-addr.arpa'), undefined);
+  t.equal(find('01.0.0.10.in-addr.arpa'), undefined);
+  t.equal(find('1.0.0.in-addr.arpa'), undefined);
+  t.equal(find('in-addr.arpa'), undefined);
+  t.equal(find('1.0.0.10'), undefined);
+});
