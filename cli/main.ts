@@ -121,9 +121,7 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
   show({ removed: name }, () => name);
 });
 
-try {
-  await program.parseAsync();
-} catch (error) {
+program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));
   process.exitCode = 1;
-}
+});

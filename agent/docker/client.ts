@@ -89,6 +89,8 @@ export interface DockerClient {
   /** `body` as for POST /networks/create; gives the id. */
   createNetwork(body: Record<string, unknown>, options?: CallOptions): Promise<string>;
   removeNetwork(id: string, options?: CallOptions): Promise<void>;
+  /** Forced: also where its driver does not answer. */
+  disconnect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
   containers(filter: { all: boolean }, options?: CallOptions): Promise<DockerContainer[]>;
   /** Blocks until a start or stop of that container is over: never to be awaited in a plugin call. */
   container(id: string, options?: CallOptions): Promise<ContainerInspect>;
@@ -142,6 +144,7 @@ export function createDockerClient({ socketPath = '/var/run/docker.sock', log }:
       return Id;
     },
     removeNetwork: (id, options) => versioned({ what: `to remove network ${short(id)}`, method: 'DELETE', path: `/networks/${encodeURIComponent(id)}`, timeoutMs: NETWORK_MS }, options),
+    disconnect: (networkId, containerId, options) => versioned({ what: `to disconnect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/disconnect`, body: { Container: containerId, Force: true }, timeoutMs: CONTAINER_MS }, options),
     containers: ({ all }, options) => versioned({ what: 'to list containers', method: 'GET', path: `/containers/json?${query({ all: all ? '1' : '0' })}`, timeoutMs: QUICK_MS }, options),
     container: (id, options) => versioned({ what: `to describe container ${short(id)}`, method: 'GET', path: `/containers/${encodeURIComponent(id)}/json`, timeoutMs: CONTAINER_MS }, options),
     startContainer: (id, options) => versioned({ what: `to start container ${short(id)}`, method: 'POST', path: `/containers/${encodeURIComponent(id)}/start`, timeoutMs: CONTAINER_MS }, options),

@@ -1,0 +1,309 @@
+/** Builds weftd's parts and wires them. Everything is served from this node's own disk; store, peers and Docker join in when they answer. */
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { systemClock, sleep } from '../base/clock.ts';
+import { errorText } from '../base/errors.ts';
+import { withoutLength } from '../base/ip.ts';
+import type { Logger } from '../base/log.ts';
+import { systemRandom } from '../base/random.ts';
+import { runAll } from '../base/undo.ts';
+import { createController } from '../cnm/controller.ts';
+import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
+import { startCluster } from '../cluster/cluster.ts';
+import type { NodeInfo } from '../cluster/state.ts';
+import { createResolver } from '../dns/resolver.ts';
+import { createNameTable } from '../dns/zone.ts';
+import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
+import { watchCarrier } from '../drivers/carrier.ts';
+import { openFabric } from '../drivers/overlay/fabric.ts';
+import { createOverlayDriver } from '../drivers/overlay/overlay.ts';
+import { openTransport } from '../gossip/net-transport.ts';
+import { createPortClaims } from '../ingress/claims.ts';
+import { createMesh } from '../ingress/mesh.ts';
+import { createAddressManager } from '../ipam/manager.ts';
+import { deleteFlowsTo } from '../linux/conntrack.ts';
+import { hostNetns, openNetns } from '../linux/netns.ts';
+import { openNft } from '../linux/nft.ts';
+import { openRtnl } from '../linux/rtnl.ts';
+import { servePlugin } from '../plugin-spec/server.ts';
+import type { LocalStore, Store } from '../store/store.ts';
+import { createAddressClaims } from './address-claims.ts';
+import type { AgentApi } from './api.ts';
+import { createAgentApi } from './agent-api.ts';
+import type { Config } from './config.ts';
+import { watchDisturbances } from './disturbances.ts';
+import { createDockerClient, type DockerNetwork } from './docker/client.ts';
+import { createIpamDriver } from './docker/ipam-driver.ts';
+import { startDockerLink, type DockerLink } from './docker/link.ts';
+import { createNetworkDriver } from './docker/network-driver.ts';
+import { createNetworkMap } from './docker/network-map.ts';
+import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
+import { createWorkloads } from './docker/workloads.ts';
+import { createEndpoints } from './endpoints.ts';
+import { claimNumber, gossipKey, knownNumber, nodeId } from './identity.ts';
+import { createLifecycle } from './lifecycle.ts';
+import { createNetworkRegistry } from './networks.ts';
+import { createNodeDirectory } from './nodes.ts';
+import { occupiedPrefixes, type Occupied } from './occupied.ts';
+import { createPublisher } from './publisher.ts';
+import { createRepairLoop } from './repair.ts';
+import { createSandboxes } from './sandboxes.ts';
+import { createSandboxCommands } from './sandbox-commands.ts';
+
+export const FABRIC_PATH = '/run/netns/weft';
+const RETRY_MS = 1_000;
+const OCCUPIED_INTERVAL_MS = 10_000;
+
+export interface AgentOptions {
+  config: Config;
+  store: Store;
+  local: LocalStore;
+  log: Logger;
+  /** Listening sockets from the service manager, by path. */
+  inherited: ReadonlyMap<string, number>;
+}
+
+export interface Agent {
+  readonly api: AgentApi;
+  /** Traffic goes on. */
+  stop(): Promise<void>;
+}
+
+/** Asks until it is answered: only a node's very first start has to wait for the store. */
+async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      log.warn({ detail: errorText(error) }, `${what}: tried again`);
+      await sleep(systemClock, RETRY_MS);
+    }
+  }
+}
+
+export async function startAgent({ config, store, local, log, inherited }: AgentOptions): Promise<Agent> {
+  const clock = systemClock;
+  const random = systemRandom;
+  const id = nodeId(local);
+  const name = config.name ?? hostname();
+  const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
+  const cachedKey = local.get('cluster/gossip-key');
+  const key = cachedKey === undefined
+    ? await insist('the store has to give this node the gossip key', log, () => gossipKey(store, local))
+    : Buffer.from(JSON.parse(cachedKey) as string, 'base64');
+
+  // Hard and soft state -----------------------------------------------------------------------------------------------
+  const registry = createNetworkRegistry({ store, local, log });
+  const endpoints = createEndpoints(local);
+  const directory = createNodeDirectory(store, local, id);
+  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort } });
+  const cluster = startCluster({ node: { id, name }, transport, key, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
+  const { state } = cluster;
+
+  // This node, as the others see it -----------------------------------------------------------------------------------
+  const hostRtnl = openRtnl(hostNetns);
+  const hostNft = openNft(hostNetns);
+  const underlayMtu = (): number => {
+    const device = hostRtnl.addresses().find((address) => withoutLength(address.address) === config.advertise)?.index;
+    return (device === undefined ? undefined : hostRtnl.link(device)?.mtu) ?? 1500;
+  };
+  let foreignNetworks: DockerNetwork[] = [];
+  const here = (): Occupied[] => occupiedPrefixes(hostRtnl, foreignNetworks, registry.list());
+  let self: NodeInfo = { id, name, number, vtep: config.advertise, underlayMtu: underlayMtu(), occupied: here(), skippedPorts: [] };
+  const publishSelf = (change: Partial<NodeInfo>): void => {
+    self = { ...self, ...change };
+    state.publish('node', 'self', self);
+  };
+  const journal = (sysctl: string, before: string): void => {
+    if (local.get(`sysctl/${sysctl}`) === undefined) local.put(`sysctl/${sysctl}`, before);
+  };
+  const nodeName = (node: string): string => state.list('node').find(({ owner }) => owner === node)?.value.name ?? node;
+
+  const addresses = createAddressManager({
+    store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
+    occupied: () => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` }))),
+  });
+
+  // Drivers -----------------------------------------------------------------------------------------------------------
+  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, journal });
+  const overlay = createOverlayDriver({ fabric, state, self: () => self, networks: () => registry.list(), vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
+  const bridge = createBridgeDriver({
+    host: hostNetns, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
+    published: new Map(local.list('bridge-ports/').map(({ key: at, value }) => [at.slice('bridge-ports/'.length), JSON.parse(value) as PortMapping[]])),
+  });
+
+  // Names -------------------------------------------------------------------------------------------------------------
+  const names = createNameTable();
+  const publisher = createPublisher({ state, names, local });
+  const resolver = createResolver({ names, log: log.child({ part: 'dns' }), clock, random });
+  const sandboxes = createSandboxes({ resolver, log });
+  state.watch('name', (change) => {
+    if (change.type === 'put') names.put(change.record.value);
+    else names.remove(change.record.value.networkId, change.record.value.endpointId);
+  });
+
+  const controller = createController({
+    drivers: [overlay, bridge],
+    networks: registry,
+    endpoints,
+    addresses: createAddressClaims(addresses, id),
+    events: {
+      joined: (network, endpoint) => {
+        publisher.joined(network, endpoint);
+        if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
+      },
+      left: (network, endpoint) => {
+        publisher.left(endpoint);
+        if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
+      },
+    },
+    log,
+  });
+
+  // Published ports ---------------------------------------------------------------------------------------------------
+  const mesh = createMesh({
+    host: hostNetns, nft: hostNft, state, claims: createPortClaims({ store, local, node: id }), local, random, log: log.child({ part: 'ingress' }), nodeName,
+    onLocalBackends: (backends) => overlay.setBackends(backends),
+    onSkipped: (ports) => publishSelf({ skippedPorts: ports }),
+    // The translation is remembered on both sides of the uplink.
+    forgetFlows: ({ ip, port }) => [hostNetns, fabric.netns].forEach((netns) => deleteFlowsTo(netns, 'udp', ip, port)),
+  });
+  const publish = async (endpoint: Endpoint, service: string): Promise<void> => {
+    const network = registry.get(endpoint.networkId);
+    if (network?.driver === 'bridge') {
+      const ports = await bridge.publish(endpoint);
+      local.put(`bridge-ports/${endpoint.id}`, JSON.stringify(ports));
+    } else if (network) {
+      await mesh.publish(network, endpoint, service);
+    }
+  };
+  const revoke = async (endpointId: string): Promise<void> => {
+    if (local.get(`bridge-ports/${endpointId}`) !== undefined) local.delete(`bridge-ports/${endpointId}`);
+    bridge.unpublish(endpointId);
+    await mesh.revoke(endpointId);
+  };
+
+  // Networks ----------------------------------------------------------------------------------------------------------
+  const endpointsOn = (networkId: string): string[] => [
+    ...state.list('endpoint').filter(({ value }) => value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
+    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId && endpoint.sandbox === undefined).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
+  ];
+  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, endpointsOn, log });
+
+  const docker = createDockerClient({ socketPath: config.dockerSocket, log });
+  const map = createNetworkMap(local);
+  const replicator = createReplicator({ docker, registry, map, log });
+  const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
+  const early = async (endpointId: string, dockerNetworkId: string) => {
+    const workload = await workloads.early(endpointId, dockerNetworkId);
+    if (workload && endpoints.get(endpointId)) publisher.workload(workload);
+    return workload;
+  };
+  const commands = createSandboxCommands({
+    local, registry, controller, endpoints, publisher, publish, revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+  });
+  let link: DockerLink | undefined;
+
+  registry.onChange(({ type, network }) => {
+    if (network.scope !== 'cluster') return;
+    const run = type === 'put' ? controller.createNetwork(network) : controller.deleteNetwork(network);
+    run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
+    void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
+  });
+
+  // Repair ------------------------------------------------------------------------------------------------------------
+  const repairs = createRepairLoop({ clock, log, passes: [
+    () => controller.repair(),
+    () => mesh.repair(),
+    async () => {
+      await sandboxes.repair();
+      if (link?.up) await link.removeStale();
+      return [];
+    },
+  ] });
+
+  // From here on: what was there before this start --------------------------------------------------------------------
+  publishSelf({});
+  for (const endpoint of endpoints.list()) {
+    const network = registry.get(endpoint.networkId);
+    if (!network || endpoint.sandbox === undefined) continue;
+    publisher.joined(network, endpoint);
+    sandboxes.joined(endpoint.sandbox, network);
+  }
+  const byDigits = (digits: string): string | undefined => endpoints.list().find((endpoint) => endpoint.id.startsWith(digits))?.id;
+  const onCarrier = (digits: string, up: boolean): void => {
+    const endpointId = byDigits(digits);
+    if (endpointId !== undefined) publisher.carrier(endpointId, up);
+  };
+  const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(hostRtnl, onCarrier)];
+  state.ready();
+  await repairs.run();
+  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
+
+  // Serving -----------------------------------------------------------------------------------------------------------
+  const driverOptions = { node: id, controller, lifecycle, map, endpoint: (endpointId: string) => endpoints.get(endpointId), early, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
+  const plugins = [
+    servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
+    servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry }), log, clock }),
+  ];
+  for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
+    const path = join(config.pluginDir, `${plugin}.sock`);
+    const fd = inherited.get(path);
+    await plugins[i]!.listen(fd === undefined ? { path } : { fd });
+  }
+
+  // Store, peers and Docker join in -----------------------------------------------------------------------------------
+  stops.push(registry.follow(), directory.follow());
+  const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
+  background('this node could not be entered in the store', async () => {
+    await claimNumber(store, local, id);
+    await directory.announce({ id, name, number, address: config.advertise, gossipPort: config.gossipPort });
+  });
+  background('addresses could not be compared with the store', () => addresses.start());
+  link = startDockerLink({
+    docker, replicator, workloads, controller, endpoints, isNative: commands.isNative, revoke, clock, log,
+    inUse: (network) => {
+      const used = endpointsOn(network.id);
+      if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
+      const away = state.members().find((member) => member.state === 'dead');
+      return away && `node ${away.name} does not answer and may have endpoints on it`;
+    },
+    remove: (network) => lifecycle.remove(network.id),
+    onForeignNetworks: (networks) => {
+      foreignNetworks = networks;
+      publishSelf({ occupied: here() });
+    },
+  });
+  const occupiedTimer = setInterval(() => publishSelf({ occupied: here(), underlayMtu: underlayMtu() }), OCCUPIED_INTERVAL_MS).unref();
+  log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
+
+  const api = createAgentApi({
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, nodeName,
+  });
+
+  return {
+    api,
+    stop: async () => {
+      clearInterval(occupiedTimer);
+      repairs.close();
+      link?.close();
+      const { errors } = await runAll([
+        ...plugins.map((plugin) => () => plugin.close()),
+        ...stops,
+        () => sandboxes.close(),
+        () => mesh.close(),
+        () => overlay.close(),
+        () => cluster.close(),
+        () => addresses.close(),
+        () => resolver.close(),
+        () => docker.close(),
+        () => bridge.close(),
+        () => fabric.close(),
+        () => hostNft.close(),
+        () => hostRtnl.close(),
+      ]);
+      for (const error of errors) log.warn({ detail: errorText(error) }, 'stopping was not clean');
+    },
+  };
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env node
+/** weftd: reads its configuration, starts the agent, stops it on SIGTERM within a second. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { pino } from 'pino';
+import { systemClock } from '../base/clock.ts';
+import { errorText, weftError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { inheritedSockets } from '../linux/inherited-sockets.ts';
+import { openEtcdStore } from '../store/etcd.ts';
+import { openLocalStore } from '../store/local.ts';
+import { openSqliteStore } from '../store/sqlite.ts';
+import type { Store } from '../store/store.ts';
+import { startAgent, type Agent } from './agent.ts';
+import type { AgentApi } from './api.ts';
+import { DEFAULT_CONFIG_PATH, loadConfig, type Config } from './config.ts';
+import { serveControl } from './control.ts';
+import { purgeHost } from './purge.ts';
+
+const STOP_DEADLINE_MS = 1_000;
+
+const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
+
+function openStore(config: Config, log: Logger): Store {
+  if (!config.etcd) return openSqliteStore(join(config.dataDir, 'store.db'), { clock: systemClock, log });
+  return openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
+}
+
+/** Until the agent is up, everything is answered with the reason why it is not. */
+function whenReady(agent: () => Agent | undefined, store: Store): AgentApi {
+  return new Proxy({} as AgentApi, {
+    get: (_, call: keyof AgentApi) => async (...args: never[]) => {
+      const running = agent();
+      if (!running) throw weftError('WEFT-STORE-UNREACHABLE', { store: store.description, detail: 'weftd waits for it: a node\'s first start needs it' });
+      return (running.api[call] as (...all: never[]) => unknown)(...args);
+    },
+  });
+}
+
+async function main(): Promise<void> {
+  const config = loadConfig(values.config);
+  const log: Logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  mkdirSync(config.runDir, { recursive: true, mode: 0o700 });
+  if (values.purge) {
+    const errors = await purgeHost(config, log);
+    for (const error of errors) console.error(errorText(error));
+    process.exit(errors.length > 0 ? 1 : 0);
+  }
+  const pidPath = join(config.runDir, 'weftd.pid');
+  const local = openLocalStore(join(config.dataDir, 'local.db'));
+  const store = openStore(config, log);
+  const inherited = inheritedSockets();
+  let agent: Agent | undefined;
+
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'weftd stops; traffic goes on');
+    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
+    void (async () => {
+      await control.close();
+      await agent?.stop();
+      await store.close();
+      local.close();
+      rmSync(pidPath, { force: true });
+      process.exit(0);
+    })();
+  };
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  process.on('SIGINT', () => stop('SIGINT'));
+
+  writeFileSync(pidPath, String(process.pid));
+  const socket = join(config.runDir, 'weft.sock');
+  const fd = inherited.get(socket);
+  const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, store), log);
+  agent = await startAgent({ config, store, local, log, inherited });
+}
+
+main().catch((error: unknown) => {
+  console.error(errorText(error));
+  process.exit(1);
+});

@@ -1,0 +1,140 @@
+/**
+ * Takes everything of Weft off this host: Docker's copies of networks, kernel objects, changed sysctls, state. Works
+ * after a clean stop and after a crash, and again after a purge that was interrupted. The cluster keeps its networks.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import { errorText } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { runAll } from '../base/undo.ts';
+import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
+import { openFabric } from '../drivers/overlay/fabric.ts';
+import { dropScript } from '../ingress/rules.ts';
+import { hostNetns } from '../linux/netns.ts';
+import { openNft } from '../linux/nft.ts';
+import { openRtnl } from '../linux/rtnl.ts';
+import { writeSysctl } from '../linux/sysctl.ts';
+import { inheritedSockets } from '../linux/inherited-sockets.ts';
+import { servePlugin } from '../plugin-spec/server.ts';
+import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
+import { openEtcdStore } from '../store/etcd.ts';
+import { openLocalStore } from '../store/local.ts';
+import type { LocalStore } from '../store/store.ts';
+import { FABRIC_PATH } from './agent.ts';
+import type { Config } from './config.ts';
+import { createDockerClient } from './docker/client.ts';
+import { PLUGIN_PREFIX } from './docker/replicator.ts';
+import { knownNumber, nodeId } from './identity.ts';
+
+/** Docker asks its plugins while it lets go of their networks: they agree to everything and keep nothing. */
+const agreeable: NetworkDriverHandlers = {
+  capabilities: () => ({ scope: 'local', connectivityScope: 'local', gwAllocChecker: false }),
+  createNetwork: async () => { throw new Error('Weft is being removed from this host'); },
+  deleteNetwork: async () => {},
+  createEndpoint: async () => { throw new Error('Weft is being removed from this host'); },
+  deleteEndpoint: async () => {},
+  endpointOperInfo: async () => ({}),
+  join: async () => { throw new Error('Weft is being removed from this host'); },
+  leave: async () => {},
+  programExternalConnectivity: async () => {},
+  revokeExternalConnectivity: async () => {},
+};
+const agreeableIpam: IpamDriverHandlers = {
+  capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
+  defaultAddressSpaces: () => ({ local: 'weft', global: 'weft' }),
+  requestPool: async () => { throw new Error('Weft is being removed from this host'); },
+  releasePool: async () => {},
+  requestAddress: async () => { throw new Error('Weft is being removed from this host'); },
+  releaseAddress: async () => {},
+};
+
+async function releaseDocker(config: Config, log: Logger): Promise<void> {
+  const docker = createDockerClient({ socketPath: config.dockerSocket, log });
+  try {
+    await docker.ping();
+  } catch {
+    log.warn({}, 'Docker does not answer: its list of networks is left as it is');
+    return;
+  }
+  const names = [`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'];
+  const inherited = inheritedSockets();
+  const plugins = names.map((name) => servePlugin({ name, log, clock: systemClock, ...(name === 'weft' ? { ipam: agreeableIpam } : { network: agreeable }) }));
+  try {
+    for (const [i, plugin] of plugins.entries()) {
+      const path = join(config.pluginDir, `${names[i]!}.sock`);
+      const fd = inherited.get(path);
+      await plugin.listen(fd === undefined ? { path } : { fd });
+    }
+    for (const network of await docker.networks()) {
+      if (!network.Driver.startsWith(PLUGIN_PREFIX)) continue;
+      const { Containers } = await docker.network(network.Id);
+      for (const id of Object.keys(Containers ?? {})) await docker.disconnect(network.Id, id);
+      await docker.removeNetwork(network.Id);
+    }
+  } finally {
+    for (const plugin of plugins) await plugin.close();
+    docker.close();
+  }
+}
+
+/** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
+async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
+  if (!config.etcd) return;
+  const store = openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
+  const number = knownNumber(local);
+  try {
+    const id = nodeId(local);
+    const held = await store.range('ports/');
+    await store.txn([], [{ delete: `nodes/${id}` }, ...(number === undefined ? [] : [{ delete: `node-numbers/${number}` }])]);
+    for (const { key, value, revision } of held.entries) {
+      const claim = JSON.parse(value) as { service: string; nodes: string[] };
+      const nodes = claim.nodes.filter((node) => node !== id);
+      if (nodes.length === claim.nodes.length) continue;
+      await store.txn([{ key, revision }], [nodes.length > 0 ? { put: key, value: JSON.stringify({ ...claim, nodes }) } : { delete: key }]);
+    }
+  } catch (error) {
+    log.warn({ detail: errorText(error) }, 'the store does not answer: this node stays listed there');
+  } finally {
+    await store.close();
+  }
+}
+
+/** Returns what could not be done. */
+export async function purgeHost(config: Config, log: Logger): Promise<unknown[]> {
+  const local = openLocalStore(join(config.dataDir, 'local.db'));
+  const journal = (name: string, before: string): void => local.put(`sysctl/${name}`, before);
+  const sysctls = local.list('sysctl/');
+  const { errors } = await runAll([
+    () => releaseDocker(config, log),
+    () => releaseStore(config, local, log),
+    async () => {
+      const bridge = createBridgeDriver({ host: hostNetns, networks: () => [], published: new Map(), journal, log });
+      const failed = await bridge.purge();
+      bridge.close();
+      if (failed.length > 0) throw failed[0];
+    },
+    async () => {
+      const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, journal });
+      const failed = await fabric.purge();
+      fabric.close();
+      if (failed.length > 0) throw failed[0];
+    },
+    () => {
+      const nft = openNft(hostNetns);
+      nft.run(dropScript);
+      nft.close();
+    },
+    async () => {
+      const rtnl = openRtnl(hostNetns);
+      for (const { name } of rtnl.links()) if (/^(wc|we)-/.test(name)) await rtnl.deleteLink(name);
+      rtnl.close();
+    },
+    ...sysctls.map(({ key, value }) => () => writeSysctl(hostNetns, key.slice('sysctl/'.length), value)),
+    () => local.close(),
+    () => rmSync(config.runDir, { recursive: true, force: true }),
+    () => rmSync(config.dataDir, { recursive: true, force: true }),
+    ...[`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'].map((name) => () => rmSync(join(config.pluginDir, `${name}.sock`), { force: true })),
+  ]);
+  return errors;
+}

@@ -1,0 +1,31 @@
+/** Weft on a host of the lab: the bundle that ships, its sockets held as systemd holds them. */
+import { join, resolve } from 'node:path';
+import type { Host, Service } from './host.ts';
+import { until } from './run.ts';
+
+const DIST = resolve(import.meta.dirname, '../../dist');
+const PLUGINS = '/run/docker/plugins';
+const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), '/run/weft/weft.sock'];
+
+export interface UpOptions { store?: string; advertise?: string; logLevel?: string }
+
+export const weft = (host: Host, ...args: string[]) => host.exec([process.execPath, join(DIST, 'weft.cjs'), ...args]);
+
+/** The answer of `weft … --json`; rejects with what it said. */
+export async function weftJson<T>(host: Host, ...args: string[]): Promise<T> {
+  return JSON.parse(await host.must([process.execPath, join(DIST, 'weft.cjs'), '--json', ...args])) as T;
+}
+
+/** `weft up`, with the service started as the host's service manager would. Resolves when it answers. */
+export async function weftUp(host: Host, { store, advertise }: UpOptions = {}): Promise<Service> {
+  await host.must([
+    process.execPath, join(DIST, 'weft.cjs'), 'up', '--no-start', '--name', host.name, ...(store === undefined ? [] : ['--store', store]), ...(advertise === undefined ? [] : ['--advertise', advertise]),
+  ]);
+  const service = await startWeftd(host);
+  await ready(host);
+  return service;
+}
+
+export const startWeftd = (host: Host): Promise<Service> => host.startService([process.execPath, join(DIST, 'weftd.cjs')], SOCKETS);
+
+export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);
