@@ -2,8 +2,10 @@
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { runAll } from '../base/undo.ts';
 import { sys } from '../linux/ffi.ts';
 import { hookDns } from '../linux/nft-owned.ts';
+import { openRtnl } from '../linux/rtnl.ts';
 import type { Netns } from '../linux/types.ts';
 import type { Chain } from './chain.ts';
 import { forgetResolverFlows } from './flows.ts';
@@ -15,7 +17,7 @@ const UDP_BYTES = 4096;
 
 export interface HookupOptions {
   netns: Netns;
-  /** Unique on this host, so that a new weftd's table can stand beside the old one's. */
+  /** Unique in the namespace, so that a new table can stand beside the one it takes over from. */
   tableName: string;
   chain: Chain;
   clock: Clock;
@@ -23,33 +25,51 @@ export interface HookupOptions {
   onDrop: () => void;
 }
 
-/** Serves until closed; synchronous and complete when it returns (under 0.5 ms). Throws KernelError, leaving nothing behind. */
-export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOptions): { close(): void } {
+export interface Hookup {
+  /** The table goes at once, the rest when the queries that have already come in are answered. Never rejects. */
+  close(): Promise<void>;
+}
+
+/** Serves until closed; synchronous and complete when it returns (0.5 ms). Throws KernelError, leaving nothing behind. */
+export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOptions): Hookup {
   const undo: (() => void)[] = [];
-  const close = (): void => {
-    for (const step of undo.splice(0).reverse()) {
-      try {
-        step();
-      } catch (error) {
-        log.warn({ detail: errorText(error) }, 'something of the resolver stayed in a sandbox');
-      }
-    }
-  };
   const onError = (error: Error): void => log.debug({ detail: error.message }, 'a socket of the resolver failed');
   try {
+    raiseLoopback(netns);
     const { port, udp, tcp, mark } = openListeners(netns);
-    undo.push(() => sys.close(mark));
-    undo.push(serveTcp(tcp, { chain, clock, onDrop, onError }).close);
-    undo.push(serveUdp(udp, chain, onError));
-    undo.push(() => forgetResolverFlows(netns));
+    undo.unshift(() => sys.close(mark));
+    undo.unshift(serveTcp(tcp, { chain, clock, onDrop, onError }).close);
+    undo.unshift(serveUdp(udp, chain, onError));
+    // When we go, clients whose flows lead to us must find Docker's resolver; not before, or our last answers miss them.
+    undo.unshift(() => forgetResolverFlows(netns));
     const hook = hookDns(netns, { tableName, udpPort: port, tcpPort: port });
-    undo.push(hook.close);
+    undo.unshift(hook.close);
     if (!hook.owned) log.warn({}, 'this kernel cannot tie the resolver\'s table to weftd: if weftd is killed, no name resolves until it is back');
     forgetResolverFlows(netns);
-    return { close };
+    const [unhook, ...rest] = undo;
+    return {
+      close: async () => {
+        const { errors } = await runAll([unhook!, turn, turn, ...rest]);
+        for (const error of errors) log.warn({ detail: errorText(error) }, 'something of the resolver stayed in a sandbox');
+      },
+    };
   } catch (error) {
-    close();
+    for (const step of undo) step();
     throw error;
+  }
+}
+
+/** Two of these contain a whole round of the event loop, in which all sockets are read. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Native sandboxes may come with theirs down: a socket bound then sends from a wrong address for ever after. */
+function raiseLoopback(netns: Netns): void {
+  const rtnl = openRtnl(netns);
+  try {
+    const loopback = rtnl.link('lo');
+    if (loopback && !loopback.up) rtnl.setLink(loopback.index, { up: true });
+  } finally {
+    rtnl.close();
   }
 }
 

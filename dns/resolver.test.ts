@@ -90,7 +90,7 @@ test('names of the sandbox\'s networks, and what only Docker knows, over UDP and
   t.equal(await get(at, 'c1'), '6.6.6.6', 'after it left the first');
   names.remove(BACK.id, 'e-10.192.5.2');
   t.equal(await get(at, 'c2'), 'NXDOMAIN');
-  t.match(resolver.stats(), { answered: 6, nodata: 1, discarded: 2, timeout: 0 });
+  t.match(resolver.stats(), { answered: 5, nodata: 1, discarded: 2, timeout: 0 });
 
   resolver.detach(at.path);
   resolver.detach(at.path);
@@ -170,8 +170,7 @@ test('a namespace that is gone, or another one at the same path', async (t) => {
   const third = createNetns(at.path);
   t.teardown(third.close);
   await resolver.attach(sandboxOf(at, WEB));
-  at.run('ip', 'link', 'set', 'lo', 'up');
-  t.equal(outcome(await askUdp(third, question('c1'))), '10.192.4.2', 'hooked up while its loopback was down');
+  t.equal(outcome(await askUdp(third, question('c1'))), '10.192.4.2', 'though its loopback was down');
   third.close();
   await until(() => openFiles().length === before.length);
 });

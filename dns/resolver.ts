@@ -33,22 +33,22 @@ interface Attached {
 export function createResolver({ names, log, clock, random, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const upstreams = createUpstreams({ servers, clock, random });
-  const tableName = `weft-dns-${Buffer.from(random.bytes(4)).toString('hex')}`;
+  const instance = Buffer.from(random.bytes(4)).toString('hex');
+  let hookups = 0;
   const counts: Record<Outcome | 'dropped', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0 };
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
-    const log_ = log.child({ sandbox: sandbox.path });
-    const docker = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: log_ });
+    const sandboxLog = log.child({ sandbox: sandbox.path });
+    const docker = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
     const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
     const chain = createChain({ names, networks: () => entry.networks, docker, upstreams, random, count: (outcome) => void counts[outcome]++ });
     try {
-      const hookup = hookUp({ netns, tableName, chain, clock, log: log_, onDrop: () => void counts.dropped++ });
-      entry.close = () => {
-        hookup.close();
+      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
+      entry.close = () => void hookup.close().then(() => {
         docker.close();
         netns.close();
-      };
+      });
       return entry;
     } catch (error) {
       netns.close();

@@ -19,8 +19,6 @@ const SOCK = { udp: 2, tcp: 1 } as const;
 const SOCK_FLAGS = 0o2000000 | 0o4000; // close-on-exec, non-blocking
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
-const SOL_IP = 0;
-const IP_FREEBIND = 15;
 const SOCKADDR_LENGTH = 16;
 const BACKLOG = 64;
 const ATTEMPTS = 16;
@@ -54,9 +52,12 @@ export function openListeners(netns: Netns): Listeners {
   });
 }
 
-/** A socket of the namespace that is not bound, for asking. */
+/**
+ * A socket of the namespace, for asking. UDP is bound here already: libuv allows every socket it is given to share its
+ * port, and the kernel would then choose the same one for several of them.
+ */
 export const openClient = (netns: Netns, protocol: keyof typeof SOCK): number =>
-  netns.run(() => check('open a socket in the sandbox', sys.socket(AF_INET, SOCK[protocol] | SOCK_FLAGS, 0)));
+  netns.run(() => (protocol === 'udp' ? boundSocket('udp', '127.0.0.1', 0) : newSocket('tcp')));
 
 /** Takes the descriptor over: closing the socket closes it, and so does a failure. */
 export function datagramSocket(fd: number): DatagramSocket {
@@ -70,13 +71,13 @@ export function datagramSocket(fd: number): DatagramSocket {
   }
 }
 
+const newSocket = (protocol: keyof typeof SOCK): number => check('open a socket in the sandbox', sys.socket(AF_INET, SOCK[protocol] | SOCK_FLAGS, 0));
+
 /** Call it inside the namespace. */
 export function boundSocket(protocol: keyof typeof SOCK, ip: string, port: number): number {
-  const fd = check('open a socket in the sandbox', sys.socket(AF_INET, SOCK[protocol] | SOCK_FLAGS, 0));
+  const fd = newSocket(protocol);
   try {
-    // Loopback may still be down this early in a sandbox's life; its addresses come with it.
-    setOption(fd, SOL_IP, IP_FREEBIND);
-    if (protocol === 'tcp') setOption(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (protocol === 'tcp') check('prepare a socket in the sandbox', sys.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, Buffer.from([1, 0, 0, 0]), 4));
     check(`bind ${ip}:${port} in the sandbox`, sys.bind(fd, socketAddress(ip, port), SOCKADDR_LENGTH));
     return fd;
   } catch (error) {
@@ -89,10 +90,6 @@ const add = (fds: number[], fd: number): number => {
   fds.push(fd);
   return fd;
 };
-
-function setOption(fd: number, level: number, option: number): void {
-  check('prepare a socket in the sandbox', sys.setsockopt(fd, level, option, Buffer.from([1, 0, 0, 0]), 4));
-}
 
 /** struct sockaddr_in: family in host order, port and address in network order. */
 function socketAddress(ip: string, port: number): Buffer {

@@ -13,8 +13,10 @@ const RECEIVE_BUFFER = 2 << 20;
 export async function openTransport({ bind, advertise }: { bind: Address; advertise?: Address }): Promise<Transport> {
   // With a look-up of its own a send does not go through dns.lookup and the next tick.
   const socket = createSocket({ type: 'udp4', lookup: (host, _, done) => done(null, host, 4) });
+  // Awaited from before: with a look-up that answers at once, it is bound before bind returns.
+  const bound = once(socket, 'listening');
   socket.bind(bind.port, bind.host);
-  await once(socket, 'listening');
+  await bound;
   try {
     socket.setRecvBufferSize(RECEIVE_BUFFER);
   } catch { /* the default is enough for a quiet cluster */ }

@@ -34,17 +34,18 @@ export const optional = <T>(value: T | undefined, encode: (value: T) => Buffer):
 
 export type Attributes = Map<number, Buffer>;
 
-/** Type → payload (a view of `data`); the last of a type wins. What does not fit its own length ends the list. */
-export function parseAttributes(data: Buffer): Attributes {
-  const attributes: Attributes = new Map();
+/** Type and payload (a view of `data`) in order. What does not fit its own length ends the list. */
+export function* eachAttribute(data: Buffer): Generator<[type: number, payload: Buffer]> {
   for (let offset = 0; offset + HEADER <= data.length;) {
     const length = data.readUInt16LE(offset);
-    if (length < HEADER || offset + length > data.length) break;
-    attributes.set(data.readUInt16LE(offset + 2) & TYPE_MASK, data.subarray(offset + HEADER, offset + length));
+    if (length < HEADER || offset + length > data.length) return;
+    yield [data.readUInt16LE(offset + 2) & TYPE_MASK, data.subarray(offset + HEADER, offset + length)];
     offset += align(length);
   }
-  return attributes;
 }
+
+/** The last of a type wins. */
+export const parseAttributes = (data: Buffer): Attributes => new Map(eachAttribute(data));
 
 export const readText = (payload: Buffer | undefined): string | undefined => payload?.toString('utf8').replace(/\0.*$/s, '');
 export const readU32 = (payload: Buffer | undefined): number | undefined => (payload && payload.length >= 4 ? payload.readUInt32LE(0) : undefined);

@@ -26,6 +26,8 @@ function read<Request>(name: string, schema: v.GenericSchema<unknown, Request>, 
   } catch (error) {
     throw weftError('WEFT-INPUT-JSON', { detail: clip(errorText(error)) });
   }
+  // To the schemas an array would be an object without any of the members.
+  if (Array.isArray(json)) throw weftError('WEFT-INPUT-MALFORMED', { what: `the request of ${name}`, detail: 'it is an array' });
   const result = v.safeParse(schema, json, { abortEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;

@@ -1,4 +1,4 @@
-/** Calls a plugin as dockerd does: an empty Host, no Content-Type, a body or none. For the kit, the tests and the recorder. */
+/** Calls a plugin as dockerd does: no Content-Type, a body or none. For the conformance kit, the tests and the recorder. */
 import http from 'node:http';
 
 const MAX_ANSWER = 1024 * 1024;
@@ -11,12 +11,17 @@ export interface PluginClient {
   close(): void;
 }
 
-export function createPluginClient(socketPath: string, { timeoutMs = 30_000 } = {}): PluginClient {
+/** What engine 20.10 sends; later ones name a host. */
+const HEADERS = { Host: '', 'User-Agent': 'Go-http-client/1.1', Accept: 'application/vnd.docker.plugins.v1.2+json' };
+
+export function createPluginClient(socketPath: string, { timeoutMs = 30_000, headers = HEADERS as Record<string, string> } = {}): PluginClient {
   const agent = new http.Agent({ keepAlive: true });
   return {
     post: (call, body = '') => new Promise((resolve, reject) => {
-      const headers = { Host: '', 'User-Agent': 'Go-http-client/1.1', Accept: 'application/vnd.docker.plugins.v1.2+json', 'Content-Length': Buffer.byteLength(body) };
-      const request = http.request({ socketPath, path: `/${call}`, method: 'POST', agent, setHost: false, headers, signal: AbortSignal.timeout(timeoutMs) }, (response) => {
+      const request = http.request({
+        socketPath, path: `/${call}`, method: 'POST', agent, setHost: false,
+        headers: { ...headers, 'Content-Length': Buffer.byteLength(body) }, signal: AbortSignal.timeout(timeoutMs),
+      }, (response) => {
         let text = '';
         response.setEncoding('utf8');
         response.on('data', (chunk: string) => {
