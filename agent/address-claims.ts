@@ -19,7 +19,7 @@ export function createAddressClaims(addresses: AddressManager, nodeId: string): 
       if (subnet === undefined) return wanted;
       const range = network.subnets[0]?.range;
       return addresses.requestAddress({
-        subnet, holder: endpointId, chooser: byDocker(network) && wanted !== undefined ? 'docker' : 'weft',
+        subnet, network: network.name, holder: endpointId, chooser: byDocker(network) && wanted !== undefined ? 'docker' : 'weft',
         ...(wanted !== undefined && { address: withoutLength(wanted) }), ...(range !== undefined && { range }),
       });
     },

@@ -192,7 +192,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
-  const replicator = createReplicator({ docker, registry, map, log });
+  const replicator = createReplicator({ docker, registry, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
   const early = async (endpointId: string, dockerNetworkId: string) => {
     const workload = await workloads.early(endpointId, dockerNetworkId);
@@ -237,6 +237,8 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   };
   const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(hostRtnl, onCarrier)];
   state.ready();
+  // What is made for the first time since the host was switched on was not broken.
+  if (fabric.fresh) await overlay.ensureFabric();
   await repairs.run();
   stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
 

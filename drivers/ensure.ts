@@ -40,11 +40,12 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
 
 const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254].join(' ');
 
-/** `own` is what is there now and ours alone: what of it is not wanted goes. */
-export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], own: readonly Route[], found: Repair[]): void {
-  const present = new Set(own.map(routeKey));
+/** `present` is what is there now and ours alone (the kernel's own IPv6 routes aside): what of it is not wanted goes. */
+export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: readonly Route[], found: Repair[]): void {
+  const own = present.filter(({ dst }) => !dst.includes(':'));
+  const has = new Set(own.map(routeKey));
   const right = new Set(wanted.map(routeKey));
-  const missing = wanted.filter((route) => !present.has(routeKey(route)));
+  const missing = wanted.filter((route) => !has.has(routeKey(route)));
   const surplus = own.filter((route) => !right.has(routeKey(route)) && !wanted.some((each) => each.dst === route.dst && (each.table ?? 254) === (route.table ?? 254)));
   rtnl.replaceRoutes(missing);
   rtnl.deleteRoutes(surplus);

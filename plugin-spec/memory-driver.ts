@@ -6,8 +6,6 @@ import { formatIp4, parseIp4, parsePrefix4, withoutLength } from '../base/ip.ts'
 import type { IpamDriverHandlers, NetworkDriverHandlers } from './types.ts';
 
 export interface MemoryDriverOptions {
-  /** Answer Join with the network's gateway. */
-  gateway?: boolean;
   gwAllocChecker?: boolean;
   /** Makes the link that Docker moves into the sandbox. */
   makeLink?(name: string): Promise<void>;
@@ -16,7 +14,7 @@ export interface MemoryDriverOptions {
 
 const linkName = (endpointId: string): string => `p${endpointId.slice(0, 12)}`;
 
-export function memoryNetworkDriver({ gateway = true, gwAllocChecker = false, makeLink, removeLink }: MemoryDriverOptions = {}): NetworkDriverHandlers {
+export function memoryNetworkDriver({ gwAllocChecker = false, makeLink, removeLink }: MemoryDriverOptions = {}): NetworkDriverHandlers {
   const networks = new Map<string, string | undefined>();
   const endpoints = new Set<string>();
   return {
@@ -41,8 +39,8 @@ export function memoryNetworkDriver({ gateway = true, gwAllocChecker = false, ma
     join: async ({ networkId, endpointId }) => {
       if (!endpoints.has(endpointId)) throw new Error(`no endpoint ${endpointId}`);
       await makeLink?.(linkName(endpointId));
-      const via = gateway ? networks.get(networkId) : undefined;
-      return { interfaceName: { srcName: linkName(endpointId), dstPrefix: 'eth' }, ...(via !== undefined && { gateway: via }) };
+      const gateway = networks.get(networkId);
+      return { interfaceName: { srcName: linkName(endpointId), dstPrefix: 'eth' }, ...(gateway !== undefined && { gateway }) };
     },
     leave: async () => {},
     programExternalConnectivity: async () => {},

@@ -94,13 +94,13 @@ export const AllocateNetwork: Schema<t.AllocateNetworkRequest> = v.pipe(
 export const GwAllocCheck: Schema<t.GwAllocCheckRequest> = v.pipe(v.object({ Options: NetworkOptions }), v.transform(({ Options }) => Options));
 
 /** DeleteNetwork and FreeNetwork. */
-export const OnNetwork: Schema<t.DeleteNetworkRequest> = v.pipe(
+export const OnNetwork: Schema<t.NetworkReference> = v.pipe(
   v.object({ NetworkID: Id }),
   v.transform(({ NetworkID }) => ({ networkId: NetworkID })),
 );
 
 /** DeleteEndpoint, EndpointOperInfo, Leave and RevokeExternalConnectivity. */
-export const OnEndpoint: Schema<t.DeleteEndpointRequest> = v.pipe(
+export const OnEndpoint: Schema<t.EndpointReference> = v.pipe(
   v.object({ NetworkID: Id, EndpointID: Id }),
   v.transform(({ NetworkID, EndpointID }) => ({ networkId: NetworkID, endpointId: EndpointID })),
 );

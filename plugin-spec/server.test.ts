@@ -192,6 +192,31 @@ test('a network request is decoded, with what Docker leaves out or sends as null
   ]);
 });
 
+test('what swarm and newer engines ask for', async (t) => {
+  const seen: unknown[] = [];
+  const { json } = await serve(t, {
+    allocateNetwork: async (request) => {
+      seen.push(request);
+      return { options: { vni: '7' } };
+    },
+    gwAllocCheck: async (request) => {
+      seen.push(request);
+      return { skipIpv4: true, skipIpv6: false };
+    },
+    discoverNew: async (request) => void seen.push(request),
+  });
+  // Swarm puts pools of both families into IPv4Data, and the user's options at the top.
+  const networkId = 'k3b1nq0z7w5x9c8v6m4t2r0ys';
+  t.same(await json('NetworkDriver.AllocateNetwork', { NetworkID: networkId, Options: { k: 'v' }, IPv4Data: [{ AddressSpace: '', Pool: 'fd50::/64' }], IPv6Data: null }), { Options: { vni: '7' } });
+  t.same(await json('NetworkDriver.GwAllocCheck', { Options: { 'com.docker.network.generic': { k: 'v' } } }), { SkipIPv4: true, SkipIPv6: false });
+  t.same(await json('NetworkDriver.DiscoverNew', { DiscoveryType: 1, DiscoveryData: { Address: '10.9.0.1', BindAddress: '10.9.0.2', Self: true } }), {});
+  t.same(seen, [
+    { networkId, options: { k: 'v' }, ipv4: [{ addressSpace: '', pool: 'fd50::/64', auxAddresses: {} }], ipv6: [] },
+    { options: { k: 'v' }, enableIpv4: true, enableIpv6: false, internal: false },
+    { type: 1, address: '10.9.0.1', bindAddress: '10.9.0.2', self: true },
+  ]);
+});
+
 test('a Join answer in Docker\'s words', async (t) => {
   const { json } = await serve(t, {
     join: async ({ sandboxKey }) => ({

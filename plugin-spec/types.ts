@@ -32,8 +32,8 @@ export interface PortBinding {
 export interface ExposedPort { protocol: PluginProtocol; port: number }
 
 /** Every id: 64 hex digits, or 25 base-36 digits for a network that swarm made. */
-interface OnNetwork { networkId: string }
-interface OnEndpoint extends OnNetwork { endpointId: string }
+export interface NetworkReference { networkId: string }
+export interface EndpointReference extends NetworkReference { endpointId: string }
 
 interface NetworkOptions {
   /** `docker network create -o`. */
@@ -44,13 +44,11 @@ interface NetworkOptions {
   internal: boolean;
 }
 
-export interface CreateNetworkRequest extends OnNetwork, NetworkOptions { ipv4: AddressPool[]; ipv6: AddressPool[] }
-export interface AllocateNetworkRequest extends OnNetwork { options: Record<string, string>; ipv4: AddressPool[]; ipv6: AddressPool[] }
-export type FreeNetworkRequest = OnNetwork;
-export type DeleteNetworkRequest = OnNetwork;
+export interface CreateNetworkRequest extends NetworkReference, NetworkOptions { ipv4: AddressPool[]; ipv6: AddressPool[] }
+export interface AllocateNetworkRequest extends NetworkReference { options: Record<string, string>; ipv4: AddressPool[]; ipv6: AddressPool[] }
 export type GwAllocCheckRequest = NetworkOptions;
 
-export interface CreateEndpointRequest extends OnEndpoint {
+export interface CreateEndpointRequest extends EndpointReference {
   /** 'address/length' */
   address?: string;
   /** 'address/length' */
@@ -65,19 +63,14 @@ export interface CreateEndpointRequest extends OnEndpoint {
   driverOptions: Record<string, string>;
 }
 
-export type DeleteEndpointRequest = OnEndpoint;
-export type EndpointOperInfoRequest = OnEndpoint;
-export type LeaveRequest = OnEndpoint;
-export type RevokeExternalConnectivityRequest = OnEndpoint;
-
-export interface JoinRequest extends OnEndpoint {
+export interface JoinRequest extends EndpointReference {
   /** Path of the network namespace; up to engine 27 there is nothing at it yet when a container starts. */
   sandboxKey: string;
   portMap: PortBinding[];
   exposedPorts: ExposedPort[];
 }
 
-export interface ProgramExternalConnectivityRequest extends OnEndpoint { portMap: PortBinding[]; exposedPorts: ExposedPort[] }
+export interface ProgramExternalConnectivityRequest extends EndpointReference { portMap: PortBinding[]; exposedPorts: ExposedPort[] }
 
 export interface DiscoveryRequest {
   /** 1 is a node, the only type that plugins are told of. */
@@ -130,18 +123,18 @@ export interface NetworkDriverHandlers {
   /** Asked up to three times in a row: cheap and always the same. */
   capabilities(): MaybePromise<NetworkCapabilities>;
   createNetwork(request: CreateNetworkRequest): Promise<void>;
-  deleteNetwork(request: DeleteNetworkRequest): Promise<void>;
+  deleteNetwork(request: NetworkReference): Promise<void>;
   createEndpoint(request: CreateEndpointRequest): Promise<CreateEndpointAnswer>;
-  deleteEndpoint(request: DeleteEndpointRequest): Promise<void>;
+  deleteEndpoint(request: EndpointReference): Promise<void>;
   /** Any object; Docker shows it to nobody. */
-  endpointOperInfo(request: EndpointOperInfoRequest): Promise<Record<string, unknown>>;
+  endpointOperInfo(request: EndpointReference): Promise<Record<string, unknown>>;
   join(request: JoinRequest): Promise<JoinAnswer>;
-  leave(request: LeaveRequest): Promise<void>;
+  leave(request: EndpointReference): Promise<void>;
   programExternalConnectivity(request: ProgramExternalConnectivityRequest): Promise<void>;
-  revokeExternalConnectivity(request: RevokeExternalConnectivityRequest): Promise<void>;
+  revokeExternalConnectivity(request: EndpointReference): Promise<void>;
   /** Swarm manager, scope global: the answer replaces the user's options on the nodes. */
   allocateNetwork?(request: AllocateNetworkRequest): Promise<{ options: Record<string, string> }>;
-  freeNetwork?(request: FreeNetworkRequest): Promise<void>;
+  freeNetwork?(request: NetworkReference): Promise<void>;
   gwAllocCheck?(request: GwAllocCheckRequest): Promise<{ skipIpv4: boolean; skipIpv6: boolean }>;
   discoverNew?(request: DiscoveryRequest): Promise<void>;
   discoverDelete?(request: DiscoveryRequest): Promise<void>;

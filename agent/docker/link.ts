@@ -37,8 +37,10 @@ export interface DockerLinkOptions {
 export interface DockerLink {
   readonly up: boolean;
   readonly version: string | undefined;
-  /** Docker deleted its copy of a cluster network. */
+  /** Docker deleted its copy of a cluster network: it goes everywhere, or is put back. */
   deleted(network: Network): void;
+  /** Between the two. */
+  undecided(weftId: string): boolean;
   /** Endpoints that Docker has forgotten, after a crash of its own. */
   removeStale(): Promise<void>;
   close(): void;
@@ -49,6 +51,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
   let up = false;
   let version: string | undefined;
   let lastPrune = -Infinity;
+  const undecided = new Set<string>();
 
   const attempt = (what: string, run: () => Promise<unknown>): void =>
     void run().catch((error: unknown) => log.warn({ detail: errorText(error) }, what));
@@ -115,13 +118,16 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     get version() { return version; },
     deleted: (network) => {
       const since = clock.now();
+      undecided.add(network.id);
       clock.setTimeout(() => {
+        undecided.delete(network.id);
         const pruned = lastPrune >= since - PRUNE_WAIT_MS;
         const reason = pruned ? 'a prune on one host does not take the cluster\'s networks away' : options.inUse(network);
         if (reason === undefined) attempt('a network could not be removed', () => options.remove(network));
         else void replicator.reconcile(reason);
       }, PRUNE_WAIT_MS);
     },
+    undecided: (weftId) => undecided.has(weftId),
     removeStale,
     close: () => watcher.close(),
   };

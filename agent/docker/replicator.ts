@@ -19,9 +19,16 @@ export interface Replicator {
   conflicts(): string[];
 }
 
-export interface ReplicatorOptions { docker: DockerClient; registry: NetworkRegistry; map: NetworkMap; log: Logger }
+export interface ReplicatorOptions {
+  docker: DockerClient;
+  registry: NetworkRegistry;
+  map: NetworkMap;
+  /** Docker deleted its copy a moment ago, and whether the network goes everywhere is not decided yet. */
+  undecided(weftId: string): boolean;
+  log: Logger;
+}
 
-export function createReplicator({ docker, registry, map, log }: ReplicatorOptions): Replicator {
+export function createReplicator({ docker, registry, map, undecided, log }: ReplicatorOptions): Replicator {
   let running: Promise<void> | undefined;
   let again = false;
   const conflicting = new Set<string>();
@@ -61,7 +68,7 @@ export function createReplicator({ docker, registry, map, log }: ReplicatorOptio
     const present = await docker.networks();
     const steps = [
       ...present.filter((network) => network.Driver.startsWith(PLUGIN_PREFIX)).map((network) => () => adopt(network)),
-      ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '').map((network) => () => provide(network, present, reason)),
+      ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '' && !undecided(network.id)).map((network) => () => provide(network, present, reason)),
     ];
     for (const step of steps) {
       try {

@@ -41,6 +41,8 @@ export interface FabricState {
 }
 
 export interface Fabric {
+  /** It was not there before it was opened. */
+  readonly fresh: boolean;
   readonly netns: Netns;
   readonly rtnl: Rtnl;
   readonly hostRtnl: Rtnl;
@@ -154,7 +156,7 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
   }
 
   return {
-    netns, rtnl, hostRtnl,
+    fresh, netns, rtnl, hostRtnl,
     tunnel: () => tunnel,
     ensure: async (state) => {
       const found: Repair[] = [];
