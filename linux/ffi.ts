@@ -26,7 +26,8 @@ export const sys = {
   umount2: libc.func('int umount2(const char *target, int flags)'),
 } as const;
 
-const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+/** EWOULDBLOCK is another name of EAGAIN, and would hide it. */
+const errnoNames = new Map(Object.entries(constants.errno).filter(([name]) => name !== 'EWOULDBLOCK').map(([name, number]) => [number, name]));
 
 /** 'ENOENT' for 2. */
 export const errnoName = (number: number): string => errnoNames.get(number) ?? `errno ${number}`;
