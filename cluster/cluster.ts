@@ -6,28 +6,30 @@ import { createGossip, type Gossip } from '../gossip/gossip.ts';
 import { Keyring } from '../gossip/keyring.ts';
 import type { Address } from '../gossip/messages.ts';
 import type { Transport } from '../gossip/transport.ts';
-import type { Tuning } from '../gossip/tuning.ts';
+import { FAST, type Tuning } from '../gossip/tuning.ts';
 import type { LocalStore } from '../store/store.ts';
 import { createSoftState, type ClusterState } from './soft-state.ts';
 
 export interface ClusterOptions {
   node: { id: string; name: string };
+  /** Bound already; closed with the cluster. */
   transport: Transport;
   /** 16, 24 or 32 bytes, the same on every node. */
   key: Uint8Array;
-  /** Where other nodes may be; asked again while they are not members. */
+  /** Where other nodes may be; asked again and again while they are not members. */
   seeds(): Promise<readonly Address[]>;
   clock: Clock;
   random: Random;
   log: Logger;
   local: LocalStore;
+  /** Over the FAST profile. */
   tuning?: Partial<Tuning>;
 }
 
 export interface Cluster {
   readonly state: ClusterState;
   readonly gossip: Gossip;
-  /** Says goodbye: its records vanish everywhere for good. */
+  /** Says goodbye, then closes: its records vanish everywhere for good. */
   leave(): Promise<void>;
   /** Without a word: the others notice, hide its records, and show them again when it returns. */
   close(): Promise<void>;
@@ -38,14 +40,13 @@ const LEAVE_TIMEOUT_MS = 1_000;
 export function startCluster({ node, transport, key, seeds, clock, random, log, local, tuning }: ClusterOptions): Cluster {
   const state = createSoftState({ self: node.id, clock, random, log, local });
   const gossip = createGossip({
-    name: node.id, transport, clock, random, log, keyring: new Keyring(key), meta: Buffer.from(node.name), ...(tuning && { tuning }),
-    delegate: { onMessage: state.onMessage, onMember: state.onMember, localState: state.localState, mergeState: state.mergeState },
+    name: node.id, transport, clock, random, log, keyring: new Keyring(key), meta: Buffer.from(node.name), tuning: { ...FAST, ...tuning }, delegate: state.delegate,
   });
   state.attach(gossip);
-  gossip.setSeeds(seeds);
+  gossip.seekSeeds(seeds);
   const close = async (): Promise<void> => {
     state.close();
-    await gossip.close();
+    await gossip.shutdown();
   };
   return {
     state, gossip, close,

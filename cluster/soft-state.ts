@@ -1,195 +1,229 @@
 /**
  * The tables of soft state on top of gossip. A change is sent at once to every live member; what is lost on the way is
- * found by comparing digests (owner → epoch, sequence) with a random member every few seconds, and only that is shipped.
+ * found by comparing digests (owner → epoch, sequence) with a random member every two seconds, and only that is sent again.
  */
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
-import type { Gossip } from '../gossip/gossip.ts';
-import type { Member } from '../gossip/members.ts';
+import type { Delegate, Gossip, Member, MemberEvent } from '../gossip/gossip.ts';
 import type { LocalStore } from '../store/store.ts';
-import { accept, emptyOwner, forgetDeletions, recordId, shipmentFor, type Change, type OwnerState, type Shipment, type StoredRecord } from './owner.ts';
-import type { SoftState, StateChange, StateRecord, TableName, Tables } from './state.ts';
+import { accept, emptyOwner, forgetDeletions, pack, recordId, shipmentFor, type OwnerState, type Shipment, type StoredRecord } from './owner.ts';
+import { createSavedOwners } from './saved.ts';
+import type { SoftState, TableName, Tables } from './state.ts';
+import { createView } from './view.ts';
 import { decodeMessage, encodeMessage, type Digest, type StateMessage } from './wire.ts';
 
 const DIGEST_INTERVAL_MS = 2_000;
-const SAVE_DELAY_MS = 1_000;
+/** So long a deletion is told to those who missed it. */
 const DELETION_AGE_MS = 600_000;
-/** Beyond this many members a change goes to as many at random, and on by digests. */
-const DIRECT_MEMBERS = 32;
+/** Bytes of a message on a stream; small enough to be read in a millisecond. */
+const MESSAGE_BYTES = 64 << 10;
+/** Packets per turn of the event loop. */
+const SENDS_PER_TURN = 16;
+/** An owner that no live member of the cluster has heard of is hidden after the one and forgotten after the other. */
+const ABSENT_HIDE_MS = 60_000;
+const ABSENT_FORGET_MS = 86_400_000;
 
-export interface SoftStateOptions { self: string; clock: Clock; random: Random; log: Logger; local: LocalStore }
+export interface SoftStateOptions {
+  /** This node's id, which is also its name in gossip. */
+  self: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  local: LocalStore;
+}
 
 export interface ClusterState extends SoftState {
-  /** Everything this node had to say after its start has been said: what it said in a former life and not again is void. */
+  /** Everything this node has to say after its start has been said: what it said in a former life and not again is void. */
   ready(): void;
-  /** From here on it speaks through this gossip. */
+  /** What gossip carries for it. */
+  readonly delegate: Delegate;
+  /** From here on it speaks through this gossip. To be called once. */
   attach(gossip: Gossip): void;
-  onMessage(message: Buffer, from: string | undefined): void;
-  onMember(event: 'join' | 'leave' | 'update' | 'suspect', member: Member): void;
-  /** For gossip's state exchange. */
-  localState(): Uint8Array;
-  mergeState(state: Buffer): void;
+  /** Messages that were of another version or made no sense, and records that this version does not know. */
+  readonly ignored: number;
   close(): void;
 }
 
-interface Watcher { table: TableName; call(change: StateChange<TableName>): void }
-
 export function createSoftState({ self, clock, random, log, local }: SoftStateOptions): ClusterState {
-  const epoch = Number(local.get('state/epoch') ?? 0) + 1;
-  local.put('state/epoch', String(epoch));
-  const owners = new Map<string, OwnerState>([[self, emptyOwner(epoch)]]);
-  const hidden = new Set<string>();
-  const watchers = new Set<Watcher>();
-  const dirty = new Set<string>();
-  const own = owners.get(self)!;
-  let unsent: { from: number } | undefined;
+  // Above all former epochs; the clock's seconds help when the disk was put back to an older state.
+  const own = emptyOwner(Math.max(Number(local.get('state/epoch') ?? 0) + 1, Math.floor(clock.wallNow() / 1000)));
+  local.put('state/epoch', String(own.epoch));
+  const owners = new Map<string, OwnerState>();
+  const saved = createSavedOwners({ owners, clock, log, local });
+  owners.set(self, own);
+  const view = createView({ self, owners, log });
+  const absentSince = new Map<string, number>();
+  const shippingTo = new Set<string>();
+  let unsentFrom: number | undefined;
   let gossip: Gossip | undefined;
+  let ignored = 0;
   let closed = false;
 
-  for (const { key, value } of local.list('state/owners/')) {
-    const stored = JSON.parse(value) as Omit<OwnerState, 'records'> & { records: StoredRecord[] };
-    owners.set(key.slice('state/owners/'.length), { ...stored, records: new Map(stored.records.map((record) => [recordId(record.table, record.key), record])) });
+  const live = (): Member[] => gossip?.members().filter((member) => member.name !== self && (member.state === 'alive' || member.state === 'suspect')) ?? [];
+  /** Others' word counts for members only, or what one node forgot would come back from the next for ever. */
+  const isKnown = (owner: string): boolean => owner === self || (gossip?.member(owner)?.state ?? 'left') !== 'left';
+
+  // Own records -------------------------------------------------------------------------------------------------------
+
+  function write(table: TableName, key: string, value: Tables[TableName] | null): void {
+    const id = recordId(table, key);
+    const before = own.records.get(id);
+    if (before ? JSON.stringify(before.value) === JSON.stringify(value) : value === null) return;
+    const after: StoredRecord = { table, key, epoch: own.epoch, sequence: ++own.upTo, value, ...(value === null && { deletedAt: clock.now() }) };
+    own.records.set(id, after);
+    sendSoon(after.sequence - 1);
+    view.tell(self, { before, after });
   }
 
-  // Telling watchers --------------------------------------------------------------------------------------------------
-
-  const publicRecord = (owner: string, { table, key, value }: StoredRecord): StateRecord<TableName> => ({ table, key, owner, value: value! });
-
-  function tell(owner: string, { before, after }: Change): void {
-    if (hidden.has(owner)) return;
-    const now = after && after.value !== null ? after : undefined;
-    const was = before && before.value !== null ? before : undefined;
-    if (!now && !was) return;
-    if (now && was && JSON.stringify(now.value) === JSON.stringify(was.value)) return;
-    const record = publicRecord(owner, (now ?? was)!);
-    const change: StateChange<TableName> = now
-      ? { type: 'put', record, previous: was?.value ?? undefined, local: owner === self }
-      : { type: 'delete', record, local: owner === self };
-    for (const watcher of watchers) {
-      if (watcher.table !== record.table) continue;
-      try {
-        watcher.call(change);
-      } catch (error) {
-        log.error({ detail: errorText(error), table: record.table }, 'a change of soft state could not be acted on');
-      }
+  /** All changes of a turn go together. */
+  function sendSoon(from: number): void {
+    if (unsentFrom !== undefined) {
+      unsentFrom = Math.min(unsentFrom, from);
+      return;
     }
+    unsentFrom = from;
+    queueMicrotask(() => {
+      const shipment = shipmentFor(self, own, [own.epoch, unsentFrom!]);
+      unsentFrom = undefined;
+      if (shipment && !closed) for (const shipments of pack([shipment], MESSAGE_BYTES)) sendToAll({ kind: 'records', from: self, shipments });
+    });
   }
 
-  function setHidden(owner: string, hide: boolean): void {
-    if (hidden.has(owner) === hide) return;
-    const records = [...owners.get(owner)?.records.values() ?? []];
-    if (hide) {
-      for (const record of records) tell(owner, { before: record, after: undefined });
-      hidden.add(owner);
-    } else {
-      hidden.delete(owner);
-      for (const record of records) tell(owner, { before: undefined, after: record });
-    }
-  }
-
-  function drop(owner: string): void {
-    setHidden(owner, true);
-    owners.delete(owner);
-    hidden.delete(owner);
-    local.delete(`state/owners/${owner}`);
+  /** The others remember a later life of this node than it does itself: everything is said anew above that. */
+  function outbid(seen: number): void {
+    log.warn({ epoch: own.epoch, seen }, 'this node\'s disk is older than what the others know of it; everything is said anew');
+    const records = [...own.records.values()].filter((record) => record.value !== null);
+    Object.assign(own, { epoch: seen + 1, upTo: 0, floor: 0 });
+    local.put('state/epoch', String(own.epoch));
+    own.records.clear();
+    for (const record of records) own.records.set(recordId(record.table, record.key), { ...record, epoch: own.epoch, sequence: ++own.upTo });
+    if (own.completeAt > 0) own.completeAt = ++own.upTo;
+    sendSoon(0);
   }
 
   // Sending -----------------------------------------------------------------------------------------------------------
 
-  const live = (): Member[] => gossip?.members().filter((member) => member.name !== self && (member.state === 'alive' || member.state === 'suspect')) ?? [];
-
-  function send(to: string, message: StateMessage): void {
-    const data = encodeMessage(message);
+  async function deliver(to: string, data: Buffer): Promise<void> {
     if (!gossip) return;
     if (data.length <= gossip.room) gossip.sendBestEffort(to, data);
-    else gossip.sendReliable(to, data).catch((error: unknown) => log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; found again by the next digest'));
+    else await gossip.sendReliable(to, data);
   }
 
-  function write(table: TableName, key: string, value: Tables[TableName] | null): void {
-    const before = own.records.get(recordId(table, key));
-    if (before?.epoch === epoch && JSON.stringify(before.value) === JSON.stringify(value)) return;
-    if (!before && value === null) return;
-    const after: StoredRecord = { table, key, epoch, sequence: ++own.upTo, value, ...(value === null && { deletedAt: clock.now() }) };
-    own.records.set(recordId(table, key), after);
-    tell(self, { before, after });
-    later(own.upTo - 1);
+  function send(to: string, data: Buffer): void {
+    deliver(to, data).catch((error: unknown) => log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it'));
   }
 
-  /** All changes of a turn go together. */
-  function later(from: number): void {
-    if (unsent) return;
-    unsent = { from };
-    queueMicrotask(() => {
-      const shipment = unsent && shipmentFor(self, own, { epoch, upTo: unsent.from, completeAt: -1 });
-      unsent = undefined;
-      if (!shipment) return;
-      const members = live();
-      const chosen = members.length <= DIRECT_MEMBERS ? members : Array.from({ length: DIRECT_MEMBERS }, () => members[random.int(members.length)]!);
-      for (const member of chosen) send(member.name, { kind: 'records', shipments: [shipment] });
-    });
+  function sendToAll(message: StateMessage): void {
+    const data = encodeMessage(message);
+    const targets = live();
+    const some = (): void => {
+      for (const member of targets.splice(0, SENDS_PER_TURN)) send(member.name, data);
+      if (targets.length > 0) clock.setTimeout(some, 0);
+    };
+    some();
+  }
+
+  const sendDigest = (to: string, digest: Digest, options: { whole: boolean; reply: boolean }): void =>
+    send(to, encodeMessage({ kind: 'digest', from: self, owners: digest, ...options }));
+
+  /** One delivery at a time to each: what it turns out to lack after that, the next digest shows. */
+  async function ship(to: string, shipments: Shipment[]): Promise<void> {
+    if (shippingTo.has(to)) return;
+    shippingTo.add(to);
+    try {
+      for (const message of pack(shipments, MESSAGE_BYTES)) await deliver(to, encodeMessage({ kind: 'records', from: self, shipments: message }));
+    } catch (error) {
+      log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it');
+    } finally {
+      shippingTo.delete(to);
+    }
   }
 
   // Receiving ---------------------------------------------------------------------------------------------------------
 
-  const digest = (): Digest => Object.fromEntries([...owners].map(([owner, { epoch: known, upTo, completeAt }]) => [owner, [known, upTo, completeAt]]));
-
-  function take(shipment: Shipment): void {
-    // Nobody but us speaks for us.
-    if (shipment.owner === self) return;
-    const state = owners.get(shipment.owner) ?? emptyOwner();
-    owners.set(shipment.owner, state);
-    for (const change of accept(state, shipment, clock.now())) tell(shipment.owner, change);
-    save(shipment.owner);
+  function wholeDigest(): Digest {
+    const digest: Digest = {};
+    for (const [owner, { epoch, upTo }] of owners) if (isKnown(owner)) digest[owner] = [epoch, upTo];
+    return digest;
   }
 
-  /** What the other side lacks goes to it; what we lack is asked for by our own digest. */
-  function compare(theirs: Digest, from: string, ask: boolean): void {
+  /** What they lack is sent to them; what this node lacks is asked for by how far it is. */
+  function compare({ from, owners: theirs, whole, reply }: StateMessage & { kind: 'digest' }): void {
     const shipments: Shipment[] = [];
-    let lacking = false;
-    for (const [owner, state] of owners) {
-      const known = theirs[owner];
-      const shipment = shipmentFor(owner, state, known && { epoch: known[0], upTo: known[1], completeAt: known[2] });
+    for (const owner of whole ? owners.keys() : Object.keys(theirs)) {
+      const state = owners.get(owner);
+      const shipment = state && isKnown(owner) ? shipmentFor(owner, state, theirs[owner]) : undefined;
       if (shipment) shipments.push(shipment);
     }
-    for (const [owner, [theirEpoch, theirUpTo, theirComplete]] of Object.entries(theirs)) {
-      const mine = owners.get(owner);
-      if (owner === self && theirEpoch > epoch) outbid(theirEpoch);
-      if (owner !== self && (!mine || theirEpoch > mine.epoch || (theirEpoch === mine.epoch && (theirUpTo > mine.upTo || theirComplete > mine.completeAt)))) lacking = true;
+    if (shipments.length > 0) void ship(from, shipments);
+
+    const [lastEpoch, lastUpTo] = theirs[self] ?? [0, 0];
+    if (lastEpoch > own.epoch || (lastEpoch === own.epoch && lastUpTo > own.upTo)) outbid(lastEpoch);
+    if (!reply) return;
+    const lacking: Digest = {};
+    for (const [owner, [epoch, upTo]] of Object.entries(theirs)) {
+      const mine = owners.get(owner) ?? emptyOwner();
+      if (owner !== self && isKnown(owner) && (epoch > mine.epoch || (epoch === mine.epoch && upTo > mine.upTo))) lacking[owner] = [mine.epoch, mine.upTo];
     }
-    if (shipments.length > 0) send(from, { kind: 'records', shipments });
-    if (lacking && ask) send(from, { kind: 'digest', digest: digest(), ask: false });
+    if (Object.keys(lacking).length > 0) sendDigest(from, lacking, { whole: false, reply: false });
   }
 
-  /** This node's disk is older than what it once told others: its word would not count. The next start speaks above it. */
-  function outbid(seen: number): void {
-    if (Number(local.get('state/epoch')) > seen) return;
-    local.put('state/epoch', String(seen));
-    log.error({ seen, epoch }, 'this node\'s state is older than what the others know of it: restart weftd');
+  function take(shipment: Shipment, from: string): void {
+    const { owner } = shipment;
+    // Nobody speaks for this node; and of a node that nobody knows, only the node itself.
+    if (owner === self || !(isKnown(owner) || (owner === from && !gossip?.member(owner)))) return;
+    const state = owners.get(owner) ?? emptyOwner();
+    owners.set(owner, state);
+    for (const change of accept(state, shipment, clock.now())) view.tell(owner, change);
+    saved.save(owner);
   }
 
-  function handle(message: StateMessage, from: string | undefined): void {
-    if (message.kind === 'records') message.shipments.forEach(take);
-    else if (from !== undefined) compare(message.digest, from, message.ask);
+  function receive(data: Buffer): void {
+    const decoded = closed ? undefined : decodeMessage(data);
+    ignored += decoded?.leftOut ?? 1;
+    if (!decoded) return log.debug({ version: data[0] }, 'a message about soft state is of another version or makes no sense');
+    const { message, leftOut } = decoded;
+    if (leftOut > 0) log.warn({ from: message.from, leftOut }, 'records of soft state make no sense to this version and were left out');
+    if (message.kind === 'digest') compare(message);
+    else for (const shipment of message.shipments) take(shipment, message.from);
   }
 
-  // On disk -----------------------------------------------------------------------------------------------------------
+  // Members -----------------------------------------------------------------------------------------------------------
 
-  function save(owner: string): void {
-    if (dirty.size === 0) clock.setTimeout(flush, SAVE_DELAY_MS);
-    dirty.add(owner);
+  function forget(owner: string): void {
+    view.setHidden(owner, true);
+    owners.delete(owner);
+    absentSince.delete(owner);
+    view.setHidden(owner, false);
+    saved.save(owner);
   }
 
-  function flush(): void {
-    if (closed) return;
-    local.transaction(() => {
-      for (const owner of dirty) {
-        const state = owners.get(owner);
-        if (state) local.put(`state/owners/${owner}`, JSON.stringify({ ...state, records: [...state.records.values()] }));
+  function onMember({ type, member }: MemberEvent): void {
+    if (member.name === self) return;
+    if (type === 'join') {
+      view.setHidden(member.name, false);
+      // Each tells the newcomer about itself: all together it is everything, once.
+      sendDigest(member.name, { [self]: [own.epoch, own.upTo] }, { whole: false, reply: true });
+    } else if (type === 'leave') {
+      if (member.state === 'left') forget(member.name);
+      else view.setHidden(member.name, true);
+    }
+  }
+
+  /** Owners of saved records that turn out to be no members. While nobody is there to tell, they stay. */
+  function judgeAbsent(): void {
+    for (const owner of owners.keys()) {
+      if (owner === self || gossip?.member(owner)) {
+        absentSince.delete(owner);
+        continue;
       }
-    });
-    dirty.clear();
+      const since = absentSince.get(owner) ?? clock.now();
+      absentSince.set(owner, since);
+      if (clock.now() - since > ABSENT_FORGET_MS) forget(owner);
+      else if (clock.now() - since > ABSENT_HIDE_MS) view.setHidden(owner, true);
+    }
   }
 
   function round(): void {
@@ -197,7 +231,10 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     for (const state of owners.values()) forgetDeletions(state, clock.now(), DELETION_AGE_MS);
     const members = live();
     const partner = members[random.int(members.length)];
-    if (partner) send(partner.name, { kind: 'digest', digest: digest(), ask: true });
+    if (partner) {
+      judgeAbsent();
+      sendDigest(partner.name, wholeDigest(), { whole: true, reply: true });
+    }
     clock.setTimeout(round, DIGEST_INTERVAL_MS);
   }
   clock.setTimeout(round, random.float() * DIGEST_INTERVAL_MS);
@@ -206,49 +243,25 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     self,
     publish: (table, key, value) => write(table, key, value),
     withdraw: (table, key) => write(table, key, null),
-    list: <T extends TableName>(table: T) => [...owners].flatMap(([owner, { records }]) =>
-      hidden.has(owner) ? [] : [...records.values()].filter((record) => record.table === table && record.value !== null).map((record) => publicRecord(owner, record) as unknown as StateRecord<T>)),
-    watch: <T extends TableName>(table: T, onChange: (change: StateChange<T>) => void) => {
-      const watcher: Watcher = { table, call: onChange as (change: StateChange<TableName>) => void };
-      for (const [owner, { records }] of owners) {
-        if (hidden.has(owner)) continue;
-        for (const record of records.values()) {
-          if (record.table === table && record.value !== null) watcher.call({ type: 'put', record: publicRecord(owner, record), previous: undefined, local: owner === self });
-        }
-      }
-      watchers.add(watcher);
-      return () => void watchers.delete(watcher);
-    },
+    list: (table) => view.list(table),
+    watch: (table, onChange) => view.watch(table, onChange),
     members: () => gossip?.members().map((member) => ({ id: member.name, name: member.meta.toString() || member.name, state: member.state, address: member.address.host })) ?? [],
     ready: () => {
-      own.completeAt = Math.max(1, own.upTo);
-      own.upTo = own.completeAt;
-      later(own.upTo - 1);
+      own.completeAt = ++own.upTo;
+      sendSoon(own.upTo - 1);
     },
-    attach: (next) => (gossip = next),
-    onMessage: (data, from) => {
-      const message = decodeMessage(data);
-      if (message) handle(message, from);
-      else log.debug({ from }, 'a message about soft state made no sense');
+    attach: (next) => {
+      gossip = next;
+      gossip.watch(onMember);
     },
-    onMember: (event, member) => {
-      if (member.name === self) return;
-      if (event === 'join') {
-        setHidden(member.name, false);
-        send(member.name, { kind: 'digest', digest: digest(), ask: true });
-      } else if (event === 'leave') {
-        if (member.state === 'left') drop(member.name);
-        else setHidden(member.name, true);
-      }
+    delegate: {
+      onMessage: receive,
+      localState: () => encodeMessage({ kind: 'digest', from: self, owners: wholeDigest(), whole: true, reply: false }),
+      mergeState: receive,
     },
-    // Everything at once: a joiner knows all after its first exchange.
-    localState: () => encodeMessage({ kind: 'records', shipments: [...owners].flatMap(([owner, state]) => shipmentFor(owner, state, undefined) ?? []) }),
-    mergeState: (data) => {
-      const message = decodeMessage(data);
-      if (message) handle(message, undefined);
-    },
+    get ignored() { return ignored; },
     close: () => {
-      flush();
+      saved.flush();
       closed = true;
     },
   };

@@ -172,11 +172,11 @@ export function createController(options: ControllerOptions): Controller {
     },
 
     repair: async () => {
-      const all = networks.list();
-      const mine = endpoints.list();
       const repairs: Repair[] = [];
       for (const each of drivers) {
-        const own = all.filter((candidate) => candidate.driver === each.name);
+        // Read anew for each: a driver takes for a leftover what is in the kernel and not among these.
+        const mine = endpoints.list();
+        const own = networks.list().filter((candidate) => candidate.driver === each.name);
         const ids = new Set(own.map((candidate) => candidate.id));
         repairs.push(...await each.repair(own, mine.filter((endpoint) => ids.has(endpoint.networkId))));
       }

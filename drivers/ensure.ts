@@ -38,6 +38,7 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
   found.push({ what: `address ${address} was missing` });
 }
 
+const destinationKey = ({ dst, table = 254 }: Route): string => `${table} ${dst}`;
 const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254].join(' ');
 
 /** `present` is what is there now and ours alone (the kernel's own IPv6 routes aside): what of it is not wanted goes. */
@@ -46,7 +47,9 @@ export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: read
   const has = new Set(own.map(routeKey));
   const right = new Set(wanted.map(routeKey));
   const missing = wanted.filter((route) => !has.has(routeKey(route)));
-  const surplus = own.filter((route) => !right.has(routeKey(route)) && !wanted.some((each) => each.dst === route.dst && (each.table ?? 254) === (route.table ?? 254)));
+  // A destination that is wanted otherwise has been replaced.
+  const replaced = new Set(missing.map(destinationKey));
+  const surplus = own.filter((route) => !right.has(routeKey(route)) && !replaced.has(destinationKey(route)));
   rtnl.replaceRoutes(missing);
   rtnl.deleteRoutes(surplus);
   if (missing.length > 0) found.push({ what: `${missing.length} routes were missing (${missing[0]!.dst})` });
@@ -79,3 +82,22 @@ function difference<T>(present: readonly T[], wanted: readonly T[], key: (item: 
 
 /** Only the fields that a spec has. */
 export const linkMaker = (rtnl: Rtnl, spec: LinkSpec) => (): void => void rtnl.addLink(spec);
+
+/**
+ * What a crash left behind: links with names of ours that belong to nothing. They are listed before the first wait, so
+ * `known` must be as fresh as the call.
+ */
+export async function removeStrangers(rtnl: Rtnl, ours: RegExp, known: readonly string[], found: Repair[]): Promise<void> {
+  const names = new Set(known);
+  await deleteLinks(rtnl, ({ name }) => {
+    const isStranger = ours.test(name) && !names.has(name);
+    if (isStranger) found.push({ what: `link ${name} belonged to nothing` });
+    return isStranger;
+  });
+}
+
+/** All at once, which takes the kernel hardly longer than one; throws the first failure after the last attempt. */
+export async function deleteLinks(rtnl: Rtnl, which: (link: Link) => boolean): Promise<void> {
+  const results = await Promise.allSettled(rtnl.links().filter(which).map(({ index }) => rtnl.deleteLink(index)));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

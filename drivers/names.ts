@@ -9,3 +9,9 @@ export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(
 
 /** The digits of the endpoint that a bridge's end of a veth pair belongs to. */
 export const endpointDigits = (linkName: string): string | undefined => (linkName.startsWith('we-') ? linkName.slice(3) : undefined);
+
+/**
+ * A network's gateway has the same MAC on every node, and keeps it: a bridge without one of its own takes that of a port,
+ * and changes it as containers come and go, under the feet of everybody's ARP cache.
+ */
+export const gatewayMac = (networkId: string): string => `02:77:65:${networkId.slice(0, 2)}:${networkId.slice(2, 4)}:${networkId.slice(4, 6)}`;

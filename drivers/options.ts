@@ -4,7 +4,10 @@ import type { Network } from '../cnm/model.ts';
 
 export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as const;
 export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
+export const VNI_OPTION = 'weft.vni';
 const MIN_MTU = 576;
+const FIRST_VNI = 0x800001;
+const LAST_VNI = 0xfffffe;
 
 /** Throws WEFT-OPTION-UNKNOWN. */
 export function checkOptions(network: Network, known: readonly string[]): void {
@@ -24,6 +27,13 @@ export function wantedMtu(network: Network, underlay: number, overhead: number):
   if (!/^\d+$/.test(text) || mtu < MIN_MTU) throw weftError('WEFT-OPTION-VALUE', { option, value: text, hint: `give a number of bytes from ${MIN_MTU} to ${underlay - overhead}` });
   if (mtu > underlay - overhead) throw weftError('WEFT-MTU-TOO-LARGE', { mtu, underlay, overhead, largest: underlay - overhead });
   return mtu;
+}
+
+/** Throws WEFT-OPTION-VALUE. */
+export function checkVni(network: Network): void {
+  const value = network.options[VNI_OPTION];
+  if (value === undefined || (/^\d+$/.test(value) && Number(value) >= FIRST_VNI && Number(value) <= LAST_VNI)) return;
+  throw weftError('WEFT-OPTION-VALUE', { option: VNI_OPTION, value, hint: `give a number from ${FIRST_VNI} to ${LAST_VNI}, or leave it to Weft` });
 }
 
 /** Docker's own default is eth. Throws WEFT-OPTION-VALUE. */

@@ -1,5 +1,8 @@
 /** Hosts for the drivers' tests: namespaces on two routed subnets, and soft state that is simply shared. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import type { NodeInfo, SoftState, StateChange, StateRecord, TableName } from '../cluster/state.ts';
 import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
 import { plug } from '../cnm/sandbox.ts';
@@ -27,6 +30,11 @@ export class Space {
   /** Standard output; throws when the command fails. */
   run(...command: string[]): string {
     return execFileSync('ip', ['netns', 'exec', this.name, ...command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  }
+
+  /** Runs on meanwhile; resolves with its standard output, however it ended. */
+  start(...command: string[]): Promise<string> {
+    return promisify(execFile)('ip', ['netns', 'exec', this.name, ...command]).then(({ stdout }) => stdout, (error: { stdout: string }) => error.stdout);
   }
 
   succeeds(...command: string[]): boolean {
@@ -135,3 +143,23 @@ export const nodeInfo = (id: string, number: number, vtep: string): NodeInfo => 
 /** What Docker does with a Join answer. */
 export const plugIn = (host: Space, container: Space, joined: Endpoint, answer: JoinAnswer): Promise<string> =>
   plug({ host: host.rtnl, openNetns, openRtnl }, { ...joined, sandbox: container.path }, answer);
+
+/** Polls, since kernel events come when they come; gives up after 5 s. */
+export async function until(condition: () => boolean): Promise<boolean> {
+  for (let i = 0; i < 500 && !condition(); i++) await delay(10);
+  return condition();
+}
+
+/** What tcpdump sees from now on; the answer stops it and gives its text. */
+export async function capture(space: Space, device: string, filter: string): Promise<() => Promise<string>> {
+  const child = spawn('ip', ['netns', 'exec', space.name, 'tcpdump', '-nn', '-l', '--immediate-mode', '-i', device, filter], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  await once(child.stderr, 'data');
+  return async () => {
+    await delay(200);
+    child.kill('SIGINT');
+    await once(child, 'exit');
+    return text;
+  };
+}

@@ -1,83 +1,73 @@
-/** What surrounds messages: compounds and checksums in packets, the sealed frame of a stream. */
+/** What surrounds the messages of a packet: compound, checksum, compression, seal. */
 import { crc32 } from 'node:zlib';
 import type { Random } from '../base/random.ts';
-import type { Keyring } from './keyring.ts';
-import { MAX_USER_BYTES, TYPE } from './messages.ts';
-import { Incomplete } from './msgpack.ts';
+import { SEAL_OVERHEAD, type Keyring } from './keyring.ts';
+import { decompress } from './lzw.ts';
+import { TYPE, decodeCompressed } from './messages.ts';
 
-const MAX_PARTS = 255;
+export const MAX_PARTS = 255;
 const MAX_NESTING = 4;
 const COMPOUND_HEADER = 2;
-const PART_HEADER = 2;
-const FRAME_HEADER = 5;
-export const COMPOUND_OVERHEAD = COMPOUND_HEADER;
-export const PART_OVERHEAD = PART_HEADER;
+/** Each message of a compound costs this besides its own bytes. */
+export const PART_OVERHEAD = 2;
+const CHECKSUM_HEADER = 5;
+/** What one packet may unpack to in all; an honest peer fits its packet before it compresses it. */
+const MAX_UNPACKED = 256 << 10;
 const NOTHING = Buffer.alloc(0);
 
-/** `07 | count | length u16 × count | bodies`; up to 255 parts. One message is left as it is. */
+/** `07 | count | length u16 × count | bodies`; up to MAX_PARTS. One message is left as it is. */
 export function compound(messages: readonly Buffer[]): Buffer {
   if (messages.length === 1) return messages[0]!;
   if (messages.length > MAX_PARTS) throw new RangeError(`a packet takes ${MAX_PARTS} messages`);
-  const header = Buffer.alloc(COMPOUND_HEADER + PART_HEADER * messages.length);
+  const header = Buffer.alloc(COMPOUND_HEADER + PART_OVERHEAD * messages.length);
   header[0] = TYPE.compound;
   header[1] = messages.length;
-  messages.forEach((message, i) => header.writeUInt16BE(message.length, COMPOUND_HEADER + PART_HEADER * i));
+  messages.forEach((message, i) => header.writeUInt16BE(message.length, COMPOUND_HEADER + PART_OVERHEAD * i));
   return Buffer.concat([header, ...messages]);
 }
 
 export function withChecksum(packet: Buffer): Buffer {
-  const head = Buffer.alloc(5);
+  const head = Buffer.alloc(CHECKSUM_HEADER);
   head[0] = TYPE.crc;
   head.writeUInt32BE(crc32(packet), 1);
   return Buffer.concat([head, packet]);
 }
 
-/** The messages of an opened packet. Throws RangeError on a bad checksum and on what is nested too deeply; complete parts of a cut compound count. */
-export function messagesOf(packet: Buffer, depth = 0): Buffer[] {
+/** Bytes that messages may take in a packet of `packetBytes`, each with its PART_OVERHEAD. */
+export const roomFor = (packetBytes: number, sealed: boolean): number => packetBytes - COMPOUND_HEADER - CHECKSUM_HEADER - (sealed ? SEAL_OVERHEAD : 0);
+
+export const sealPacket = (packet: Buffer, keyring: Keyring | undefined, random: Random): Buffer => (keyring ? keyring.seal(packet, NOTHING, random) : packet);
+
+/**
+ * With a key everything must be sealed: the first byte of a sealed packet looks like a message type, so configuration
+ * decides, not the byte. undefined when no key opens it.
+ */
+export const openPacket = (packet: Buffer, keyring: Keyring | undefined): Buffer | undefined => (keyring ? keyring.open(packet, NOTHING) : packet);
+
+/** The messages of an opened packet; complete parts of a cut compound count. Throws RangeError and Incomplete for what makes no sense. */
+export const messagesOf = (packet: Buffer): Buffer[] => unwrap(packet, 0, { left: MAX_UNPACKED });
+
+function unwrap(packet: Buffer, depth: number, budget: { left: number }): Buffer[] {
   if (packet.length === 0) return [];
   if (depth > MAX_NESTING) throw new RangeError('nested too deeply');
   if (packet[0] === TYPE.crc) {
-    if (packet.length < 5 || crc32(packet.subarray(5)) !== packet.readUInt32BE(1)) throw new RangeError('the checksum is wrong');
-    return messagesOf(packet.subarray(5), depth + 1);
+    if (packet.length < CHECKSUM_HEADER || crc32(packet.subarray(CHECKSUM_HEADER)) !== packet.readUInt32BE(1)) throw new RangeError('the checksum is wrong');
+    return unwrap(packet.subarray(CHECKSUM_HEADER), depth + 1, budget);
+  }
+  if (packet[0] === TYPE.compress) {
+    const unpacked = decompress(decodeCompressed(packet.subarray(1)), budget.left);
+    budget.left -= unpacked.length;
+    return unwrap(unpacked, depth + 1, budget);
   }
   if (packet[0] !== TYPE.compound) return [packet];
   const count = packet[1] ?? 0;
   const messages: Buffer[] = [];
-  let at = COMPOUND_HEADER + PART_HEADER * count;
-  for (let i = 0; i < count && COMPOUND_HEADER + PART_HEADER * (i + 1) <= packet.length; i++) {
-    const length = packet.readUInt16BE(COMPOUND_HEADER + PART_HEADER * i);
+  let at = COMPOUND_HEADER + PART_OVERHEAD * count;
+  for (let i = 0; i < count && at <= packet.length; i++) {
+    const length = packet.readUInt16BE(COMPOUND_HEADER + PART_OVERHEAD * i);
     if (at + length > packet.length) break;
-    messages.push(...messagesOf(packet.subarray(at, at + length), depth + 1));
+    messages.push(...unwrap(packet.subarray(at, at + length), depth + 1, budget));
     at += length;
   }
   return messages;
-}
-
-export const sealPacket = (packet: Buffer, keyring: Keyring | undefined, random: Random): Buffer => (keyring ? keyring.seal(packet, NOTHING, random) : packet);
-export const openPacket = (packet: Buffer, keyring: Keyring | undefined): Buffer | undefined => (keyring ? keyring.open(packet, NOTHING) : packet);
-
-/** `0a | length u32 | sealed`: the header is what the seal is bound to. */
-export function sealStream(message: Buffer, keyring: Keyring | undefined, random: Random, overhead: number): Buffer {
-  if (!keyring) return message;
-  const header = Buffer.alloc(FRAME_HEADER);
-  header[0] = TYPE.encrypt;
-  header.writeUInt32BE(message.length + overhead, 1);
-  return Buffer.concat([header, keyring.seal(message, header, random)]);
-}
-
-/** The message of a stream so far. Throws Incomplete until all of a sealed frame is there, RangeError for what is not acceptable. */
-export function openStream(data: Buffer, keyring: Keyring | undefined): Buffer {
-  if (data.length === 0) throw new Incomplete();
-  if (!keyring) {
-    if (data[0] === TYPE.encrypt) throw new RangeError('the stream is encrypted, and no key is configured');
-    return data;
-  }
-  if (data[0] !== TYPE.encrypt) throw new RangeError('the stream is not encrypted');
-  if (data.length < FRAME_HEADER) throw new Incomplete();
-  const length = data.readUInt32BE(1);
-  if (length > MAX_USER_BYTES + (1 << 20)) throw new RangeError('a frame of that size is refused');
-  if (data.length < FRAME_HEADER + length) throw new Incomplete();
-  const opened = keyring.open(data.subarray(FRAME_HEADER, FRAME_HEADER + length), data.subarray(0, FRAME_HEADER));
-  if (!opened) throw new RangeError('no key opens the stream');
-  return opened;
 }

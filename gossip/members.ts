@@ -1,5 +1,6 @@
 /** The members as this node sees them, and the rules by which word of them is believed (SWIM §4.2, memberlist's order). */
-import type { Address, Alive, NodeRecord, NodeState, Versions } from './messages.ts';
+import type { Accusation, Address, Alive, NodeRecord, NodeState } from './messages.ts';
+import type { Versions } from './versions.ts';
 
 export interface Member {
   readonly name: string;
@@ -15,6 +16,9 @@ export interface Member {
 /** u32 wraps in nobody's lifetime; a jump this large is forged or broken, and would make the node unreachable for good. */
 const MAX_INCARNATION_JUMP = 2 ** 31;
 
+export const sameAddress = (a: Address, b: Address): boolean => a.host === b.host && a.port === b.port;
+export const isLive = ({ state }: Member): boolean => state === 'alive' || state === 'suspect';
+
 export class Members {
   readonly #members = new Map<string, Member>();
 
@@ -26,52 +30,79 @@ export class Members {
     return [...this.#members.values()];
   }
 
-  get size(): number {
-    return this.#members.size;
+  /** How many are alive or suspected: what the formulas call n. */
+  get liveCount(): number {
+    let count = 0;
+    for (const member of this.#members.values()) if (isLive(member)) count++;
+    return count;
   }
 
   forget(name: string): void {
     this.#members.delete(name);
   }
 
-  /** Returns the member as it is now when the word changed something, else undefined. */
+  /**
+   * Each of these returns the member as it is now when the word changed something, else undefined.
+   *
+   * A live member does not move: it may be two nodes of one name, which would outbid each other for ever. Once it is
+   * known as failed, a later incarnation may come from anywhere; once it has left, any.
+   */
   alive(word: Alive, now: number): Member | undefined {
     const known = this.#members.get(word.node);
-    if (known && !acceptsAlive(known, word)) return undefined;
-    return this.#set({ name: word.node, address: word.address, meta: word.meta, versions: word.versions, state: 'alive', incarnation: word.incarnation, since: known?.state === 'alive' ? known.since : now });
+    if (known) {
+      const jump = word.incarnation - known.incarnation;
+      const moved = !sameAddress(known.address, word.address);
+      if (jump > MAX_INCARNATION_JUMP || (moved && isLive(known))) return undefined;
+      if (jump <= 0 && !(moved && known.state === 'left')) return undefined;
+    }
+    const { node: name, address, meta, versions, incarnation } = word;
+    return this.#set({ name, address, meta, versions, state: 'alive', incarnation, since: known?.state === 'alive' ? known.since : now });
   }
 
-  suspect(name: string, incarnation: number, now: number): Member | undefined {
-    const known = this.#members.get(name);
-    if (!known || incarnation < known.incarnation || known.state !== 'alive') return undefined;
+  suspect({ node, incarnation }: Accusation, now: number): Member | undefined {
+    const known = this.#believable(node, incarnation);
+    if (!known) return undefined;
+    if (known.state !== 'alive') {
+      this.#raise(known, incarnation);
+      return undefined;
+    }
     return this.#set({ ...known, state: 'suspect', incarnation, since: now });
   }
 
-  dead(name: string, incarnation: number, left: boolean, now: number): Member | undefined {
-    const known = this.#members.get(name);
-    if (!known || incarnation < known.incarnation) return undefined;
+  /** Said by the member itself, it has left. */
+  dead({ node, incarnation, from }: Accusation, now: number): Member | undefined {
+    const known = this.#believable(node, incarnation);
+    if (!known) return undefined;
+    const left = from === node;
     if (known.state === 'left' || (known.state === 'dead' && !left)) {
-      // The highest evidence counts, or an old word of life would raise the dead.
-      if (incarnation > known.incarnation) this.#set({ ...known, incarnation });
+      this.#raise(known, incarnation);
       return undefined;
     }
     return this.#set({ ...known, state: left ? 'left' : 'dead', incarnation, since: now });
+  }
+
+  /** One that is heard of for the first time when it is already gone. */
+  gone(record: NodeRecord, now: number): Member {
+    const { node: name, address, meta, versions, state, incarnation } = record;
+    return this.#set({ name, address, meta, versions, state: state === 'left' ? 'left' : 'dead', incarnation, since: now });
   }
 
   records(): NodeRecord[] {
     return this.all().map(({ name, address, meta, versions, state, incarnation }) => ({ node: name, address, meta, versions, state, incarnation }));
   }
 
+  #believable(name: string, incarnation: number): Member | undefined {
+    const known = this.#members.get(name);
+    return known && incarnation >= known.incarnation && incarnation - known.incarnation <= MAX_INCARNATION_JUMP ? known : undefined;
+  }
+
+  /** The highest evidence counts, or an old word of life would raise the dead. */
+  #raise(known: Member, incarnation: number): void {
+    if (incarnation > known.incarnation) this.#set({ ...known, incarnation });
+  }
+
   #set(member: Member): Member {
     this.#members.set(member.name, member);
     return member;
   }
-}
-
-function acceptsAlive(known: Member, word: Alive): boolean {
-  const jump = word.incarnation - known.incarnation;
-  if (jump > MAX_INCARNATION_JUMP) return false;
-  const moved = known.address.host !== word.address.host || known.address.port !== word.address.port;
-  // A node that restarted elsewhere has a higher incarnation (they begin at the clock's seconds), so its move is believed.
-  return jump > 0 || (moved && known.state === 'left');
 }

@@ -1,17 +1,19 @@
-/** A simulated network on an injected clock: delay, loss, cut links, switched-off nodes. */
+/** A simulated network on an injected clock: delay, disorder, loss, cut links, switched-off nodes. */
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Address } from './messages.ts';
 import type { Stream, Transport } from './transport.ts';
 
 const keyOf = ({ host, port }: Address): string => `${host}:${port}`;
+/** Streams come in pieces, as TCP cuts them. */
+const PIECE = 1000;
 
 interface Node { packet?: (packet: Buffer, from: Address) => void; stream?: (stream: Stream, from: Address) => void }
 
 export class MemoryNetwork {
   /** Share of packets that are lost. Streams are not: TCP repeats. */
   loss = 0;
-  /** One way, milliseconds; each packet takes up to twice as long. */
+  /** One way, milliseconds; each packet takes up to twice as long, so that later ones overtake earlier ones. */
   delay = 1;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -32,68 +34,86 @@ export class MemoryNetwork {
     this.#cuts.clear();
   }
 
-  #passes(from: Address, to: Address): boolean {
-    return !this.#cuts.has(`${keyOf(from)} ${keyOf(to)}`) && this.#nodes.has(keyOf(to));
-  }
-
-  #later(run: () => void): void {
-    this.#clock.setTimeout(run, this.delay * (1 + this.#random.float()));
-  }
-
+  /** One per address at a time; closing it switches the node off. */
   transport(address: Address): Transport {
     const node: Node = {};
-    this.#nodes.set(keyOf(address), node);
+    const own = keyOf(address);
+    this.#nodes.set(own, node);
     return {
       address,
       send: (packet, to) => {
-        if (!this.#nodes.has(keyOf(address)) || this.#random.float() < this.loss) return;
+        if (this.#nodes.get(own) !== node || this.#random.float() < this.loss) return;
         const copy = Buffer.from(packet);
-        this.#later(() => this.#passes(address, to) && this.#nodes.get(keyOf(to))?.packet?.(copy, address));
+        this.#clock.setTimeout(() => {
+          if (this.#passes(address, to)) this.#nodes.get(keyOf(to))!.packet?.(copy, address);
+        }, this.#travel());
       },
       dial: (to, timeoutMs) => new Promise((resolve, reject) => {
         if (!this.#passes(address, to)) {
           this.#clock.setTimeout(() => reject(new Error(`${keyOf(to)} does not answer`)), timeoutMs);
           return;
         }
-        const [near, far] = this.#pair(address, to);
-        this.#later(() => {
-          this.#nodes.get(keyOf(to))?.stream?.(far, address);
-          resolve(near);
-        });
+        const near = this.#end(address, to);
+        const far = this.#end(to, address);
+        near.connect(far);
+        far.connect(near);
+        this.#clock.setTimeout(() => {
+          this.#nodes.get(keyOf(to))?.stream?.(far.stream, address);
+          resolve(near.stream);
+        }, this.#travel());
       }),
       onPacket: (handler) => (node.packet = handler),
       onStream: (handler) => (node.stream = handler),
-      close: async () => void this.#nodes.delete(keyOf(address)),
+      close: async () => {
+        if (this.#nodes.get(own) === node) this.#nodes.delete(own);
+      },
     };
   }
 
-  #pair(a: Address, b: Address): [Stream, Stream] {
-    const ends = [this.#end(), this.#end()] as const;
-    const stream = (own: (typeof ends)[0], other: (typeof ends)[0], from: Address, to: Address): Stream => ({
-      write: (data) => this.#later(() => this.#passes(from, to) && other.deliver(Buffer.from(data))),
-      onData: own.onData,
-      onEnd: own.onEnd,
-      close: () => this.#later(() => this.#later(() => other.finish())),
-    });
-    return [stream(ends[0], ends[1], a, b), stream(ends[1], ends[0], b, a)];
+  #passes(from: Address, to: Address): boolean {
+    return !this.#cuts.has(`${keyOf(from)} ${keyOf(to)}`) && this.#nodes.has(keyOf(to));
   }
 
-  #end() {
-    let data: ((data: Buffer) => void) | undefined;
-    let end: (() => void) | undefined;
+  #travel(): number {
+    return this.delay * (1 + this.#random.float());
+  }
+
+  /** One end of a stream: what it writes arrives at the other in order. */
+  #end(from: Address, to: Address) {
+    let other: { deliver(data: Buffer): void; finish(): void } | undefined;
+    let onData: ((data: Buffer) => void) | undefined;
+    let onEnd: (() => void) | undefined;
     let finished = false;
-    const waiting: Buffer[] = [];
+    let arrival = 0;
+    const early: Buffer[] = [];
+    const inOrder = (run: () => void): void => {
+      arrival = Math.max(arrival, this.#clock.now() + this.#travel());
+      this.#clock.setTimeout(() => {
+        if (this.#passes(from, to)) run();
+      }, arrival - this.#clock.now());
+    };
+    const stream: Stream = {
+      write: (data) => {
+        for (let at = 0; at < data.length; at += PIECE) {
+          const piece = Buffer.from(data.subarray(at, at + PIECE));
+          inOrder(() => other?.deliver(piece));
+        }
+      },
+      onData: (handler) => {
+        onData = handler;
+        for (const piece of early.splice(0)) handler(piece);
+      },
+      onEnd: (handler) => (onEnd = handler),
+      close: () => inOrder(() => other?.finish()),
+    };
     return {
-      deliver: (chunk: Buffer) => (data ? data(chunk) : void waiting.push(chunk)),
+      stream,
+      connect: (end: { deliver(data: Buffer): void; finish(): void }) => (other = end),
+      deliver: (data: Buffer) => (onData ? onData(data) : void early.push(data)),
       finish: () => {
-        if (!finished) end?.();
+        if (!finished) onEnd?.();
         finished = true;
       },
-      onData: (handler: (chunk: Buffer) => void) => {
-        data = handler;
-        for (const chunk of waiting.splice(0)) handler(chunk);
-      },
-      onEnd: (handler: () => void) => (end = handler),
     };
   }
 }

@@ -1,13 +1,11 @@
-/** memberlist's messages: one type byte and a MessagePack map with sorted fields (facts of the wire: memberlist net.go). */
+/** memberlist's messages (net.go, state.go of HashiCorp's memberlist): one type byte and a MessagePack map with sorted fields. */
 import { bytesToIp, ipToBytes } from '../base/ip.ts';
 import { Incomplete, bool, map, nil, raw, uint, unpack, type Packed } from './msgpack.ts';
+import type { Versions } from './versions.ts';
 
 export const TYPE = {
   ping: 0, indirectPing: 1, ack: 2, suspect: 3, alive: 4, dead: 5, pushPull: 6, compound: 7, user: 8, compress: 9, encrypt: 10, nack: 11, crc: 12, error: 13, label: 244,
 } as const;
-
-/** Protocol and delegate versions: minimum, maximum, current of each. */
-export type Versions = readonly [number, number, number, number, number, number];
 
 export interface Address { host: string; port: number }
 export interface Ping { seq: number; node: string; sourceNode?: string; source?: Address }
@@ -22,7 +20,8 @@ export interface PushPull { join: boolean; nodes: NodeRecord[]; userState: Buffe
 const MAX_NODES = 1 << 20;
 export const MAX_USER_BYTES = 20 << 20;
 const MAX_NAME = 255;
-const MAX_META = 512;
+export const MAX_META = 512;
+const MAX_ERROR = 1024;
 
 const typed = (type: number, body: Buffer): Buffer => Buffer.concat([Buffer.of(type), body]);
 
@@ -76,11 +75,14 @@ class Fields {
   bytes(name: string): Buffer {
     const value = this.#fields[name];
     if (Buffer.isBuffer(value)) return value;
-    return Array.isArray(value) ? Buffer.from(value.map(Number)) : Buffer.alloc(0);
+    return Array.isArray(value) ? Buffer.from(value.map((each) => (typeof each === 'number' ? each : 0))) : Buffer.alloc(0);
   }
 
-  text(name: string): string {
-    return this.bytes(name).subarray(0, MAX_NAME).toString();
+  /** A name that is cut would be somebody else's: too long is an error. */
+  name(field: string): string {
+    const bytes = this.bytes(field);
+    if (bytes.length > MAX_NAME) throw new RangeError('a name is too long');
+    return bytes.toString();
   }
 
   bool(name: string): boolean {
@@ -111,8 +113,8 @@ const PING_FIELDS = ['Node', 'SeqNo', 'SourceAddr', 'SourceNode', 'SourcePort'];
 
 function pingOf(fields: Fields): Ping {
   const source = fields.address('SourceAddr', 'SourcePort');
-  const sourceNode = fields.text('SourceNode');
-  return { seq: fields.int('SeqNo'), node: fields.text('Node'), ...(source && source.port !== 0 && { source }), ...(sourceNode !== '' && { sourceNode }) };
+  const sourceNode = fields.name('SourceNode');
+  return { seq: fields.int('SeqNo'), node: fields.name('Node'), ...(source && source.port !== 0 && { source }), ...(sourceNode !== '' && { sourceNode }) };
 }
 
 export const decodePing = (body: Buffer): Ping => pingOf(new Fields(unpack(body).value, PING_FIELDS));
@@ -129,31 +131,40 @@ export function decodeAck(body: Buffer): { seq: number; payload: Buffer } {
 
 export function decodeAccusation(body: Buffer): Accusation {
   const fields = new Fields(unpack(body).value, ['From', 'Incarnation', 'Node']);
-  return { incarnation: fields.int('Incarnation') >>> 0, node: fields.text('Node'), from: fields.text('From') };
+  return { incarnation: fields.int('Incarnation') >>> 0, node: fields.name('Node'), from: fields.name('From') };
 }
 
-function aliveOf(fields: Fields, name: string): Alive {
-  return { incarnation: fields.int('Incarnation') >>> 0, node: fields.text(name), address: fields.required('Addr', 'Port'), meta: Buffer.from(fields.bytes('Meta').subarray(0, MAX_META)), versions: fields.versions() };
+function aliveOf(fields: Fields, field: string): Alive {
+  const node = fields.name(field);
+  const meta = fields.bytes('Meta');
+  if (node === '') throw new RangeError('a member has a name');
+  if (meta.length > MAX_META) throw new RangeError('the meta data of a member is too long');
+  return { incarnation: fields.int('Incarnation') >>> 0, node, address: fields.required('Addr', 'Port'), meta: Buffer.from(meta), versions: fields.versions() };
 }
 
 export const decodeAlive = (body: Buffer): Alive => aliveOf(new Fields(unpack(body).value, ['Addr', 'Incarnation', 'Meta', 'Node', 'Port', 'Vsn']), 'Node');
 
-/** Throws Incomplete while parts are missing: a plain stream carries no length. */
-export function decodePushPull(body: Buffer): PushPull {
-  const header = unpack(body);
-  const fields = new Fields(header.value, ['Join', 'Nodes', 'UserStateLen']);
-  const count = fields.int('Nodes');
-  const userLength = fields.int('UserStateLen');
-  if (count < 0 || count > MAX_NODES || userLength < 0 || userLength > MAX_USER_BYTES) throw new RangeError('a state exchange of that size is refused');
-  const nodes: NodeRecord[] = [];
-  let at = header.end;
-  for (let i = 0; i < count; i++) {
-    const { value, end } = unpack(body, at);
-    const node = new Fields(value, ['Addr', 'Incarnation', 'Meta', 'Name', 'Port', 'State', 'Vsn']);
-    nodes.push({ ...aliveOf(node, 'Name'), state: STATES[node.int('State')] ?? 'dead' });
-    at = end;
+/** How far a state exchange was read, so that a stream that comes in pieces is not read from the start with each. */
+export interface PushPullProgress { header?: { join: boolean; count: number; userLength: number }; nodes: NodeRecord[]; at: number }
+
+/** Throws Incomplete while parts are missing (a plain stream carries no length); called again with more and the same progress, it goes on. */
+export function decodePushPull(body: Buffer, progress: PushPullProgress = { nodes: [], at: 0 }): PushPull {
+  if (!progress.header) {
+    const { value, end } = unpack(body);
+    const fields = new Fields(value, ['Join', 'Nodes', 'UserStateLen']);
+    const header = { join: fields.bool('Join'), count: fields.int('Nodes'), userLength: fields.int('UserStateLen') };
+    if (header.count < 0 || header.count > MAX_NODES || header.userLength < 0 || header.userLength > MAX_USER_BYTES) throw new RangeError('a state exchange of that size is refused');
+    progress.header = header;
+    progress.at = end;
   }
-  return { join: fields.bool('Join'), nodes, userState: Buffer.from(exactly(body, at, userLength)) };
+  const { join, count, userLength } = progress.header;
+  while (progress.nodes.length < count) {
+    const { value, end } = unpack(body, progress.at);
+    const node = new Fields(value, ['Addr', 'Incarnation', 'Meta', 'Name', 'Port', 'State', 'Vsn']);
+    progress.nodes.push({ ...aliveOf(node, 'Name'), state: STATES[node.int('State')] ?? 'dead' });
+    progress.at = end;
+  }
+  return { join, nodes: progress.nodes, userState: Buffer.from(exactly(body, progress.at, userLength)) };
 }
 
 export function decodeUserStream(body: Buffer): Buffer {
@@ -168,6 +179,13 @@ function exactly(body: Buffer, at: number, length: number): Buffer {
   return body.subarray(at, at + length);
 }
 
-export function decodeError(body: Buffer): string {
-  return new Fields(unpack(body).value, ['Error']).text('Error');
+export const encodeError = (text: string): Buffer => typed(TYPE.error, map({ Error: raw(text) }));
+
+export const decodeError = (body: Buffer): string => new Fields(unpack(body).value, ['Error']).bytes('Error').subarray(0, MAX_ERROR).toString();
+
+/** What a compressed message holds; LZW is the only algorithm there is. */
+export function decodeCompressed(body: Buffer): Buffer {
+  const fields = new Fields(unpack(body).value, ['Algo', 'Buf']);
+  if (fields.int('Algo') !== 0) throw new RangeError('compressed by an unknown algorithm');
+  return fields.bytes('Buf');
 }

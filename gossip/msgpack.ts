@@ -8,7 +8,13 @@ export type Packed = number | bigint | boolean | null | Buffer | Packed[] | { [k
 const MAX_DEPTH = 8;
 
 /** The data ends in the middle of a value: more may come. */
-export class Incomplete extends Error {}
+export class Incomplete extends Error {
+  override readonly name = 'Incomplete';
+
+  constructor() {
+    super('the data ends early');
+  }
+}
 
 export function raw(value: string | Uint8Array): Buffer {
   const bytes = typeof value === 'string' ? Buffer.from(value) : Buffer.from(value);
@@ -68,7 +74,8 @@ export function unpack(data: Buffer, offset = 0): { value: Packed; end: number }
     const result: { [key: string]: Packed } = Object.create(null) as { [key: string]: Packed };
     for (let i = 0; i < length; i++) {
       const key = value(depth + 1);
-      result[Buffer.isBuffer(key) ? key.toString() : String(key)] = value(depth + 1);
+      if (!Buffer.isBuffer(key)) throw new RangeError('a key is text');
+      result[key.toString()] = value(depth + 1);
     }
     return result;
   };

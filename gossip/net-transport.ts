@@ -2,34 +2,46 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { errorText, weftError } from '../base/errors.ts';
 import type { Address } from './messages.ts';
 import type { Stream, Transport } from './transport.ts';
 
 const STREAM_TIMEOUT_MS = 10_000;
+/** As many as memberlist takes at once. */
 const MAX_STREAMS = 128;
 const RECEIVE_BUFFER = 2 << 20;
 
-/** Resolves once both are bound. `advertise` is where others reach it, the bound address by default. */
+/**
+ * Resolves once both are bound. `bind.port` 0 takes any; `advertise` is where others reach it, the bound address by
+ * default. Rejects with WEFT-GOSSIP-BIND.
+ */
 export async function openTransport({ bind, advertise }: { bind: Address; advertise?: Address }): Promise<Transport> {
   // With a look-up of its own a send does not go through dns.lookup and the next tick.
   const socket = createSocket({ type: 'udp4', lookup: (host, _, done) => done(null, host, 4) });
-  // Awaited from before: with a look-up that answers at once, it is bound before bind returns.
-  const bound = once(socket, 'listening');
-  socket.bind(bind.port, bind.host);
-  await bound;
+  const server = createServer({ noDelay: true });
+  server.maxConnections = MAX_STREAMS;
+  try {
+    // Asked for first: with a look-up that answers at once, the event comes within bind().
+    const bound = once(socket, 'listening');
+    socket.bind(bind.port, bind.host);
+    await bound;
+    server.listen(socket.address().port, bind.host);
+    await once(server, 'listening');
+  } catch (error) {
+    // When the bind fails, the socket is closed already or not, as the failure will have it.
+    socket.removeAllListeners('error').on('error', () => {});
+    try {
+      socket.close();
+    } catch { /* closed already */ }
+    throw weftError('WEFT-GOSSIP-BIND', { address: `${bind.host}:${bind.port}`, detail: errorText(error) });
+  }
   try {
     socket.setRecvBufferSize(RECEIVE_BUFFER);
   } catch { /* the default is enough for a quiet cluster */ }
-  const { port } = socket.address();
-  const server = createServer();
-  server.maxConnections = MAX_STREAMS;
-  try {
-    server.listen(port, bind.host);
-    await once(server, 'listening');
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
+  // A lost packet or connection is gossip's everyday business; without a handler it would end the process.
+  socket.on('error', () => {});
+  server.on('error', () => {});
+
   const open = new Set<Socket>();
   const track = (each: Socket): Socket => {
     open.add(each);
@@ -38,10 +50,10 @@ export async function openTransport({ bind, advertise }: { bind: Address; advert
     return each;
   };
   return {
-    address: advertise ?? { host: bind.host, port },
+    address: advertise ?? { host: bind.host, port: socket.address().port },
     send: (packet, to) => socket.send(packet, to.port, to.host, () => {}),
     dial: async (to, timeoutMs) => {
-      const stream = track(connect({ host: to.host, port: to.port }));
+      const stream = track(connect({ host: to.host, port: to.port, noDelay: true }));
       const timer = setTimeout(() => stream.destroy(new Error(`${to.host}:${to.port} does not answer`)), timeoutMs);
       try {
         await once(stream, 'connect');

@@ -1,10 +1,10 @@
 /** Every knob of the protocol. Times in milliseconds. */
 export interface Tuning {
-  /** How often one member is probed. Shorter finds failures sooner and costs a packet each. */
+  /** How often one member is probed. Shorter finds failures sooner and costs a packet each way. */
   probeInterval: number;
-  /** How long an answer may take before others are asked to probe. Must exceed the round-trip time. */
+  /** How long an answer may take before others are asked to probe. Must exceed the round trip and the pauses of a busy node. */
   probeTimeout: number;
-  /** How many others are asked. */
+  /** How many others are asked. More tell a lost link from a lost member better, and cost packets when something failed. */
   indirectChecks: number;
   /** Suspicion lasts at least this × max(1, log10 n) × probeInterval. Less finds failures sooner and accuses more innocents. */
   suspicionMult: number;
@@ -14,36 +14,37 @@ export interface Tuning {
   gossipInterval: number;
   /** To how many members each time. */
   gossipNodes: number;
-  /** News is passed on this × ceil(log10(n + 1)) times. */
+  /** News is passed on this × ceil(log10(n + 1)) times, counted per packet. Less leaves more to the state exchange. */
   retransmitMult: number;
   /** How often the whole state is exchanged with one member; stretched in clusters above 32. */
   pushPullInterval: number;
-  /** Failed members are told news for so long, so that they learn that they are thought dead. */
+  /** A failed member is told news for so long, so that it learns that it is thought dead. */
   gossipToTheDeadTime: number;
+  /** A failed or departed member is remembered for so long: the one to be looked for, the other so that old word does not raise it. */
+  reapTime: number;
   /** For streams, dialling included. */
   streamTimeout: number;
-  /** Bytes of a packet before IP and UDP headers. */
+  /** Bytes of a packet before IP and UDP headers. Above the smallest MTU on the way minus 48, packets come in fragments or not at all. */
   packetBytes: number;
-  /** How often an unreachable seed or failed member is tried again, so that islands merge. */
+  /** How often failed members and absent seeds are looked for, so that islands merge; doubled while it is in vain. */
   rejoinInterval: number;
+  /** And at least so often. */
+  rejoinMaxInterval: number;
+  /** How often while no other member is known at all. */
+  aloneInterval: number;
 }
 
-/** memberlist's profile for a local network. */
+/** memberlist's profile for a local network. A dead member of three is known as dead after 5 to 7 s. */
 export const LAN: Tuning = {
   probeInterval: 1000, probeTimeout: 500, indirectChecks: 3, suspicionMult: 4, suspicionMaxTimeoutMult: 6, gossipInterval: 200, gossipNodes: 3,
-  retransmitMult: 4, pushPullInterval: 30_000, gossipToTheDeadTime: 30_000, streamTimeout: 10_000, packetBytes: 1400, rejoinInterval: 5_000,
+  retransmitMult: 4, pushPullInterval: 30_000, gossipToTheDeadTime: 30_000, reapTime: 86_400_000, streamTimeout: 10_000, packetBytes: 1400,
+  rejoinInterval: 5_000, rejoinMaxInterval: 30_000, aloneInterval: 1_000,
 };
+
+/** Twice as alert: a dead member of three is known as dead after 3 to 4 s; a node that stands still for 3 s is accused. */
+export const FAST: Tuning = { ...LAN, probeInterval: 500, probeTimeout: 250, gossipInterval: 100, streamTimeout: 5_000 };
 
 export const retransmitLimit = (mult: number, members: number): number => mult * Math.ceil(Math.log10(members + 1));
 
+/** By which pushPullInterval is stretched. */
 export const pushPullScale = (members: number): number => (members <= 32 ? 1 : Math.ceil(Math.log2(members) - 5) + 1);
-
-/** Lifeguard's suspicion: starts at the maximum and shortens with each independent confirmation, down to the minimum. */
-export function suspicionTimeout(tuning: Tuning, members: number, confirmations: number): number {
-  const min = tuning.suspicionMult * Math.max(1, Math.floor(Math.log10(Math.max(1, members)) * 1000) / 1000) * tuning.probeInterval;
-  const max = tuning.suspicionMaxTimeoutMult * min;
-  // Too few members to confirm anything: there is nothing to wait for.
-  const expected = members - 2 < tuning.suspicionMult - 2 ? 0 : tuning.suspicionMult - 2;
-  if (expected < 1) return min;
-  return Math.max(min, Math.floor(max - (Math.log(confirmations + 1) / Math.log(expected + 1)) * (max - min)));
-}

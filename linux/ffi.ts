@@ -20,6 +20,7 @@ export const sys = {
   getsockopt: libc.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint *length)'),
   sendto: libc.func('intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint addressLength)'),
   recv: libc.func('intptr_t recv(int fd, _Out_ uint8_t *data, size_t length, int flags)'),
+  strerror: libc.func('const char *strerror(int number)'),
   setns: libc.func('int setns(int fd, int type)'),
   unshare: libc.func('int unshare(int flags)'),
   mount: libc.func('int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)'),

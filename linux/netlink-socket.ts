@@ -22,6 +22,7 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const MSG_TRUNC = 0x20;
 const ADDRESS_SIZE = 12;
+export const NETLINK_NETFILTER = 12;
 
 /** The kernel sends dumps in datagrams of at most 32 KiB; a single link with very many attributes may take more. */
 const BUFFER_BYTES = 1 << 20;
@@ -78,6 +79,18 @@ function address(groups: number): Buffer {
   return bytes;
 }
 export const KERNEL = address(0);
+
+let closing: Promise<unknown> = Promise.resolve();
+
+/**
+ * An nfnetlink socket is closed on a thread of libuv's pool: where something was deleted from its namespace's tables
+ * just before, or a table goes with the socket, the kernel waits for all CPUs first (15 ms; nft_rcv_nl_event in
+ * net/netfilter/nf_tables_api.c). One at a time: all wait for the same thing, so the second one hardly waits any more.
+ */
+export function closeSocket(fd: number, protocol: number): void {
+  if (protocol === NETLINK_NETFILTER) closing = closing.then(() => new Promise((resolve) => void sys.close.async(fd, resolve)));
+  else sys.close(fd);
+}
 
 export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
   let fd = openSocket(netns, protocol);
@@ -175,7 +188,7 @@ export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
       return errors;
     },
     close: () => {
-      if (fd >= 0) sys.close(fd);
+      if (fd >= 0) closeSocket(fd, protocol);
       fd = -1;
     },
   };

@@ -5,10 +5,9 @@
 import { attribute } from './attributes.ts';
 import { check, lastErrno, sys } from './ffi.ts';
 import { encodeMessage, errorOf, NLM_F_ACK, NLMSG_ERROR, parseMessages, type Message } from './netlink-message.ts';
-import { KERNEL, openNetlink, type NetlinkSocket } from './netlink-socket.ts';
-import { KernelError, type Netns } from './types.ts';
+import { KERNEL } from './netlink-socket.ts';
+import { KernelError } from './types.ts';
 
-export const NETLINK_NETFILTER = 12;
 export const NFNL_SUBSYS_CTNETLINK = 1;
 export const NFNL_SUBSYS_NFTABLES = 10;
 const NFNL_MSG_BATCH_BEGIN = 16;
@@ -71,33 +70,15 @@ function receive(fd: number, what: string): { index: number; error: KernelError 
     const length = sys.recv(fd, answer, ANSWER_BYTES, 0) as number;
     if (length < 0) {
       const code = lastErrno();
-      if (code !== 'EAGAIN') lost = new KernelError(what, code);
-      else if (lost) throw lost;
-      else return answers;
+      if (code === 'EAGAIN' && lost) throw lost;
+      if (code === 'EAGAIN') return answers;
+      if (code !== 'ENOBUFS') throw new KernelError(what, code);
+      // More refusals than the socket holds: those that are there must not be taken for the next transaction's.
+      lost = new KernelError(what, code);
+      continue;
     }
-    for (const message of parseMessages(answer.subarray(0, Math.max(length, 0)))) {
+    for (const message of parseMessages(answer.subarray(0, length))) {
       if (message.type === NLMSG_ERROR) answers.push({ index: message.sequence - 1, error: errorOf(what, message) });
     }
-  }
-}
-
-let closing: Promise<unknown> = Promise.resolve();
-
-/**
- * Closes an nfnetlink socket on a thread of libuv's pool: while something that was deleted in its namespace is on its
- * way out, or a table goes with the socket, the kernel waits for all CPUs first (15 ms; nft_rcv_nl_event in
- * net/netfilter/nf_tables_api.c). One at a time: they wait for the same thing, so the second one waits no more.
- */
-export function closeNfnetlink(fd: number): void {
-  closing = closing.then(() => new Promise((resolve) => void sys.close.async(fd, resolve)));
-}
-
-/** Lends a socket for requests and dumps. */
-export function withNfnetlink<T>(netns: Netns, use: (socket: NetlinkSocket) => T): T {
-  const socket = openNetlink(netns, NETLINK_NETFILTER);
-  try {
-    return use(socket);
-  } finally {
-    closeNfnetlink(socket.fd);
   }
 }

@@ -13,8 +13,8 @@
  */
 import { attribute, nested, text } from './attributes.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, type Message } from './netlink-message.ts';
-import { openSocket } from './netlink-socket.ts';
-import { be32, closeNfnetlink, NETLINK_NETFILTER, NFNL_SUBSYS_NFTABLES, nfgenmsg, transact } from './nfnetlink.ts';
+import { closeSocket, NETLINK_NETFILTER, openSocket } from './netlink-socket.ts';
+import { be32, NFNL_SUBSYS_NFTABLES, nfgenmsg, transact } from './nfnetlink.ts';
 import { KernelError, type Netns } from './types.ts';
 
 const MSG = { NEWTABLE: 0, DELTABLE: 2, NEWCHAIN: 3, NEWRULE: 6 } as const;
@@ -68,7 +68,7 @@ export function hookDns(netns: Netns, { tableName, udpPort, tcpPort, priority = 
       owned = false;
     }
   } catch (error) {
-    closeNfnetlink(fd);
+    closeSocket(fd, NETLINK_NETFILTER);
     throw error;
   }
 
@@ -84,7 +84,7 @@ export function hookDns(netns: Netns, { tableName, udpPort, tcpPort, priority = 
       } catch (error) {
         if (!(error instanceof KernelError && error.code === 'ENOENT')) throw error;
       } finally {
-        closeNfnetlink(fd);
+        closeSocket(fd, NETLINK_NETFILTER);
       }
     },
   };

@@ -3,6 +3,7 @@
  * told so, one that has it is found out, and should our rules be gone, clients are refused instead of served by us.
  * Without SO_REUSEADDR, on purpose: with it the kernel would let others bind as well.
  */
+import { ipToBytes } from '../base/ip.ts';
 import { check, sys } from './ffi.ts';
 import { KernelError, type Netns } from './types.ts';
 
@@ -13,11 +14,15 @@ const SOCK_CLOEXEC = 0o2000000;
 
 export interface Reservation { release(): void }
 
-/** undefined when something of the host's has the port, on any of its addresses. */
-export function reservePort(host: Netns, protocol: 'tcp' | 'udp', port: number): Reservation | undefined {
+/**
+ * `ip` 0.0.0.0 stands for every address of the host: undefined when something of the host's has the port there. Throws
+ * KernelError EADDRNOTAVAIL when the host has no such address.
+ */
+export function reservePort(host: Netns, protocol: 'tcp' | 'udp', port: number, ip = '0.0.0.0'): Reservation | undefined {
   const address = Buffer.alloc(16);
   address.writeUInt16LE(AF_INET, 0);
   address.writeUInt16BE(port, 2);
+  address.set(ipToBytes(ip), 4);
   return host.run(() => {
     const fd = check('open a socket', sys.socket(AF_INET, (protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
     try {

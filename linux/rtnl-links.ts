@@ -25,7 +25,7 @@ const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 } as const;
 const BRIDGE = { AGEING_TIME: 4 } as const;
-const PORT = { HAIRPIN: 4, LEARNING: 8, UNICAST_FLOOD: 9, NEIGH_SUPPRESS: 32, ISOLATED: 33 } as const;
+const PORT = { HAIRPIN: 4, LEARNING: 8, UNICAST_FLOOD: 9, NEIGH_SUPPRESS: 32, ISOLATED: 33, LOCKED: 39 } as const;
 
 /** struct ifinfomsg; `up` undefined leaves the state as it is. */
 function header(index: number, up?: boolean, family = AF_UNSPEC): Buffer {
@@ -117,7 +117,7 @@ export const encodeDelete = (index: number): Buffer => header(index);
 export const encodeDeleteGroup = (group: number): Buffer => Buffer.concat([header(0), u32(IFLA.GROUP, group)]);
 
 /** For RTM_SETLINK: the flags of a bridge port are AF_BRIDGE's, and ignored in a plain message. */
-export const encodeBridgePort = (index: number, { learning, neighSuppress, hairpin, isolated, flood }: BridgePort): Buffer => Buffer.concat([
+export const encodeBridgePort = (index: number, { learning, neighSuppress, hairpin, isolated, flood, locked }: BridgePort): Buffer => Buffer.concat([
   header(index, undefined, AF_BRIDGE),
   nested(
     IFLA.PROTINFO,
@@ -126,5 +126,6 @@ export const encodeBridgePort = (index: number, { learning, neighSuppress, hairp
     ...optional(hairpin, (value) => flag(PORT.HAIRPIN, value)),
     ...optional(isolated, (value) => flag(PORT.ISOLATED, value)),
     ...optional(flood, (value) => flag(PORT.UNICAST_FLOOD, value)),
+    ...optional(locked, (value) => flag(PORT.LOCKED, value)),
   ),
 ]);

@@ -61,6 +61,18 @@ export const encodeFdbOfBridge = (entry: FdbEntry): Buffer => encodeEntry(entry,
 const encodeEntry = ({ dev, mac, vtep }: FdbEntry, flags: number): Buffer =>
   Buffer.concat([header(AF_BRIDGE, dev, NUD_REACHABLE | NUD_NOARP, flags), attribute(NDA.LLADDR, macToBytes(mac)), attribute(NDA.DST, ipToBytes(vtep))]);
 
+/** A bridge's entry for an address behind one of its ports. */
+export const encodePortMac = (port: number, mac: string): Buffer =>
+  Buffer.concat([header(AF_BRIDGE, port, NUD_REACHABLE | NUD_NOARP, NTF_MASTER), attribute(NDA.LLADDR, macToBytes(mac))]);
+
+/** The static ones of a port's dump: permanent ones are the port's own address, others were learnt. */
+export function decodePortMac(body: Buffer): string | undefined {
+  const attributes = parseAttributes(body.subarray(HEADER));
+  const mac = attributes.get(NDA.LLADDR);
+  const state = body.readUInt16LE(8);
+  return mac && state & NUD_NOARP && !(state & NUD_PERMANENT) && !attributes.has(NDA.DST) ? bytesToMac(mac) : undefined;
+}
+
 /** Whether the device has an entry for the address, whatever it says. */
 export const fdbQuestion = ({ dev, mac }: FdbEntry): Buffer => Buffer.concat([header(AF_BRIDGE, dev, 0, NTF_SELF), attribute(NDA.LLADDR, macToBytes(mac))]);
 

@@ -9,7 +9,8 @@ import {
 } from './rtnl-links.ts';
 import { watchRtnl } from './rtnl-monitor.ts';
 import {
-  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, fdbQuery, fdbQuestion, neighbourQuery,
+  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
+  fdbQuestion, neighbourQuery,
 } from './rtnl-neighbours.ts';
 import {
   RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, decodeRoute, decodeRouteAnswer, encodeRoute, encodeRouteDeletion, encodeRouteQuestion, routeQuery,
@@ -128,6 +129,8 @@ export function openRtnl(netns: Netns): Rtnl {
     replaceFdb: (entries) =>
       void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),
     deleteFdb,
+    portMacs: (port) => list(`list addresses behind port ${port}`, RTM_GETNEIGH, fdbQuery(port)).flatMap((body) => decodePortMac(body) ?? []),
+    addPortMac: (port, mac) => void ask(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
 
     watch: (handler) => watchRtnl(netns, handler),
     close: () => {

@@ -2,16 +2,21 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { KernelError, type Netns } from './types.ts';
 
-/** Interface names may hold dots: a name is given as parts, 'net/ipv4/conf/eth0.100/rp_filter'. */
-const pathOf = (name: string): string => `/proc/sys/${name}`;
+/**
+ * As in sysctl.d(5): 'net.ipv4.ip_forward', or with slashes where a part holds dots ('net/ipv4/conf/eth0.100/rp_filter').
+ * Whatever comes first separates, and the other one stands for itself.
+ */
+const pathOf = (name: string): string =>
+  `/proc/sys/${/^[^./]*\./.test(name) ? name.replace(/[./]/g, (separator) => (separator === '.' ? '/' : '.')) : name}`;
 
 /** undefined where the kernel has no such setting (IPv6 switched off, say). */
 export function readSysctl(netns: Netns, name: string): string | undefined {
   try {
     return netns.run(() => readFileSync(pathOf(name), 'utf8')).trim();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new KernelError(`read ${name}`, (error as NodeJS.ErrnoException).code ?? 'EIO');
+    const { code = 'EIO' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new KernelError(`read ${name}`, code);
   }
 }
 

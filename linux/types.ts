@@ -36,8 +36,11 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
 
 export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }
 
-/** What is left out stays as it is. `flood` speaks of unknown unicast alone (bridge(8)); broadcast still reaches the port. */
-export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean }
+/**
+ * What is left out stays as it is. `flood` speaks of unknown unicast alone (bridge(8)); broadcast still reaches the port.
+ * `locked`: only frames from addresses that are entered for the port come in (from Linux 5.18 on; ignored before).
+ */
+export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean; locked?: boolean }
 
 /** `address` is 'ip/length'. */
 export interface Address { index: number; address: string; scope: number }
@@ -94,6 +97,10 @@ export interface Rtnl {
   replaceFdb(entries: readonly FdbEntry[]): void;
   /** Missing is not an error; an entry whose address has another VTEP by now is left alone, in both tables. */
   deleteFdb(entries: readonly FdbEntry[]): void;
+  /** Static entries of a bridge for a port of it: the addresses behind it, besides the port's own and what the bridge learnt. */
+  portMacs(port: number): string[];
+  /** Enters an address, also where it was another port's. It goes with the port. */
+  addPortMac(port: number, mac: string): void;
   /**
    * Link, address, neighbour and route events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
    * dropped some and all must be read again. Returns the way to stop.

@@ -14,7 +14,4 @@ export const nodeMark = (number: number): number => 0x48000000 + number;
 /** Routing table whose default route leads to that node. */
 export const nodeTable = (number: number): number => 100_000 + number;
 
-/** The gateway's MAC, the same on every node, so that a moved container's ARP entry stays right. */
-export const gatewayMac = (networkId: string): string => `02:77:65:${networkId.slice(0, 2)}:${networkId.slice(2, 4)}:${networkId.slice(4, 6)}`;
-
 const hex = (value: number): string => value.toString(16).padStart(2, '0');

@@ -11,7 +11,8 @@ import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.
 import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Nft, Rtnl } from '../../linux/types.ts';
-import { ensureAddress, ensureForwarding, ensureLink, ensureRoutes, linkMaker, removeUnless } from '../ensure.ts';
+import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, linkMaker, removeUnless } from '../ensure.ts';
+import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { createNftTable } from '../nft-table.ts';
 import { INGRESS_VNI, nodeAddress, nodeMac, nodeMark, nodeTable } from './addressing.ts';
@@ -50,6 +51,8 @@ export interface Fabric {
   tunnel(): number | undefined;
   /** Makes the fabric what `state` says; returns what was not so. */
   ensure(state: FabricState): Promise<Repair[]>;
+  /** The rules alone. */
+  setRules(state: FabricState): void;
   /** Takes all of it off the host; returns what could not be removed. */
   purge(): Promise<unknown[]>;
   close(): void;
@@ -72,6 +75,8 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
   const hostTable = createNftTable(hostNft, 'inet weft-uplink');
   const fabricTable = createNftTable(fabricNft, 'inet weft');
   let tunnel: number | undefined;
+  let lastState: FabricState | undefined;
+  const docker = watchDockerBridges(hostRtnl, () => lastState && setRules(lastState));
 
   function hostSysctl(name: string, value: string, found: Repair[]): void {
     const before = writeSysctl(host, name, value);
@@ -91,6 +96,21 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     for (const [name, value] of Object.entries(values)) writeSysctl(netns, name, value);
   }
 
+  function setRules(state: FabricState): void {
+    lastState = state;
+    const { self, peers, networks, backends } = state;
+    hostTable.set(hostRules({
+      nodeAddress: nodeAddress(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
+      subnets: networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet), dockerBridges: docker.names(),
+    }));
+    fabricTable.set(fabricRules({
+      peers: peers.map(({ number }) => number),
+      bridges: networks.map(({ bridge }) => bridge),
+      internalBridges: networks.filter(({ internal }) => internal).map(({ bridge }) => bridge),
+      backends: backends.map(({ ip, protocol, port }) => `${ip} . ${protocol} . ${port}`),
+    }));
+  }
+
   async function ensureUplink(state: FabricState, found: Repair[]): Promise<number> {
     const address = nodeAddress(state.self.number);
     const up = ensureLink(hostRtnl, HOST_END, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
@@ -103,6 +123,7 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     hostSysctl('net/ipv4/ip_forward', '1', found);
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
+    writeSysctl(host, `net/ipv6/conf/${HOST_END}/disable_ipv6`, '1');
     ensureRoutes(hostRtnl, [{ dst: `${FABRIC_ADDRESS}/32`, dev: up }], hostRtnl.routes({ table: 254, dev: up }).filter(({ via }) => via === undefined), found);
     const routed = state.networks.filter(({ internal }) => !internal);
     ensureRoutes(
@@ -152,26 +173,22 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
       rtnl.addRule(rule);
       found.push({ what: `routing rule to table ${rule.table} was missing` });
     }
-    for (const rule of present) if (!right.has(key(rule))) rtnl.deleteRule(rule);
+    for (const rule of present) {
+      if (right.has(key(rule))) continue;
+      rtnl.deleteRule(rule);
+      found.push({ what: `routing rule to table ${rule.table} was stale` });
+    }
   }
 
   return {
-    fresh, netns, rtnl, hostRtnl,
+    fresh, netns, rtnl, hostRtnl, setRules,
     tunnel: () => tunnel,
     ensure: async (state) => {
       const found: Repair[] = [];
       fabricSysctls();
       rtnl.setLink(rtnl.link('lo')!.index, { up: true });
       // Rules first: there is no moment in which packets pass that they would stop.
-      hostTable.set(hostRules({
-        nodeAddress: nodeAddress(state.self.number), vxlanPort: state.vxlanPort, members: [state.self, ...state.peers].map(({ vtep }) => vtep),
-        subnets: state.networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet),
-      }));
-      fabricTable.set(fabricRules({
-        peers: state.peers.map(({ number }) => number),
-        internalBridges: state.networks.filter(({ internal }) => internal).map(({ bridge }) => bridge),
-        backends: state.backends.map(({ ip, protocol, port }) => `${ip} . ${protocol} . ${port}`),
-      }));
+      setRules(state);
       if (hostTable.repair()) found.push({ what: 'nftables: table inet weft-uplink of the host was changed' });
       if (fabricTable.repair()) found.push({ what: 'nftables: table inet weft of the fabric was changed' });
       await ensureUplink(state, found);
@@ -185,15 +202,14 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
         () => removeForwardAccepts(hostNft, HOST_END),
         () => hostTable.remove(),
         () => hostRtnl.deleteLink(HOST_END),
-        async () => {
-          // Deleted one by one: a device outlives its namespace's name for as long as anybody has the namespace open.
-          for (const link of rtnl.links()) if (link.kind === 'vxlan' || link.kind === 'bridge') await rtnl.deleteLink(link.index);
-        },
+        // A device outlives its namespace's name for as long as anybody has the namespace open.
+        () => deleteLinks(rtnl, ({ kind }) => kind !== undefined),
         () => deleteNetns(path),
       ]);
       return errors;
     },
     close: () => {
+      docker.close();
       for (const each of [hostNft, fabricNft, hostRtnl, rtnl, netns]) each.close();
     },
   };

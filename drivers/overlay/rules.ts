@@ -1,5 +1,5 @@
 /** The rules of the fabric and of its uplink, as text. NAT is in the host; everything that knows other nodes is in the fabric. */
-import { elements } from '../nft-table.ts';
+import { elements, quoted } from '../nft-table.ts';
 import { NODE_PREFIX, nodeMac, nodeMark } from './addressing.ts';
 
 export interface HostRules {
@@ -9,17 +9,20 @@ export interface HostRules {
   members: readonly string[];
   /** Subnets that are routed (not those of internal networks). */
   subnets: readonly string[];
+  dockerBridges: readonly string[];
 }
 
 /** Bit 96 of the transport header on is the top bit of the VNI: set for ours, never for Swarm's, which share the port. */
 const OUR_VXLAN = '@th,96,1 0x1';
 
 /**
- * Injection is stopped in two places: a container's packet towards a VTEP is dropped while it is forwarded (masqueraded,
- * it would pass every peer's list of members), an outsider's when it comes in.
+ * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
+ * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
+ * comes in. The kernel's own VXLAN packets belong to no user.
  */
-export const hostRules = ({ nodeAddress, vxlanPort, members, subnets }: HostRules): string => `
+export const hostRules = ({ nodeAddress, vxlanPort, members, subnets, dockerBridges }: HostRules): string => `
   set members { type ipv4_addr; ${elements(members)} }
+  set dockers { type ifname; ${elements(quoted(dockerBridges))} }
   set overlay { type ipv4_addr; flags interval; ${elements(subnets)} }
   set translated { type ipv4_addr; flags interval; ${elements([...subnets, '127.0.0.0/8'])} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
@@ -28,6 +31,7 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets }: HostRule
     iifname "weft-up" ip daddr 127.0.0.0/8 drop
   }
   chain raw_output { type filter hook output priority raw; policy accept;
+    udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip daddr @members drop
     udp dport ${vxlanPort} notrack
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
@@ -37,6 +41,7 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets }: HostRule
   chain guard { type filter hook forward priority filter; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} ip daddr @members drop
     oifname "weft-up" iifname != "weft-up" ct direction original ct status & dnat != dnat drop
+    iifname "weft-up" oifname @dockers ct direction original ct status & dnat != dnat drop
   }
   chain mss { type filter hook forward priority mangle; policy accept;
     iifname "weft-up" tcp flags syn tcp option maxseg size set rt mtu
@@ -46,7 +51,9 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets }: HostRule
 export interface FabricRules {
   /** Numbers of the other nodes. */
   peers: readonly number[];
-  /** Bridges of internal networks. */
+  /** Bridges of all networks. */
+  bridges: readonly string[];
+  /** Those of internal networks. */
   internalBridges: readonly string[];
   /** Published local backends, 'ip . protocol . port'. */
   backends: readonly string[];
@@ -54,15 +61,18 @@ export interface FabricRules {
 
 /**
  * Zones keep apart two connections of one client (same address, same port) that came through different nodes to one
- * backend; the empty nat chain makes NAT choose another port where their replies would clash.
+ * backend; the empty nat chain makes NAT choose another port where their replies would clash. Within a network everything
+ * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace.
  */
-export const fabricRules = ({ peers, internalBridges, backends }: FabricRules): string => `
+export const fabricRules = ({ peers, bridges, internalBridges, backends }: FabricRules): string => `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
+  set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
+  set internal { type ifname; ${elements(quoted(internalBridges))} }
   chain by_node_zone { type filter hook prerouting priority raw; policy accept;
-${peers.map((number) => `    iifname "weft-in" ether saddr ${nodeMac(number)} ct original zone set ${number}`).join('\n')}
+${byNode(peers, (map) => `iifname "weft-in" ct original zone set ether saddr ${map}`, String)}
   }
   chain by_node_mark { type filter hook prerouting priority mangle; policy accept;
-${peers.map((number) => `    iifname "weft-in" ct state new ether saddr ${nodeMac(number)} ct mark set ${nodeMark(number)}`).join('\n')}
+${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr ${map}`, (number) => String(nodeMark(number)))}
     iifname != "weft-in" ct direction reply ct mark & 0xff000000 == 0x48000000 meta mark set ct mark
   }
   chain clashes { type nat hook postrouting priority srcnat + 5; policy accept;
@@ -71,7 +81,9 @@ ${peers.map((number) => `    iifname "weft-in" ct state new ether saddr ${nodeMa
     oifname "weft-in" meta mark set 0
   }
   chain forward { type filter hook forward priority filter; policy drop;
-${internalBridges.map((name) => `    iifname "${name}" drop\n    oifname "${name}" drop`).join('\n')}
+    iifname . oifname @networks accept
+    iifname @internal drop
+    oifname @internal drop
     iifname "weft-in" ct state established,related accept
     iifname "weft-in" ip saddr ${NODE_PREFIX} accept
     iifname "weft-in" ip daddr . meta l4proto . th dport @backends accept
@@ -83,3 +95,7 @@ ${internalBridges.map((name) => `    iifname "${name}" drop\n    oifname "${name
     iifname "weft-in" tcp flags syn tcp option maxseg size set rt mtu
     oifname "weft-in" tcp flags syn tcp option maxseg size set rt mtu
   }`;
+
+/** One rule whose value depends on the node that a packet came from; none where there are no other nodes. */
+const byNode = (peers: readonly number[], rule: (map: string) => string, value: (number: number) => string): string =>
+  (peers.length === 0 ? '' : `    ${rule(`map { ${peers.map((number) => `${nodeMac(number)} : ${value(number)}`).join(', ')} }`)}`);

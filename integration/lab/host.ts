@@ -3,12 +3,15 @@
  * and private /etc, /var/lib and /usr/lib as layers over the machine's, so that nothing it does is left anywhere.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, openSync, readFileSync, rmdirSync, readdirSync, closeSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, closeSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { startCapture, type Capture } from './capture.ts';
+import { removeControlGroups } from './control-groups.ts';
 import { IMAGE, imageTar } from './image.ts';
-import { must, run, until, wait, type Result, type RunOptions } from './run.ts';
+import { must, run, until, type Result, type RunOptions } from './run.ts';
+import type { Wire } from './wire.ts';
 
 export interface HostOptions {
   /** Unique on the machine: 'wl-NAME-h1'. */
@@ -31,7 +34,10 @@ export class Host {
   readonly address: string;
   readonly directory: string;
   readonly namespace: string;
+  /** Its network cards' wires, the underlay's first. */
+  readonly wires: Wire[] = [];
   readonly #options: HostOptions;
+  readonly #captures = new Set<Capture>();
   #unshare: ChildProcess | undefined;
   #init: number | undefined;
   #dockerFlags: string[] = [];
@@ -52,6 +58,11 @@ export class Host {
 
   get up(): boolean {
     return this.#init !== undefined;
+  }
+
+  /** The host's network namespace, as this machine sees it. */
+  get netnsPath(): string {
+    return `/run/netns/${this.namespace}`;
   }
 
   /** Switches the host on; what was on its disk before is there again. */
@@ -93,9 +104,11 @@ while :; do sleep 1000000 & wait; done
     closeSync(log);
     started.unref();
     this.#unshare = started;
-    await until(`${name} starts (${readFileSync(join(directory, 'init.log'), 'utf8').slice(-300)})`, () => existsSync(ready), 20_000, 10);
+    await until(`${name} starts`, () => {
+      if (started.exitCode !== null) throw new Error(readFileSync(join(directory, 'init.log'), 'utf8').trim().slice(-300));
+      return existsSync(ready);
+    }, 20_000, 10);
     this.#init = await until(`process 1 of ${name}`, () => childOf(started.pid!), 5_000, 10);
-    await writeFile(join(directory, 'pids.json'), JSON.stringify([this.#init, started.pid]));
   }
 
   /** All its processes end at once, as if its power failed. */
@@ -103,15 +116,11 @@ while :; do sleep 1000000 & wait; done
     const init = this.#init;
     if (init === undefined) return;
     this.#init = undefined;
+    for (const capture of this.#captures) await capture.stop();
     kill(init);
     if (this.#unshare?.pid !== undefined) kill(this.#unshare.pid);
     await until(`${this.name} ends`, () => !existsSync(`/proc/${init}`), 20_000, 10);
-    await this.#removeCgroups();
-  }
-
-  async #removeCgroups(): Promise<void> {
-    for (const controller of readdirSync('/sys/fs/cgroup')) await removeGroup(join('/sys/fs/cgroup', controller, this.namespace));
-    await removeGroup(join('/sys/fs/cgroup', this.namespace));
+    await removeControlGroups(this.namespace);
   }
 
   #enter(command: readonly string[]): string[] {
@@ -178,33 +187,37 @@ while :; do sleep 1000000 & wait; done
     return service;
   }
 
-  // Underlay --------------------------------------------------------------------------------------------------------
+  // Network ---------------------------------------------------------------------------------------------------------
 
-  /** The host's end of the wire stays; nothing passes. */
+  /** Its cables are out. */
   async cutLink(): Promise<void> {
-    await must(['ip', '-n', this.namespace, 'link', 'set', 'eth0', 'down']);
+    for (const wire of this.wires) await wire.cut();
   }
 
   async healLink(): Promise<void> {
-    await must(['ip', '-n', this.namespace, 'link', 'set', 'eth0', 'up']);
-    await must(['ip', '-n', this.namespace, 'route', 'replace', 'default', 'via', this.address.replace(/\d+$/, '254')]);
+    for (const wire of this.wires) await wire.heal();
   }
 
-  /** What a device carries from now on; stop() tells it as tcpdump's text. */
-  async capture(device: string, filter: string): Promise<{ stop(): Promise<string> }> {
-    const path = join(this.directory, `capture-${Date.now()}`);
-    const child = this.spawn(['tcpdump', '-nn', '-l', '--immediate-mode', '-i', device, filter], path);
-    await until('tcpdump listens', () => /listening on/.test(readFileSync(path, 'utf8')), 10_000, 20);
+  /** A running container's network namespace, as this machine sees it. */
+  async containerNetns(container: string): Promise<string> {
+    return this.#inside(`/proc/${await this.docker('inspect', '-f', '{{.State.Pid}}', container)}/ns/net`);
+  }
+
+  /** What a device carries from now on; of the host, or of a namespace the host has in /run/netns. */
+  async capture(device: string, filter: string, namespace?: string): Promise<Capture> {
+    const capture = await startCapture(namespace === undefined ? this.netnsPath : this.#inside(`/run/netns/${namespace}`), device, filter);
+    this.#captures.add(capture);
     return {
-      stop: async () => {
-        await wait(200);
-        await this.exec(['pkill', '-INT', '-x', 'tcpdump']);
-        if (child.exitCode === null) await new Promise((resolve) => child.once('exit', resolve));
-        const text = readFileSync(path, 'utf8');
-        await rm(path);
-        return text;
+      stop: () => {
+        this.#captures.delete(capture);
+        return capture.stop();
       },
     };
+  }
+
+  /** A path of the host's, as this machine sees it. */
+  #inside(path: string): string {
+    return `/proc/${this.pid}/root${path}`;
   }
 }
 
@@ -239,28 +252,4 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch { /* it has ended */ }
-}
-
-/** A control group can be removed when it is empty, from the leaves up. */
-async function removeGroup(path: string): Promise<void> {
-  if (!existsSync(path)) return;
-  for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) await removeGroup(join(path, entry.name));
-  for (let attempt = 0; attempt < 50; attempt++) {
-    try {
-      rmdirSync(path);
-      return;
-    } catch {
-      await wait(20);
-    }
-  }
-}
-
-/** Ends the hosts of a lab of that directory that crashed. */
-export function endLeftovers(directory: string): void {
-  const path = join(directory, 'pids.json');
-  if (!existsSync(path)) return;
-  for (const pid of JSON.parse(readFileSync(path, 'utf8')) as number[]) {
-    // Only what is certainly ours: its command line names this directory.
-    if (existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory)) kill(pid);
-  }
 }

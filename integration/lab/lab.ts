@@ -9,21 +9,26 @@
  * Hosts as namespaces on one machine. Labs do not see each other, so they may run side by side and use the same
  * addresses. Everything of a lab carries its name and goes with destroy, or with the next lab of that name.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { Host, endLeftovers } from './host.ts';
-import { must, run, type Result } from './run.ts';
+import { removeControlGroups } from './control-groups.ts';
+import { Host } from './host.ts';
+import { lockLab, type Lock } from './lock.ts';
+import { must, run, until, type Result } from './run.ts';
+import { connect, gatewayOf, type Wire } from './wire.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const DEFAULT_DIRECTORY = join(ROOT, '.lab');
+export const LAB_DIRECTORY = join(ROOT, '.lab');
 
 export interface LabOptions {
-  /** Letters and digits, at most 8. */
+  /** Letters and digits, at most 12. */
   name: string;
   hosts: number;
   docker?: boolean;
   dockerFlags?: readonly string[];
+  /** Directory with another dockerd, containerd and shim (engines.ts). */
   engine?: string | undefined;
   /** Address of the outside machine's resolver by default. */
   nameserver?: string;
@@ -35,10 +40,12 @@ export class Lab {
   readonly name: string;
   readonly directory: string;
   readonly hosts: Host[] = [];
+  readonly #lock: Lock;
 
-  constructor(name: string) {
+  constructor(name: string, lock: Lock) {
     this.name = name;
-    this.directory = join(DEFAULT_DIRECTORY, name);
+    this.directory = join(LAB_DIRECTORY, name);
+    this.#lock = lock;
   }
 
   host(number: number): Host {
@@ -56,58 +63,77 @@ export class Lab {
     return run(['ip', 'netns', 'exec', this.namespace(label), ...command]);
   }
 
+  /** A process there that goes on; it ends with the lab. */
+  spawnOn(label: 'outside' | 'router', command: readonly string[]): ChildProcess {
+    const log = openSync(join(this.directory, `${label}.log`), 'a');
+    const child = spawn('ip', ['netns', 'exec', this.namespace(label), ...command], { stdio: ['ignore', log, log], detached: true });
+    closeSync(log);
+    child.unref();
+    return child;
+  }
+
   /** A second network card for a host, on a subnet of its own. Returns its address. */
   async addNic(number: number): Promise<string> {
+    const host = this.host(number);
     const address = `10.99.${100 + number}.${number}`;
-    await this.wire(this.host(number).namespace, 'eth1', `r${number}b`, address);
+    host.wires.push(await this.#wire(host.namespace, 'eth1', `r${number}b`, address));
     return address;
   }
 
-  /** One wire to the router, whose end answers for the subnet's .254 and routes the address. */
-  async wire(namespace: string, device: string, routerEnd: string, address: string): Promise<void> {
-    const router = this.namespace('router');
-    const gateway = address.replace(/\d+$/, '254');
-    await must(['ip', '-batch', '-'], { input: [
-      `link add ${routerEnd} netns ${router} type veth peer name ${device} netns ${namespace}`,
-    ].join('\n') });
-    await must(['ip', '-n', router, '-batch', '-'], { input: [
-      `addr add ${gateway}/32 dev ${routerEnd}`, `link set ${routerEnd} up`, `route add ${address}/32 dev ${routerEnd}`,
-    ].join('\n') });
-    await must(['ip', '-n', namespace, '-batch', '-'], { input: [
-      `addr add ${address}/24 dev ${device}`, `link set ${device} up`, 'link set lo up',
-    ].join('\n') });
-    // Neighbours of a subnet sit behind the router as well: it answers ARP for all of them.
-    await must(['ip', 'netns', 'exec', router, 'sysctl', '-qw', `net.ipv4.conf.${routerEnd}.proxy_arp=1`, `net.ipv4.neigh.${routerEnd}.proxy_delay=0`]);
+  /** A network namespace with its wire to the router. */
+  async addMachine(label: string, address: string): Promise<Wire> {
+    const namespace = this.namespace(label);
+    await must(['ip', 'netns', 'add', namespace]);
+    const wire = await this.#wire(namespace, 'eth0', `r-${label}`, address);
+    await must(['ip', '-n', namespace, 'route', 'add', 'default', 'via', gatewayOf(address)]);
+    return wire;
+  }
+
+  #wire(namespace: string, device: string, routerEnd: string, address: string): Promise<Wire> {
+    return connect(this.namespace('router'), routerEnd, namespace, device, address);
+  }
+
+  /** Also of a run that crashed: whatever carries the name. */
+  async clear(): Promise<void> {
+    for (const host of this.hosts) await host.powerCut();
+    const namespaces = (await must(['ip', 'netns', 'list'])).split('\n').map((line) => line.split(' ')[0]!);
+    for (const namespace of namespaces.filter((each) => each.startsWith(this.namespace('')))) {
+      await endProcesses(namespace);
+      await removeControlGroups(namespace);
+      await must(['ip', 'netns', 'delete', namespace]);
+    }
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 5 });
   }
 
   async destroy(): Promise<void> {
-    for (const host of this.hosts) await host.powerCut();
-    for (const entry of existsSync(this.directory) ? readdirSync(this.directory) : []) endLeftovers(join(this.directory, entry));
-    const { stdout } = await run(['ip', 'netns', 'list']);
-    for (const line of stdout.split('\n')) {
-      const name = line.split(' ')[0]!;
-      if (name.startsWith(`wl-${this.name}-`)) await run(['ip', 'netns', 'delete', name]);
-    }
-    await rm(this.directory, { recursive: true, force: true, maxRetries: 5 });
+    await this.clear();
+    await this.#lock.release();
   }
 }
 
 export async function createLab({ name, hosts, docker = false, dockerFlags = [], engine, nameserver = OUTSIDER_ADDRESS }: LabOptions): Promise<Lab> {
-  const lab = new Lab(name);
-  await lab.destroy();
-  await mkdir(lab.directory, { recursive: true });
+  // A name is a part of others' names: with a dash in it, one lab would take another's hosts for its own.
+  if (!/^[a-z0-9]{1,12}$/.test(name)) throw new Error(`a lab cannot be called ${name}: letters and digits, at most 12`);
+  const lab = new Lab(name, await lockLab(name));
   try {
+    await lab.clear();
+    await mkdir(lab.directory, { recursive: true });
     const router = lab.namespace('router');
     await must(['ip', 'netns', 'add', router]);
     await must(['ip', '-n', router, 'link', 'set', 'lo', 'up']);
     await must(['ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv4.ip_forward=1']);
-    await addMachine(lab, 'outside', OUTSIDER_ADDRESS, 'out');
+    await lab.addMachine('outside', OUTSIDER_ADDRESS);
     for (let number = 1; number <= hosts; number++) {
       const address = `10.99.${number % 2 === 1 ? 1 : 2}.${number}`;
-      const namespace = await addMachine(lab, `h${number}`, address, `r${number}`);
-      const directory = join(lab.directory, `h${number}`);
+      const label = `h${number}`;
+      const wire = await lab.addMachine(label, address);
+      const namespace = lab.namespace(label);
+      // As Debian boots. A new namespace has the machine's value, which depends on what runs there.
+      await must(['ip', 'netns', 'exec', namespace, 'sysctl', '-qw', 'net.ipv4.ip_forward=0']);
+      const directory = join(lab.directory, label);
       await mkdir(directory, { recursive: true });
-      const host = new Host({ namespace, name: `h${number}`, directory, address, cacheDirectory: DEFAULT_DIRECTORY, nameserver, engine });
+      const host = new Host({ namespace, name: label, directory, address, cacheDirectory: LAB_DIRECTORY, nameserver, engine });
+      host.wires.push(wire);
       lab.hosts.push(host);
       await host.powerOn();
     }
@@ -119,10 +145,15 @@ export async function createLab({ name, hosts, docker = false, dockerFlags = [],
   }
 }
 
-async function addMachine(lab: Lab, label: string, address: string, routerEnd: string): Promise<string> {
-  const namespace = lab.namespace(label);
-  await must(['ip', 'netns', 'add', namespace]);
-  await lab.wire(namespace, 'eth0', routerEnd, address);
-  await must(['ip', '-n', namespace, 'route', 'add', 'default', 'via', address.replace(/\d+$/, '254')]);
-  return namespace;
+/** Ends what runs in a network namespace; with a host's process 1, all the host has. */
+async function endProcesses(namespace: string): Promise<void> {
+  await until(`the processes of ${namespace} end`, async () => {
+    const pids = (await must(['ip', 'netns', 'pids', namespace])).split('\n').filter((line) => line !== '');
+    for (const pid of pids) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch { /* it has ended */ }
+    }
+    return pids.length === 0;
+  }, 20_000, 20);
 }

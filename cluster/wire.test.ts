@@ -1,0 +1,36 @@
+import fc from 'fast-check';
+import { test } from 'tap';
+import { decodeMessage, encodeMessage, type StateMessage } from './wire.ts';
+
+const records: StateMessage = {
+  kind: 'records', from: 'id1',
+  shipments: [{
+    owner: 'id1', epoch: 1, from: 0, upTo: 4, completeAt: 4, live: [1, 2],
+    records: [
+      ['node', 'self', 1, { id: 'id1', name: 'host', number: 1, vtep: '192.0.2.1', underlayMtu: 1500, occupied: [{ prefix: '10.0.0.0/8', by: 'route via eth0' }], skippedPorts: ['tcp/22'] }],
+      ['name', 'e', 2, { networkId: 'n', networkName: 'web', endpointId: 'e', ip: '10.1.0.2', name: 'a', names: ['b'], service: 's' }],
+      ['backend', 'tcp/80/e', 3, { networkId: 'n', endpointId: 'e', ip: '10.1.0.2', protocol: 'tcp', port: 80, targetPort: 8080, service: 's', mode: 'ingress' }],
+      ['endpoint', 'e', 4, null],
+    ],
+  }],
+};
+const digest: StateMessage = { kind: 'digest', from: 'id1', owners: { id1: [1, 4] }, whole: true, reply: false };
+
+void test('messages', async (t) => {
+  for (const message of [records, digest]) t.same(decodeMessage(encodeMessage(message)), { message, leftOut: 0 });
+  t.equal(decodeMessage(Buffer.from('\u0001{}')), undefined);
+});
+
+void test('whatever is sent', async (t) => {
+  const samples = [encodeMessage(records), encodeMessage(digest)];
+  const hostile = fc.oneof(
+    fc.json().map((text) => Buffer.from(`\u0002${text}`)),
+    fc.tuple(fc.constantFrom(...samples), fc.array(fc.tuple(fc.nat(900), fc.integer({ min: 0x20, max: 0x7d })), { maxLength: 4 }), fc.nat(1200)).map(([sample, changes, keep]) => {
+      const bytes = Buffer.from(sample);
+      for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
+      return bytes.subarray(0, keep);
+    }),
+  );
+  fc.assert(fc.property(hostile, (data) => void decodeMessage(data)), { numRuns: 50_000 });
+  t.pass();
+});

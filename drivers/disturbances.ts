@@ -1,0 +1,21 @@
+/** Events in the kernel after which something of ours may have to be mended. */
+import { watchNft } from '../linux/nft-monitor.ts';
+import type { Netns, Rtnl } from '../linux/types.ts';
+
+/** Not the ends of veth pairs: they come and go with containers. */
+const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wv-.*)$/;
+/** Ours, and the one whose FORWARD chain has our accepts. */
+const TABLES = /^(inet weft.*|ip filter)$/;
+
+/** For the host and for the fabric. Our own changes of links and routes are told as well. Returns the way to stop. */
+export function watchDisturbances(rtnl: Rtnl, netns: Netns, onDisturbance: () => void): () => void {
+  const stops = [
+    rtnl.watch((event) => {
+      if (event.type === 'link' ? LINKS.test(event.link.name) && (event.gone || !event.link.up) : event.type === 'lost' || event.gone) onDisturbance();
+    }),
+    watchNft(netns, (change) => {
+      if (!change || TABLES.test(`${change.family} ${change.table}`)) onDisturbance();
+    }),
+  ];
+  return () => stops.forEach((stop) => stop());
+}

@@ -1,0 +1,144 @@
+/**
+ * The way to endpoints on other nodes: per address a forwarding entry and a neighbour on the network's tunnel, and a route
+ * for packets that come from the host. Soft state's changes are programmed as they come, address by address and without
+ * reading the kernel; what goes wrong, or comes before its network or its node, is caught up with by ensure().
+ */
+import type { Clock } from '../../base/clock.ts';
+import { errorText } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import type { NodeInfo, SoftState } from '../../cluster/state.ts';
+import type { Repair } from '../../cnm/driver.ts';
+import type { Network } from '../../cnm/model.ts';
+import type { FdbEntry, Neighbour, Route, Rtnl } from '../../linux/types.ts';
+import { ensureForwarding, ensureRoutes } from '../ensure.ts';
+import { overlayTunnel } from '../names.ts';
+import { nodeAddress } from './addressing.ts';
+import { REMOTE_TABLE } from './fabric.ts';
+import { watchRemoteEndpoints, type EndpointState, type Place } from './remote-endpoints.ts';
+
+/** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
+const PER_TURN = 16;
+
+export interface ForwardingOptions {
+  rtnl: Rtnl;
+  state: SoftState;
+  network(id: string): Network | undefined;
+  node(id: string): NodeInfo | undefined;
+  /** Index of weft-in. */
+  uplinkTunnel(): number | undefined;
+  clock: Clock;
+  log: Logger;
+}
+
+export interface Forwarding {
+  /** A node came, went or has another tunnel end. */
+  nodeChanged(id: string): void;
+  /** One network's entries, exactly. `dev` is its tunnel. */
+  ensure(network: Network, dev: number, found: Repair[]): void;
+  /** The routes of all networks: they share a table. */
+  ensureRoutes(networks: readonly Network[], found: Repair[]): void;
+  close(): void;
+}
+
+const keyOf = ({ networkId, ip }: Place): string => `${networkId} ${ip}`;
+
+interface Way { fdb: FdbEntry; neighbour: Neighbour; route: Route | undefined }
+
+export function createForwarding(options: ForwardingOptions): Forwarding {
+  const { rtnl, log } = options;
+  const touched = new Map<string, Place>();
+  /** What is in the kernel, as far as we know. */
+  const programmed = new Map<string, Way>();
+  let scheduled = false;
+  const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
+
+  function wayTo({ owner, value: { ip, mac } }: EndpointState, network: Network, dev: number): Way | undefined {
+    const node = options.node(owner);
+    const tunnel = options.uplinkTunnel();
+    return node && {
+      fdb: { dev, mac, vtep: node.vtep, master: true },
+      neighbour: { dev, ip, mac },
+      route: network.internal || tunnel === undefined
+        ? undefined
+        : { dst: `${ip}/32`, via: nodeAddress(node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE },
+    };
+  }
+
+  function touch(place: Place): void {
+    touched.set(keyOf(place), place);
+    if (scheduled) return;
+    scheduled = true;
+    // After the last change of this message, and long before the next packet.
+    queueMicrotask(flush);
+  }
+
+  function flush(): void {
+    const places = [...touched.values()].slice(0, PER_TURN);
+    for (const place of places) touched.delete(keyOf(place));
+    scheduled = touched.size > 0;
+    if (scheduled) setImmediate(flush);
+    try {
+      program(places);
+    } catch (error) {
+      log.warn({ detail: errorText(error) }, 'the way to an endpoint could not be programmed; mended at the next repair');
+    }
+  }
+
+  function program(places: readonly Place[]): void {
+    const devices = new Map<string, number | undefined>();
+    const deviceOf = (networkId: string): number | undefined => {
+      if (!devices.has(networkId)) devices.set(networkId, rtnl.link(overlayTunnel(networkId))?.index);
+      return devices.get(networkId);
+    };
+    const wanted: Way[] = [];
+    const surplus: Way[] = [];
+    for (const place of places) {
+      const key = keyOf(place);
+      const before = programmed.get(key);
+      const record = remotes.at(place);
+      const network = record && options.network(place.networkId);
+      const dev = network && deviceOf(place.networkId);
+      const after = dev === undefined ? undefined : wayTo(record!, network!, dev);
+      programmed.delete(key);
+      if (after) wanted.push(after);
+      if (before && !after) surplus.push(before);
+      else if (before && after && before.fdb.mac !== after.fdb.mac) rtnl.deleteFdb([before.fdb]);
+      if (after) programmed.set(key, after);
+    }
+    remove(surplus);
+    add(wanted);
+  }
+
+  function add(ways: readonly Way[]): void {
+    if (ways.length === 0) return;
+    rtnl.replaceFdb(ways.map(({ fdb }) => fdb));
+    rtnl.replaceNeighbours(ways.map(({ neighbour }) => neighbour));
+    rtnl.replaceRoutes(ways.flatMap(({ route }) => route ?? []));
+  }
+
+  function remove(ways: readonly Way[]): void {
+    if (ways.length === 0) return;
+    rtnl.deleteFdb(ways.map(({ fdb }) => fdb));
+    rtnl.deleteNeighbours(ways.map(({ neighbour }) => neighbour));
+    rtnl.deleteRoutes(ways.flatMap(({ route }) => route ?? []));
+  }
+
+  return {
+    nodeChanged: (id) => remotes.ownedBy(id).forEach(touch),
+    ensure: (network, dev, found) => {
+      const ways = remotes.on(network.id).flatMap((record) => {
+        const way = wayTo(record, network, dev);
+        return way ? [{ key: keyOf(record.value), way }] : [];
+      });
+      ensureForwarding(rtnl, dev, ways.map(({ way }) => way.fdb), ways.map(({ way }) => way.neighbour), found);
+      for (const key of programmed.keys()) if (key.startsWith(`${network.id} `)) programmed.delete(key);
+      for (const { key, way } of ways) programmed.set(key, way);
+    },
+    ensureRoutes: (networks, found) => {
+      if (options.uplinkTunnel() === undefined) return;
+      const wanted = networks.flatMap((network) => remotes.on(network.id).flatMap((record) => wayTo(record, network, 0)?.route ?? []));
+      ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
+    },
+    close: () => remotes.close(),
+  };
+}

@@ -1,0 +1,39 @@
+/** The other nodes, by soft state. */
+import type { NodeInfo, SoftState } from '../../cluster/state.ts';
+
+export interface Peers {
+  list(): NodeInfo[];
+  get(id: string): NodeInfo | undefined;
+  /** Forgets failed nodes that the cluster has given up. */
+  prune(): void;
+  close(): void;
+}
+
+/** A failed node stays a peer until it leaves or is given up: its containers may well be running on. `onChange` is told what matters to the data path. */
+export function createPeers(state: SoftState, onChange: (id: string) => void): Peers {
+  const nodes = new Map<string, NodeInfo>();
+  const hasFailed = (id: string): boolean => state.members().some((member) => member.id === id && member.state === 'dead');
+
+  const close = state.watch('node', ({ type, local, record: { owner, value } }) => {
+    if (local) return;
+    const before = nodes.get(owner);
+    if (type === 'put') {
+      nodes.set(owner, value);
+      if (before && before.vtep === value.vtep && before.number === value.number && before.underlayMtu === value.underlayMtu) return;
+    } else {
+      if (hasFailed(owner)) return;
+      nodes.delete(owner);
+    }
+    onChange(owner);
+  });
+
+  return {
+    list: () => [...nodes.values()],
+    get: (id) => nodes.get(id),
+    prune: () => {
+      const visible = new Set(state.list('node').map(({ owner }) => owner));
+      for (const id of nodes.keys()) if (!visible.has(id) && !hasFailed(id)) nodes.delete(id);
+    },
+    close,
+  };
+}

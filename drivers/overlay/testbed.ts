@@ -1,0 +1,87 @@
+/** Nodes for the overlay's tests: each has a host namespace on the underlay, a fabric, and containers. */
+import { execFileSync } from 'node:child_process';
+import { systemClock } from '../../base/clock.ts';
+import { silentLogger } from '../../base/log.ts';
+import type { SoftState } from '../../cluster/state.ts';
+import type { Endpoint, Network } from '../../cnm/model.ts';
+import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn } from '../testbed.ts';
+import { openFabric, type Fabric } from './fabric.ts';
+import { createOverlayDriver, type OverlayDriver } from './overlay.ts';
+
+export interface Container { container: Space; endpoint: Endpoint; ip: string }
+
+export class Node {
+  readonly space: Space;
+  readonly address: string;
+  readonly state: SoftState;
+  readonly journal = new Map<string, string>();
+  readonly endpoints: Endpoint[] = [];
+  readonly before: string;
+  fabric!: Fabric;
+  driver!: OverlayDriver;
+  readonly #underlay: Underlay;
+  readonly #networks: Network[];
+  readonly #info: ReturnType<typeof nodeInfo>;
+
+  constructor(underlay: Underlay, shared: SharedState, networks: Network[], id: string, number: number, subnet: number) {
+    ({ space: this.space, address: this.address } = underlay.host(number, subnet));
+    this.#underlay = underlay;
+    this.#networks = networks;
+    this.#info = nodeInfo(id, number, this.address);
+    this.state = shared.of(id);
+    // As Docker leaves a host: nothing is forwarded unless somebody says so.
+    this.space.run('iptables', '-P', 'FORWARD', 'DROP');
+    this.before = this.snapshot();
+    this.start();
+    this.state.publish('node', 'self', this.#info);
+  }
+
+  /** What weftd does when it starts; after stop(), once more. */
+  start(): void {
+    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, journal: (name, value) => this.journal.set(name, value) });
+    this.driver = createOverlayDriver({
+      fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, vxlanPort: 4789, clock: systemClock, log: silentLogger,
+    });
+  }
+
+  stop(): void {
+    this.driver.close();
+    this.fabric.close();
+  }
+
+  async attach(name: string, on: Network, ip: string): Promise<Container> {
+    const container = this.#underlay.space(name);
+    const made = endpoint(name, on, `${ip}/24`);
+    await this.driver.createEndpoint(on, made);
+    const answer = await this.driver.join(on, made);
+    this.state.publish('endpoint', made.id, { networkId: on.id, endpointId: made.id, ip, mac: made.mac });
+    await plugIn(this.space, container, made, answer);
+    this.endpoints.push(made);
+    return { container, endpoint: made, ip };
+  }
+
+  /** What was found, in words. */
+  async repair(): Promise<string[]> {
+    return (await this.driver.repair(this.#networks, this.endpoints)).map(({ what }) => what);
+  }
+
+  /** A command in the fabric. */
+  inFabric(...command: string[]): string {
+    return execFileSync('ip', ['netns', 'exec', `${this.space.name}-fabric`, ...command], { encoding: 'utf8' });
+  }
+
+  /** Links, routes, rules and settings of the host, without what moves by itself. */
+  snapshot(): string {
+    return [
+      this.space.run('ip', '-o', 'link'), this.space.run('ip', '-4', 'route', 'show', 'table', 'all'), this.space.run('ip', 'rule'), this.space.run('nft', 'list', 'ruleset'),
+      this.space.run('sysctl', '-a', '--pattern', String.raw`^net\.(ipv4\.(ip_forward|conf)|bridge|ipv6\.conf)`),
+    ].join('\n');
+  }
+
+  async purge(): Promise<unknown[]> {
+    this.driver.close();
+    const errors = await this.fabric.purge();
+    this.fabric.close();
+    return errors;
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * An endpoint's veth pair, the same for all drivers: one end stands in the host namespace for Docker to move into the
+ * sandbox, the other is a port of the network's bridge.
+ */
+import type { Repair } from '../cnm/driver.ts';
+import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
+import type { Rtnl } from '../linux/types.ts';
+import { ensureLink } from './ensure.ts';
+import { bridgeEnd, hostEnd } from './names.ts';
+import { interfacePrefix } from './options.ts';
+
+/** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
+export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number): void {
+  const port = bridgeEnd(endpoint.id);
+  if (inside.link(port)) return;
+  host.addLink({
+    kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
+    peer: { name: port, mtu, master: bridge, ...(inside !== host && { netns: inside.netns }) },
+  });
+  const { index } = inside.link(port)!;
+  guardPort(inside, index, endpoint.mac);
+  inside.setLink(index, { up: true });
+}
+
+/**
+ * The bridge knows the endpoint's address from us and learns none, and lets no frame from another address in: a
+ * container cannot draw another one's traffic to itself.
+ */
+function guardPort(inside: Rtnl, port: number, mac: string): void {
+  inside.setBridgePort(port, { learning: false, locked: true });
+  inside.addPortMac(port, mac);
+}
+
+/** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
+export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, found: Repair[]): void {
+  const link = inside.link(bridgeEnd(endpoint.id));
+  if (!link) return;
+  ensureLink(inside, link.name, { master: bridge, up: true }, () => {}, found);
+  // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
+  inside.setBridgePort(link.index, { learning: false, locked: true });
+  if (inside.portMacs(link.index).includes(endpoint.mac)) return;
+  inside.addPortMac(link.index, endpoint.mac);
+  found.push({ what: `the address of port ${link.name} was missing` });
+}
+
+/** No gateway on internal networks: Docker would give their containers a way out by it. */
+export const joinAnswer = (network: Network, endpoint: Endpoint): JoinAnswer => ({
+  sourceName: hostEnd(endpoint.id),
+  prefix: interfacePrefix(network),
+  ...(!network.internal && network.subnets[0]?.gateway !== undefined && { gateway: network.subnets[0].gateway }),
+  routes: [],
+});

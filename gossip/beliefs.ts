@@ -1,0 +1,171 @@
+/** What this node believes of the members and says of itself: takes words of life and death in, passes news on. */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { Awareness } from './awareness.ts';
+import { Members, isLive, sameAddress, type Member } from './members.ts';
+import { encodeAccusation, encodeAlive, type Accusation, type Address, type Alive, type NodeRecord } from './messages.ts';
+import type { BroadcastQueue } from './queue.ts';
+import { startSuspicion, suspicionLimits, type Suspicion } from './suspicion.ts';
+import type { Timers } from './timers.ts';
+import type { Tuning } from './tuning.ts';
+import { isSane, type Versions } from './versions.ts';
+
+/**
+ * join: it is alive, and was not before. suspect: accused, not yet failed. recover: alive again after being suspected.
+ * update: other meta data. leave: failed (state dead) or gone on purpose (state left).
+ */
+export interface MemberEvent { type: 'join' | 'suspect' | 'recover' | 'update' | 'leave'; member: Member }
+
+export interface BeliefsOptions {
+  name: string;
+  /** Where others reach this node. */
+  address: Address;
+  meta: Buffer;
+  versions: Versions;
+  tuning: Tuning;
+  clock: Clock;
+  timers: Timers;
+  log: Logger;
+  queue: BroadcastQueue;
+  awareness: Awareness;
+  notify(event: MemberEvent): void;
+  /** At once, to one node. */
+  tell(to: Address, message: Buffer): void;
+}
+
+export interface Beliefs {
+  readonly members: Members;
+  others(...states: Member['state'][]): Member[];
+  alive(word: Alive): void;
+  suspect(word: Accusation): void;
+  dead(word: Accusation): void;
+  /** The other side of a state exchange. */
+  merge(records: readonly NodeRecord[]): void;
+  updateMeta(meta: Buffer): void;
+  /** From now on this node has left; returns the message that says so. */
+  leave(): Buffer;
+  /** Members that went long ago are forgotten. */
+  reap(): void;
+}
+
+export function createBeliefs(options: BeliefsOptions): Beliefs {
+  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell } = options;
+  const members = new Members();
+  const suspicions = new Map<string, Suspicion>();
+  let { meta } = options;
+  let leaving = false;
+  let namesakeSeen = false;
+  // A restarted node must outbid whatever was said of it before: seconds grow faster than refutations.
+  let incarnation = Math.floor(clock.wallNow() / 1000) >>> 0;
+
+  const own = (): Alive => ({ incarnation, node: name, address, meta, versions });
+  const others = (...states: Member['state'][]): Member[] => members.all().filter((member) => member.name !== name && states.includes(member.state));
+
+  function announce(type: MemberEvent['type'], member: Member, message: Buffer): void {
+    queue.add(message, member.name);
+    notify({ type, member });
+  }
+
+  function endSuspicion(node: string): void {
+    suspicions.get(node)?.end();
+    suspicions.delete(node);
+  }
+
+  // This node ---------------------------------------------------------------------------------------------------------
+
+  function announceSelf(): void {
+    members.alive(own(), clock.now());
+    queue.add(encodeAlive(own()), name);
+  }
+
+  /** Word about this node that is not its own is outbid. */
+  function refute(theirs: number): void {
+    if (leaving || theirs < incarnation) return;
+    incarnation = (theirs + 1) >>> 0;
+    awareness.change(1);
+    announceSelf();
+  }
+
+  function aliveSelf(word: Alive): void {
+    if (!sameAddress(word.address, address)) {
+      // To outbid a namesake would start a war; once is enough to say so.
+      if (!namesakeSeen) log.error({ name, theirs: `${word.address.host}:${word.address.port}` }, 'another node has this node\'s name: is this host a copy of it, or did its address change?');
+      namesakeSeen = true;
+      return;
+    }
+    if (word.incarnation > incarnation || !word.meta.equals(meta)) refute(word.incarnation);
+  }
+
+  // Others ------------------------------------------------------------------------------------------------------------
+
+  function alive(word: Alive): void {
+    if (!isSane(word.versions)) return;
+    if (word.node === name) return aliveSelf(word);
+    const before = members.get(word.node);
+    const member = members.alive(word, clock.now());
+    if (!member) {
+      // An old word of a node that is thought gone: it does not know that it has to outbid what is said of it.
+      if (before && before.state !== 'alive' && word.incarnation <= before.incarnation) {
+        tell(word.address, encodeAccusation(before.state === 'suspect' ? 'suspect' : 'dead', { incarnation: before.incarnation, node: before.name, from: name }));
+      }
+      return;
+    }
+    endSuspicion(word.node);
+    announce(!before || !isLive(before) ? 'join' : before.state === 'suspect' ? 'recover' : 'update', member, encodeAlive(word));
+  }
+
+  function suspect(word: Accusation): void {
+    if (word.node === name) return refute(word.incarnation);
+    const running = suspicions.get(word.node);
+    const member = members.suspect(word, clock.now());
+    if (member) {
+      suspicions.set(word.node, startSuspicion(suspicionLimits(tuning, members.liveCount), word.from, () => clock.now(), timers, () => fail(word.node)));
+      announce('suspect', member, encodeAccusation('suspect', word));
+    } else if (running && word.incarnation >= members.get(word.node)!.incarnation && running.confirm(word.from)) {
+      queue.add(encodeAccusation('suspect', word), word.node);
+    }
+  }
+
+  function fail(node: string): void {
+    const member = members.get(node);
+    if (member?.state === 'suspect') dead({ node, incarnation: member.incarnation, from: name });
+  }
+
+  function dead(word: Accusation): void {
+    if (word.node === name) return refute(word.incarnation);
+    const member = members.dead(word, clock.now());
+    if (!member) return;
+    endSuspicion(word.node);
+    announce('leave', member, encodeAccusation('dead', word));
+  }
+
+  members.alive(own(), clock.now());
+  return {
+    members, others, alive, suspect, dead,
+    merge: (records) => {
+      for (const record of records) {
+        const { node, incarnation: theirs } = record;
+        if (record.state === 'alive') alive(record);
+        else if (node !== name && !members.get(node)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
+        else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
+        // Not dead on hearsay: suspected, so that it can refute.
+        else suspect({ node, incarnation: theirs, from: name });
+      }
+    },
+    updateMeta: (next) => {
+      if (next.equals(meta)) return;
+      meta = next;
+      incarnation = (incarnation + 1) >>> 0;
+      announceSelf();
+    },
+    leave: () => {
+      leaving = true;
+      const word = { incarnation, node: name, from: name };
+      members.dead(word, clock.now());
+      return encodeAccusation('dead', word);
+    },
+    reap: () => {
+      for (const member of others('dead', 'left')) if (clock.now() - member.since > tuning.reapTime) members.forget(member.name);
+    },
+  };
+}

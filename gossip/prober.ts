@@ -1,0 +1,127 @@
+/** Finds out who does not answer (SWIM §3): one member after the other is probed, by others' help before it is accused. */
+import { shuffle, type Random } from '../base/random.ts';
+import type { Awareness } from './awareness.ts';
+import type { Beliefs } from './beliefs.ts';
+import { isLive, type Member } from './members.ts';
+import { encodeAccusation, encodeAck, encodeIndirectPing, encodeNack, encodePing, type Address, type IndirectPing } from './messages.ts';
+import type { Timers } from './timers.ts';
+import type { Tuning } from './tuning.ts';
+import { nacks, streamPings } from './versions.ts';
+
+/** A helper gives up early enough for its word to arrive in time (Lifeguard §IV.A: 80 % of the time-out). */
+const HELPER_SHARE = 0.8;
+
+export interface ProberOptions {
+  name: string;
+  address: Address;
+  tuning: Tuning;
+  random: Random;
+  timers: Timers;
+  beliefs: Beliefs;
+  awareness: Awareness;
+  /** With news beside it. */
+  send(to: Address, message: Buffer): void;
+  /** As one packet, nothing else with it. */
+  sendTogether(to: Address, messages: readonly Buffer[]): void;
+  /** Resolves when the member answers on a stream. */
+  pingByStream(member: Member, timeoutMs: number): Promise<void>;
+  /** It answers on streams and not to packets. */
+  onDeafToPackets(member: Member): void;
+}
+
+export interface Prober {
+  /** One member is probed; how it ends goes to the beliefs. */
+  probe(): Promise<void>;
+  ack(seq: number): void;
+  nack(seq: number): void;
+  /** Probes on behalf of somebody else; the answer goes back under their number. */
+  help(request: IndirectPing, from: Address): void;
+}
+
+export function createProber(options: ProberOptions): Prober {
+  const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets } = options;
+  const waiting = new Map<number, { ack(): void; nack(): void }>();
+  let order: string[] = [];
+  // Not from 0: who does not see the packets cannot guess which answer is awaited.
+  let sequence = random.int(2 ** 32);
+
+  const nextSequence = (): number => (sequence = (sequence + 1) >>> 0);
+  const pingOf = (node: string, seq: number): Buffer => encodePing({ seq, node, sourceNode: name, source: address });
+
+  function nextTarget(): Member | undefined {
+    for (let round = 0; round < 2; round++) {
+      while (order.length > 0) {
+        const member = beliefs.members.get(order.pop()!);
+        if (member && isLive(member)) return member;
+      }
+      order = shuffle(beliefs.others('alive', 'suspect').map((member) => member.name), random);
+    }
+    return undefined;
+  }
+
+  /** Resolves with whether the target answered in any way, and with how much the silence says about this node itself. */
+  function ask(target: Member, interval: number): Promise<{ answered: boolean; blame: number }> {
+    const seq = nextSequence();
+    let expected = 0;
+    let refused = 0;
+    return new Promise((resolve) => {
+      const end = (answered: boolean): void => {
+        timers.cancel(askOthers);
+        timers.cancel(giveUp);
+        waiting.delete(seq);
+        // Helpers that could not reach it either say so; silence from them means that the fault may be ours.
+        resolve({ answered, blame: expected > 0 ? expected - refused : 1 });
+      };
+      waiting.set(seq, { ack: () => end(true), nack: () => void (refused < expected && refused++) });
+      const askOthers = timers.after(tuning.probeTimeout, () => {
+        const helpers = shuffle(beliefs.others('alive').filter((member) => member.name !== target.name), random).slice(0, tuning.indirectChecks);
+        for (const helper of helpers) {
+          const nack = nacks(helper.versions);
+          if (nack) expected++;
+          send(helper.address, encodeIndirectPing({ seq, node: target.name, sourceNode: name, source: address, target: target.address, nack }));
+        }
+        if (!streamPings(target.versions)) return;
+        pingByStream(target, interval - tuning.probeTimeout).then(() => {
+          if (!waiting.has(seq)) return;
+          onDeafToPackets(target);
+          end(true);
+        }, () => {});
+      });
+      const giveUp = timers.after(interval, () => end(false));
+      // A suspect is told so along with the ping, and can refute at once.
+      if (target.state === 'suspect') sendTogether(target.address, [pingOf(target.name, seq), encodeAccusation('suspect', { node: target.name, incarnation: target.incarnation, from: name })]);
+      else send(target.address, pingOf(target.name, seq));
+    });
+  }
+
+  return {
+    probe: async () => {
+      const target = nextTarget();
+      if (!target) return;
+      const { answered, blame } = await ask(target, tuning.probeInterval * (awareness.score + 1));
+      awareness.change(answered ? -1 : blame);
+      if (!answered) beliefs.suspect({ node: target.name, incarnation: target.incarnation, from: name });
+    },
+    ack: (seq) => waiting.get(seq)?.ack(),
+    nack: (seq) => waiting.get(seq)?.nack(),
+    help: (request, from) => {
+      const back = request.source ?? from;
+      const seq = nextSequence();
+      const timer = timers.after(tuning.probeTimeout * HELPER_SHARE, () => {
+        if (request.nack) send(back, encodeNack(request.seq));
+      });
+      // An answer that comes after the refusal is passed on as well: late is better than never.
+      const forget = timers.after(tuning.probeInterval, () => waiting.delete(seq));
+      waiting.set(seq, {
+        ack: () => {
+          timers.cancel(timer);
+          timers.cancel(forget);
+          waiting.delete(seq);
+          send(back, encodeAck(request.seq));
+        },
+        nack: () => {},
+      });
+      send(request.target, pingOf(request.node, seq));
+    },
+  };
+}

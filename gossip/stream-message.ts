@@ -1,0 +1,100 @@
+/** One message on a stream: sealed in a frame (`0a | length u32 | sealed`) where there is a key, else bare and without a length. */
+import type { Random } from '../base/random.ts';
+import { SEAL_OVERHEAD, type Keyring } from './keyring.ts';
+import { decompress } from './lzw.ts';
+import {
+  MAX_USER_BYTES, TYPE, decodeAck, decodeCompressed, decodeError, decodePing, decodePushPull, decodeUserStream, type Ping, type PushPull, type PushPullProgress,
+} from './messages.ts';
+import { Incomplete } from './msgpack.ts';
+
+const FRAME_HEADER = 5;
+/** A user message or a state of the largest size, and the members beside it. */
+const MAX_BYTES = MAX_USER_BYTES + (4 << 20);
+/** How often compression may be wrapped in itself. */
+const MAX_NESTING = 2;
+
+export type StreamMessage =
+  | ({ type: 'pushPull' } & PushPull)
+  | { type: 'user'; payload: Buffer }
+  | { type: 'ping'; ping: Ping }
+  | { type: 'ack'; seq: number };
+
+/** One side has a key and the other has none: worth saying to the other side, which would look for the fault elsewhere. */
+export class SealMismatch extends Error {}
+
+/** The frame's header is what the seal is bound to. */
+export function sealStream(message: Buffer, keyring: Keyring | undefined, random: Random): Buffer {
+  if (!keyring) return message;
+  const header = Buffer.alloc(FRAME_HEADER);
+  header[0] = TYPE.encrypt;
+  header.writeUInt32BE(message.length + SEAL_OVERHEAD, 1);
+  return Buffer.concat([header, keyring.seal(message, header, random)]);
+}
+
+/**
+ * Takes a stream piece by piece; returns the message once all of it is there. Throws RangeError for what is not
+ * acceptable, SealMismatch, and an Error with the words of a peer that answered with an error.
+ */
+export function createStreamReader(keyring: Keyring | undefined): (piece: Uint8Array) => StreamMessage | undefined {
+  let held = Buffer.alloc(0);
+  let size = 0;
+  const progress: PushPullProgress = { nodes: [], at: 0 };
+
+  return (piece) => {
+    if (size + piece.length > MAX_BYTES) throw new RangeError('the stream is too long');
+    if (size + piece.length > held.length) {
+      const larger = Buffer.alloc(Math.max(held.length * 2, size + piece.length));
+      held.copy(larger, 0, 0, size);
+      held = larger;
+    }
+    held.set(piece, size);
+    size += piece.length;
+    try {
+      return decode(unseal(held.subarray(0, size), keyring), progress);
+    } catch (error) {
+      if (error instanceof Incomplete) return undefined;
+      throw error;
+    }
+  };
+}
+
+function unseal(data: Buffer, keyring: Keyring | undefined): Buffer {
+  if (data.length === 0) throw new Incomplete();
+  if (!keyring) {
+    if (data[0] === TYPE.encrypt) throw new SealMismatch('the message is encrypted, and this node has no key');
+    return data;
+  }
+  // An error comes in the clear from a peer that has no key.
+  if (data[0] === TYPE.error) return data;
+  if (data[0] !== TYPE.encrypt) throw new SealMismatch('the message is not encrypted, and this node has a key');
+  if (data.length < FRAME_HEADER) throw new Incomplete();
+  const length = data.readUInt32BE(1);
+  if (length > MAX_BYTES) throw new RangeError('a frame of that size is refused');
+  if (data.length < FRAME_HEADER + length) throw new Incomplete();
+  const opened = keyring.open(data.subarray(FRAME_HEADER, FRAME_HEADER + length), data.subarray(0, FRAME_HEADER));
+  if (!opened) throw new RangeError('no key opens the message');
+  return opened;
+}
+
+function decode(message: Buffer, progress: PushPullProgress, depth = 0): StreamMessage {
+  if (message.length === 0) throw new Incomplete();
+  const body = message.subarray(1);
+  switch (message[0]) {
+    case TYPE.pushPull: return { type: 'pushPull', ...decodePushPull(body, progress) };
+    case TYPE.user: return { type: 'user', payload: decodeUserStream(body) };
+    case TYPE.ping: return { type: 'ping', ping: decodePing(body) };
+    case TYPE.ack: return { type: 'ack', seq: decodeAck(body).seq };
+    case TYPE.error: throw new Error(`the other side says: ${decodeError(body)}`);
+    case TYPE.compress: {
+      if (depth === MAX_NESTING) throw new RangeError('nested too deeply');
+      const unpacked = decompress(decodeCompressed(body), MAX_BYTES);
+      try {
+        return decode(unpacked, { nodes: [], at: 0 }, depth + 1);
+      } catch (error) {
+        // What was compressed is all there: more will not complete it.
+        throw error instanceof Incomplete ? new RangeError('the compressed message ends early') : error;
+      }
+    }
+    default: throw new RangeError(`a stream of type ${message[0]}`);
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Lifeguard's suspicion (Dadgar, Phillips, Currey 2017, §IV.B): starts long, and each independent confirmation
+ * shortens it, so that one slow observer cannot have a healthy member declared dead.
+ */
+import type { Timers } from './timers.ts';
+import type { Tuning } from './tuning.ts';
+
+export interface SuspicionLimits { /** Confirmations that count. */ expected: number; /** Milliseconds. */ min: number; max: number }
+
+/** For a cluster of so many live members. */
+export function suspicionLimits(tuning: Tuning, members: number): SuspicionLimits {
+  const scale = Math.max(1, Math.floor(Math.log10(Math.max(1, members)) * 1000) / 1000);
+  const min = tuning.suspicionMult * scale * tuning.probeInterval;
+  const expected = tuning.suspicionMult - 2;
+  // With too few members to confirm anything there is nothing to wait for.
+  return { expected: members - 2 < expected ? 0 : Math.max(0, expected), min, max: min * tuning.suspicionMaxTimeoutMult };
+}
+
+export function suspicionTimeout({ expected, min, max }: SuspicionLimits, confirmations: number): number {
+  if (expected < 1) return min;
+  return Math.max(min, Math.floor(max - (Math.log(confirmations + 1) / Math.log(expected + 1)) * (max - min)));
+}
+
+export interface Suspicion {
+  /** True when this accuser is a new one and its word counts, thus is worth passing on. */
+  confirm(from: string): boolean;
+  end(): void;
+}
+
+export function startSuspicion(limits: SuspicionLimits, accuser: string, now: () => number, timers: Timers, onTimeout: () => void): Suspicion {
+  const accusers = new Set([accuser]);
+  const start = now();
+  let timer = timers.after(suspicionTimeout(limits, 0), onTimeout);
+  return {
+    confirm: (from) => {
+      if (accusers.has(from) || accusers.size > limits.expected) return false;
+      accusers.add(from);
+      timers.cancel(timer);
+      timer = timers.after(Math.max(0, suspicionTimeout(limits, accusers.size - 1) - (now() - start)), onTimeout);
+      return true;
+    },
+    end: () => timers.cancel(timer),
+  };
+}

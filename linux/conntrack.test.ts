@@ -1,0 +1,74 @@
+import { test, type Test } from 'tap';
+import { deleteFlows, type FlowFilter } from './conntrack.ts';
+import { sys } from './ffi.ts';
+import { openNft } from './nft.ts';
+import { space } from './testing.ts';
+
+/** Flows to 127.0.0.1 and 127.0.0.5, ports 7001 to 7003, translated to 127.0.0.2:7101 and so on; the last in a zone of its own. */
+const RULES = `table ip n {
+ chain zone { type filter hook output priority raw
+  udp dport 7003 ct original zone set 3
+ }
+ chain out { type nat hook output priority -100
+  meta l4proto { tcp, udp } ip daddr 127.0.0.1 th dport 7001 dnat to 127.0.0.2:7101
+  ip daddr 127.0.0.1 udp dport 7002 dnat to 127.0.0.3:7101
+  ip daddr 127.0.0.5 udp dport 7001 dnat to 127.0.0.2:7102
+  udp dport 7003 dnat to 127.0.0.2:7103
+ }
+}
+`;
+const SEND = `
+  const d = require('dgram').createSocket('udp4'); let n = 0;
+  const all = [['127.0.0.1', 7001], ['127.0.0.1', 7002], ['127.0.0.5', 7001], ['127.0.0.1', 7003]];
+  for (const [ip, port] of all) d.send('x', port, ip, () => { if (++n === all.length) d.close(); });
+  const s = require('net').createServer((c) => c.end()).listen(7101, '127.0.0.2', () => require('net').connect(7001, '127.0.0.1').on('close', () => s.close()).resume());`;
+
+const cases: [string, FlowFilter, string[]][] = [
+  ['one backend', { protocol: 'udp', replySource: '127.0.0.2', replySourcePort: 7101 }, ['127.0.0.1:7001']],
+  ['all of a backend\'s address, in a zone too', { protocol: 'udp', replySource: '127.0.0.2' }, ['127.0.0.1:7001', '127.0.0.5:7001', '127.0.0.1:7003']],
+  ['by port alone', { protocol: 'udp', replySourcePort: 7101 }, ['127.0.0.1:7001', '127.0.0.1:7002']],
+  ['by where it was first sent', { protocol: 'udp', originalDestination: '127.0.0.1', originalDestinationPort: 7001 }, ['127.0.0.1:7001']],
+  ['by both', { protocol: 'udp', originalDestination: '127.0.0.1', replySource: '127.0.0.2', replySourcePort: 7103 }, ['127.0.0.1:7003']],
+  ['none', { protocol: 'udp', replySource: '127.0.0.9' }, []],
+];
+
+function run(t: Test): void {
+  const { netns, run } = space(t);
+  deleteFlows(netns, { protocol: 'udp', replySource: '127.0.0.2' });
+  const nft = openNft(netns);
+  t.teardown(() => nft.close());
+  nft.run(RULES);
+  const flows = (protocol: string): string[] => run('sh', '-c', `conntrack -L -p ${protocol} 2>/dev/null`).split('\n')
+    .flatMap((line) => /dst=(\S+) sport=\d+ dport=(\d+)/.exec(line)?.slice(1).join(':') ?? []).sort();
+  for (const [name, filter, gone] of cases) {
+    run('sh', '-c', 'conntrack -F 2>/dev/null');
+    run(process.execPath, '-e', SEND);
+    const before = flows('udp');
+    t.equal(before.length, 4, 'all flows are there');
+    const tcp = flows('tcp');
+    deleteFlows(netns, filter);
+    t.same(flows('udp'), before.filter((flow) => !gone.includes(flow)), name);
+    t.same(flows('tcp'), tcp, 'TCP stays');
+  }
+}
+
+test('flows are forgotten by what they match', async (t) => run(t));
+
+test('the same on kernels that do not filter what they delete', async (t) => {
+  const { sendto } = sys;
+  t.teardown(() => void Object.assign(sys, { sendto }));
+  let refused = 0;
+  Object.assign(sys, {
+    // The filter becomes an attribute that the kernel does not know, and what is left is no whole tuple.
+    sendto: (fd: number, data: Buffer, ...rest: [number, number, Buffer, number]) => {
+      const filter = data.indexOf(Buffer.from([20, 0, 25, 0x80]));
+      if (data.readUInt16LE(4) === 0x102 && filter >= 0) {
+        data[filter + 2] = 60;
+        refused++;
+      }
+      return sendto(fd, data, ...rest);
+    },
+  });
+  run(t);
+  t.equal(refused, cases.length + 1);
+});
