@@ -38,7 +38,7 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
   found.push({ what: `address ${address} was missing` });
 }
 
-const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254].join(' ');
+const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254, route.metric ?? 0].join(' ');
 
 /** `present` is what is there now and ours alone (the kernel's own IPv6 routes aside): what of it is not wanted goes. */
 export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: readonly Route[], found: Repair[]): void {
@@ -46,7 +46,7 @@ export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: read
   const has = new Set(own.map(routeKey));
   const right = new Set(wanted.map(routeKey));
   const missing = wanted.filter((route) => !has.has(routeKey(route)));
-  const surplus = own.filter((route) => !right.has(routeKey(route)) && !wanted.some((each) => each.dst === route.dst && (each.table ?? 254) === (route.table ?? 254)));
+  const surplus = own.filter((route) => !right.has(routeKey(route)) && !wanted.some((each) => each.dst === route.dst && (each.table ?? 254) === (route.table ?? 254) && (each.metric ?? 0) === (route.metric ?? 0)));
   rtnl.replaceRoutes(missing);
   rtnl.deleteRoutes(surplus);
   if (missing.length > 0) found.push({ what: `${missing.length} routes were missing (${missing[0]!.dst})` });

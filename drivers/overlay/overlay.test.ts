@@ -149,7 +149,7 @@ test('overlay networks on three hosts', async (t) => {
       ['link gone', () => fabric('link', 'del', tunnel), /was missing/],
       ['host rules', () => a.space.run('nft', 'flush', 'ruleset'), /weft-uplink/],
       ['fabric rules', () => execFileSync('ip', ['netns', 'exec', `${a.space.name}-fabric`, 'nft', 'delete', 'table', 'inet', 'weft']), /table inet weft of the fabric/],
-      ['host route', () => a.space.run('ip', 'route', 'del', '10.20.0.0/24'), /routes were missing/],
+      ['host route', () => a.space.run('ip', 'route', 'del', '10.20.0.0/24', 'metric', '0'), /routes were missing/],
       ['uplink', () => a.space.run('ip', 'link', 'del', 'weft-up'), /weft-up was missing/],
     ];
     for (const [name, breakIt, words] of cases) {
