@@ -10,9 +10,9 @@ const LINES = 300;
 /** A slow TCP stream from one container to another; resolves with what arrived. */
 async function stream(from: { host: Host; container: string }, to: { host: Host; container: string; name: string }, port: number): Promise<string> {
   const file = `/tmp/stream-${port}`;
-  await to.host.docker('exec', '-d', to.container, 'sh', '-c', `nc -l -p ${port} > ${file}`);
+  await to.host.docker('exec', '-d', to.container, 'sh', '-c', `sleep 60 | nc -l -p ${port} > ${file}`);
   await wait(300);
-  await from.host.tryDocker('exec', from.container, 'sh', '-c', `i=0; while [ $i -lt ${LINES} ]; do echo line $i; i=$((i+1)); usleep 25000; done | nc -w 20 ${to.name} ${port}`);
+  await from.host.tryDocker('exec', from.container, 'sh', '-c', `i=0; while [ $i -lt ${LINES} ]; do echo line $i; i=$((i+1)); sleep 0.025; done | nc -w 20 ${to.name} ${port}`);
   await wait(300);
   return (await to.host.tryDocker('exec', to.container, 'cat', file)).stdout;
 }
@@ -50,7 +50,7 @@ export async function troubleChapter(stage: Stage): Promise<void> {
     return /forwarding entries were missing/.test(text) && /published ports was not as left|had another up/.test(text);
   }, 5_000, status);
   await story.eventually('everything works again', async () => await stage.reaches(h2, 'worker', 'api') && (await stage.fetch(h2, 8080)) !== '', 5_000);
-  await h2.must(['nft', 'flush', 'ruleset']);
+  await h2.must(['nft', 'delete table inet weft-ports; delete table inet weft-uplink']);
   await story.eventually('a flushed firewall is mended while it runs', async () => (await stage.fetch(h2, 8080)) !== '', 3_000, status);
 
   await h2.docker('restart', '-t', '1', 'worker');
@@ -95,7 +95,7 @@ export async function powerChapter(stage: Stage): Promise<void> {
   stage.services.set(h3.name, await startWeftd(h3));
   await h3.startDocker();
   await ready(h3);
-  await story.eventually('it returns: its container is found by name', () => stage.reaches(h1, 'api', 'front'), 30_000, async () => `${await stage.lookup(h1, 'api', 'front')}\n${(await h3.tryDocker('ps', '-a')).stdout}\n${stage.log(h3).slice(-1500)}`);
+  await story.eventually('it returns: its container is found by name', () => stage.reaches(h1, 'api', 'front'), 30_000, async () => `${await stage.lookup(h1, 'api', 'front')}\n${(await h3.tryDocker('ps', '-a')).stdout}\n${h3.dockerLog().slice(-3000)}`);
   await story.eventually('and its port answers', async () => await stage.fetch(h1, 8082) === 'front\n', 10_000);
   const status = (await weft(h3, 'status')).stdout;
   story.check('with the store away all the while, which status says', /does not answer/.test(status), status);
