@@ -14,7 +14,8 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    tsPreCompilationDeps: true,
+    // TypeScript 7 has no API that it could use yet.
+    parser: 'swc',
     enhancedResolveOptions: { extensions: ['.ts', '.js', '.cjs', '.mjs', '.json', '.node'], conditionNames: ['import', 'node', 'default', 'types'] },
   },
 };
