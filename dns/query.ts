@@ -20,8 +20,11 @@ export interface Query {
 /** Why a query cannot be looked at: an rcode to answer with, or silence (it is no query at all). */
 export type Rejection = { rcode: number } | 'silence';
 
-/** Case is folded for ASCII here; the rest, which DNS leaves alone (RFC 4343), only where there is any. */
-const folded = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code).toLowerCase());
+const UPPER_A = 0x41;
+const UPPER_Z = 0x5a;
+const CASE_BIT = 0x20;
+/** The name's text while it is put together. */
+const text = Buffer.alloc(MAX_NAME);
 
 export function parseQuery(message: Buffer): Query | Rejection {
   if (message.length < HEADER) return 'silence';
@@ -31,26 +34,27 @@ export function parseQuery(message: Buffer): Query | Rejection {
   if (message.readUInt16BE(4) !== 1) return { rcode: RCODE.FORMERR };
 
   let offset = HEADER;
-  let name = '';
+  let length = 0;
   let dotInLabel = false;
   let ascii = true;
   for (;;) {
-    const length = message[offset++];
-    if (length === undefined || length > MAX_LABEL || offset + length - HEADER > MAX_NAME) return { rcode: RCODE.FORMERR };
-    if (length === 0) break;
-    if (name !== '') name += '.';
-    for (const end = offset + length; offset < end; offset++) {
+    const labelLength = message[offset++];
+    if (labelLength === undefined || labelLength > MAX_LABEL || offset + labelLength - HEADER > MAX_NAME) return { rcode: RCODE.FORMERR };
+    if (labelLength === 0) break;
+    if (length > 0) text[length++] = DOT;
+    for (const end = offset + labelLength; offset < end; offset++) {
       const byte = message[offset];
       if (byte === undefined) return { rcode: RCODE.FORMERR };
       if (byte === DOT) dotInLabel = true;
       if (byte > 127) ascii = false;
-      name += byte > 127 ? String.fromCharCode(byte) : folded[byte]!;
+      text[length++] = byte >= UPPER_A && byte <= UPPER_Z ? byte | CASE_BIT : byte;
     }
   }
   const end = offset + 4;
   if (end > message.length) return { rcode: RCODE.FORMERR };
   const query: Query = {
-    name: dotInLabel ? undefined : ascii ? name : Buffer.from(name, 'latin1').toString('utf8').toLowerCase(),
+    // DNS leaves the case of other letters alone (RFC 4343); the names that Docker takes do not need them to differ.
+    name: dotInLabel ? undefined : ascii ? text.toString('latin1', 0, length) : text.toString('utf8', 0, length).toLowerCase(),
     type: message.readUInt16BE(offset), class: message.readUInt16BE(offset + 2), end, edns: false, udpSize: PLAIN_UDP_SIZE,
   };
   return readEdns(message, query);

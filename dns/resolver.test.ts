@@ -4,15 +4,18 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { test, type Test } from 'tap';
 import { systemClock } from '../base/clock.ts';
 import { silentLogger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
-import { createNetns, deleteNetns, openNetns } from '../linux/netns.ts';
+import { createNetns, deleteNetns } from '../linux/netns.ts';
 import { space, type Space } from '../linux/testing.ts';
+import type { Netns } from '../linux/types.ts';
 import type { Resolver, SandboxNames } from './dns.ts';
 import { createResolver } from './resolver.ts';
 import { datagramSocket, openClient, RESOLVER_ADDRESS } from './sockets.ts';
+import { withLength } from './tcp-exchange.ts';
 import { A, askTcp, askUdp, fakeResolver, fakeUpstream, outcome, question, until, type FakeServer, type Reactions } from './testing.ts';
 import { createNameTable, type NameTable } from './zone.ts';
 
@@ -47,15 +50,16 @@ function docker(t: Test, at: Space, reactions: Reactions): FakeServer {
   return server;
 }
 
-/** Descriptors of this process that lead to sockets or to a namespace. */
-const openFiles = (): string[] => readdirSync('/proc/self/fd').flatMap((fd) => {
-  try {
-    const target = readlinkSync(`/proc/self/fd/${fd}`);
-    return /^(socket|net):/.test(target) ? [target] : [];
-  } catch {
-    return [];
-  }
-}).sort();
+/** What was detached before has answered what had come in, and closed. */
+async function drained(): Promise<void> {
+  for (let turns = 0; turns < 4; turns++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The kernel deletes a veth with the namespace that its other end is in, so it shows whether that is really gone. */
+function witness(at: Space, inside: Netns): () => boolean {
+  const index = at.rtnl.addLink({ kind: 'veth', name: 'witness', peer: { name: 'inside', netns: inside } });
+  return () => at.rtnl.link(index) === undefined;
+}
 
 test('names of the sandbox\'s networks, and what only Docker knows, over UDP and TCP', async (t) => {
   const at = space(t);
@@ -127,6 +131,7 @@ test('a client that keeps its socket comes to us when we come, and goes when we 
   await resolver.attach(sandboxOf(at, WEB));
   t.equal(await keepAsking(), '10.192.4.2');
   resolver.detach(at.path);
+  await drained();
   t.equal(await keepAsking(), '6.6.6.6');
 });
 
@@ -134,45 +139,55 @@ test('detaching frees the namespace', async (t) => {
   const path = `/run/netns/weft-d-${process.pid}`;
   const { resolver } = scene(t);
   t.teardown(() => deleteNetns(path));
-  const before = openFiles();
-  createNetns(path).close();
+  const within = createNetns(path);
+  const gone = witness(space(t), within);
   await resolver.attach({ path, networks: [WEB] });
-  t.ok(openFiles().length > before.length);
-  const within = openNetns(path);
+  // With questions under way to a resolver that does not answer.
   const silent = fakeResolver(t, within, () => 'silence');
-  const forwarded = [question('a'), question('b')];
-  const sockets = [datagramSocket(openClient(within, 'udp'))];
-  within.close();
-  for (const query of forwarded) sockets[0]!.send(query, 53, RESOLVER_ADDRESS);
+  const client = datagramSocket(openClient(within, 'udp'));
+  for (const name of ['a', 'b']) client.send(question(name), 53, RESOLVER_ADDRESS);
+  const connection = new Socket({ fd: openClient(within, 'tcp') }).connect(53, RESOLVER_ADDRESS);
+  connection.on('error', () => {});
+  connection.write(withLength(question('c')));
+  await until(() => silent.queries.length === 3);
   silent.close();
-  sockets[0]!.close();
+  client.close();
+  within.close();
   resolver.detach(path);
   deleteNetns(path);
-  await until(() => openFiles().length === before.length);
-  t.same(openFiles(), before, 'no descriptor is left, so nothing of ours keeps it');
+  connection.destroy();
+  await until(gone);
+  t.pass('no descriptor of ours keeps it');
 });
 
 test('a namespace that is gone, or another one at the same path', async (t) => {
   const { resolver, put } = scene(t);
   put(WEB, 'c1', '10.192.4.2');
-  const at = space(t);
-  await t.rejects(resolver.attach({ path: '/run/netns/weft-none', networks: [] }), { code: 'WEFT-SANDBOX-GONE' });
-  await resolver.attach(sandboxOf(at, WEB));
-  deleteNetns(at.path);
-  await t.rejects(resolver.attach(sandboxOf(at, WEB)), { code: 'WEFT-SANDBOX-GONE' });
-  t.same(resolver.attached(), []);
+  const path = `/run/netns/weft-d-${process.pid}`;
+  const outside = space(t);
+  t.teardown(() => deleteNetns(path));
+  const sandbox = { path, networks: [WEB] };
+  await t.rejects(resolver.attach(sandbox), { code: 'WEFT-SANDBOX-GONE' });
 
-  const second = createNetns(at.path);
+  const first = createNetns(path);
+  const firstGone = witness(outside, first);
+  first.close();
+  await resolver.attach(sandbox);
+  deleteNetns(path);
+  await t.rejects(resolver.attach(sandbox), { code: 'WEFT-SANDBOX-GONE' });
+  t.same(resolver.attached(), []);
+  await until(firstGone);
+
+  const second = createNetns(path);
+  const secondGone = witness(outside, second);
   second.close();
-  await resolver.attach(sandboxOf(at, WEB));
-  const before = openFiles();
-  deleteNetns(at.path);
-  const third = createNetns(at.path);
+  await resolver.attach(sandbox);
+  deleteNetns(path);
+  const third = createNetns(path);
   t.teardown(third.close);
-  await resolver.attach(sandboxOf(at, WEB));
+  await resolver.attach(sandbox);
   t.equal(outcome(await askUdp(third, question('c1'))), '10.192.4.2', 'though its loopback was down');
-  third.close();
-  await until(() => openFiles().length === before.length);
+  await until(secondGone);
 });
 
 test('without Docker\'s resolver: the host\'s name servers, from the host\'s namespace', async (t) => {

@@ -81,7 +81,7 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
     attached: () => [...attached.keys()],
     stats: () => ({ ...counts }),
     close: () => {
-      for (const path of [...attached.keys()]) detach(path);
+      for (const path of attached.keys()) detach(path);
       upstreams.close();
     },
   };
