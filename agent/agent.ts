@@ -34,6 +34,7 @@ import type { Config } from './config.ts';
 import { watchDisturbances } from './disturbances.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
+import { removeStaleEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
 import { createNetworkDriver } from './docker/network-driver.ts';
 import { createNetworkMap } from './docker/network-map.ts';
@@ -53,6 +54,11 @@ import { createSandboxCommands } from './sandbox-commands.ts';
 export const FABRIC_PATH = '/run/netns/weft';
 const RETRY_MS = 1_000;
 const OCCUPIED_INTERVAL_MS = 10_000;
+const STALE_AFTER_MS = 30_000;
+/** weftd was away no shorter than this: nothing is half way through a start. */
+const STALE_AT_START_MS = 5_000;
+/** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
+const SERVICE_TIMEOUT_MS = 2_000;
 
 export interface AgentOptions {
   config: Config;
@@ -161,8 +167,9 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   });
 
   // Published ports ---------------------------------------------------------------------------------------------------
+  const claims = createPortClaims({ store, local, node: id });
   const mesh = createMesh({
-    host: hostNetns, nft: hostNft, state, claims: createPortClaims({ store, local, node: id }), local, random, log: log.child({ part: 'ingress' }), nodeName,
+    host: hostNetns, nft: hostNft, state, claims, local, random, log: log.child({ part: 'ingress' }), nodeName,
     onLocalBackends: (backends) => overlay.setBackends(backends),
     onSkipped: (ports) => publishSelf({ skippedPorts: ports }),
     // The translation is remembered on both sides of the uplink.
@@ -211,19 +218,27 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
     void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
+  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints({ endpoints, controller, isNative: commands.isNative, revoke, log }, olderThanMs);
+  const serviceOf = async (endpoint: Endpoint, dockerNetworkId: string): Promise<string> => {
+    const workload = link?.up ? await Promise.race([early(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
+    const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
+    return workload?.service ?? held ?? endpoint.id.slice(0, 12);
+  };
+
   // Repair ------------------------------------------------------------------------------------------------------------
   const repairs = createRepairLoop({ clock, log, passes: [
     () => controller.repair(),
     () => mesh.repair(),
     async () => {
       await sandboxes.repair();
-      if (link?.up) await link.removeStale();
+      await removeStale(STALE_AFTER_MS);
       return [];
     },
   ] });
 
   // From here on: what was there before this start --------------------------------------------------------------------
   publishSelf({});
+  await removeStale(STALE_AT_START_MS);
   for (const endpoint of endpoints.list()) {
     const network = registry.get(endpoint.networkId);
     if (!network || endpoint.sandbox === undefined) continue;
@@ -243,7 +258,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
 
   // Serving -----------------------------------------------------------------------------------------------------------
-  const driverOptions = { node: id, controller, lifecycle, map, endpoint: (endpointId: string) => endpoints.get(endpointId), early, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
+  const driverOptions = { node: id, controller, lifecycle, map, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
@@ -264,7 +279,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   });
   background('addresses could not be compared with the store', () => addresses.start());
   link = startDockerLink({
-    docker, replicator, workloads, controller, endpoints, isNative: commands.isNative, revoke, clock, log,
+    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), clock, log,
     inUse: (network) => {
       const used = endpointsOn(network.id);
       if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;

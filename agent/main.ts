@@ -44,7 +44,7 @@ async function main(): Promise<void> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   mkdirSync(config.runDir, { recursive: true, mode: 0o700 });
   if (values.purge) {
-    const errors = await purgeHost(config, log);
+    const errors = await purgeHost(config, values.config, log);
     for (const error of errors) console.error(errorText(error));
     process.exit(errors.length > 0 ? 1 : 0);
   }

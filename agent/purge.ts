@@ -2,8 +2,8 @@
  * Takes everything of Weft off this host: Docker's copies of networks, kernel objects, changed sysctls, state. Works
  * after a clean stop and after a crash, and again after a purge that was interrupted. The cluster keeps its networks.
  */
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync, rmSync, rmdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -101,7 +101,7 @@ async function releaseStore(config: Config, local: LocalStore, log: Logger): Pro
 }
 
 /** Returns what could not be done. */
-export async function purgeHost(config: Config, log: Logger): Promise<unknown[]> {
+export async function purgeHost(config: Config, configPath: string, log: Logger): Promise<unknown[]> {
   const local = openLocalStore(join(config.dataDir, 'local.db'));
   const journal = (name: string, before: string): void => local.put(`sysctl/${name}`, before);
   const sysctls = local.list('sysctl/');
@@ -133,8 +133,14 @@ export async function purgeHost(config: Config, log: Logger): Promise<unknown[]>
     ...sysctls.map(({ key, value }) => () => writeSysctl(hostNetns, key.slice('sysctl/'.length), value)),
     () => local.close(),
     () => rmSync(config.runDir, { recursive: true, force: true }),
+    () => rmSync(configPath, { force: true }),
+    () => removeEmpty(dirname(configPath)),
     () => rmSync(config.dataDir, { recursive: true, force: true }),
     ...[`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'].map((name) => () => rmSync(join(config.pluginDir, `${name}.sock`), { force: true })),
   ]);
   return errors;
+}
+
+function removeEmpty(directory: string): void {
+  if (readdirSync(directory).length === 0) rmdirSync(directory);
 }

@@ -63,7 +63,8 @@ export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Lo
       const networks = sandboxes.get(path) ?? new Map<string, Network>();
       sandboxes.set(path, networks.set(network.id, network));
       watchDirectory(path);
-      void retry(path);
+      // Docker waits for the answer to Join; the container's first query comes later.
+      setImmediate(() => void retry(path));
     },
     left: (path, network) => {
       const networks = sandboxes.get(path);
@@ -72,7 +73,7 @@ export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Lo
         void hookUp(path);
       } else {
         sandboxes.delete(path);
-        resolver.detach(path);
+        setImmediate(() => sandboxes.has(path) || resolver.detach(path));
       }
     },
     repair: async () => {

@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path';
 import type { Config } from '../agent/config.ts';
 
 const UNITS = ['weft-control.socket', 'weft-plugins.socket', 'weft.service'];
+/** weftd's live data is small: less room for garbage costs it nothing that can be measured, and a tenth of its memory. */
+const NODE_FLAGS = ['--max-semi-space-size=1', '--optimize-for-size'];
 const START_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 10_000;
 
@@ -14,7 +16,7 @@ const systemd = (): boolean => existsSync('/run/systemd/system') && existsSync('
 function weftd(): string[] {
   const here = dirname(process.argv[1]!);
   const bundled = join(here, 'weftd.cjs');
-  return [process.execPath, existsSync(bundled) ? bundled : join(here, '..', 'agent', 'main.ts')];
+  return [process.execPath, ...NODE_FLAGS, existsSync(bundled) ? bundled : join(here, '..', 'agent', 'main.ts')];
 }
 
 function pidOf(config: Config): number | undefined {

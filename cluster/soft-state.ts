@@ -204,8 +204,9 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     if (member.name === self) return;
     if (type === 'join') {
       view.setHidden(member.name, false);
-      // Each tells the newcomer about itself: all together it is everything, once.
-      sendDigest(member.name, { [self]: [own.epoch, own.upTo] }, { whole: false, reply: true });
+      // Each speaks with the newcomer about the two of them: all together it is everything, once.
+      const { epoch, upTo } = owners.get(member.name) ?? emptyOwner();
+      sendDigest(member.name, { [self]: [own.epoch, own.upTo], [member.name]: [epoch, upTo] }, { whole: false, reply: true });
     } else if (type === 'leave') {
       if (member.state === 'left') forget(member.name);
       else view.setHidden(member.name, true);

@@ -38,8 +38,8 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
   found.push({ what: `address ${address} was missing` });
 }
 
-const destinationKey = ({ dst, table = 254 }: Route): string => `${table} ${dst}`;
-const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254].join(' ');
+const destinationKey = ({ dst, table = 254, metric = 0 }: Route): string => `${table} ${dst} ${metric}`;
+const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254, route.metric ?? 0].join(' ');
 
 /** `present` is what is there now and ours alone (the kernel's own IPv6 routes aside): what of it is not wanted goes. */
 export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: readonly Route[], found: Repair[]): void {

@@ -37,6 +37,14 @@ export class Space {
     return promisify(execFile)('ip', ['netns', 'exec', this.name, ...command]).then(({ stdout }) => stdout, (error: { stdout: string }) => error.stdout);
   }
 
+  /** Runs on until it is killed; `out` is what it has printed so far. */
+  serve(...command: string[]): { out(): string; kill(): void } {
+    const child = spawn('ip', ['netns', 'exec', this.name, ...command], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    return { out: () => text, kill: () => void child.kill() };
+  }
+
   succeeds(...command: string[]): boolean {
     return spawnSync('ip', ['netns', 'exec', this.name, ...command], { stdio: 'ignore' }).status === 0;
   }

@@ -10,6 +10,8 @@ interface Claim { service: string; nodes: string[] }
 export interface PortClaims {
   /** Throws WEFT-PORT-HELD. While the store is away, a claim that this node has already is enough. */
   claim(protocol: string, port: number, service: string): Promise<void>;
+  /** The service that this node has the port for. */
+  held(protocol: string, port: number): string | undefined;
   /** Idempotent. */
   release(protocol: string, port: number): Promise<void>;
 }
@@ -38,6 +40,7 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
       });
       local.put(`held/${key}`, service);
     },
+    held: (protocol, port) => local.get(`held/${keyOf(protocol, port)}`),
     release: async (protocol, port) => {
       const key = keyOf(protocol, port);
       if (local.get(`held/${key}`) === undefined) return;

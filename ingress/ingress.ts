@@ -1,4 +1,4 @@
-import type { Endpoint, Network, PortMapping, Workload } from '../cnm/model.ts';
+import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
 
 /** Published ports, as the agent drives them. */
 export interface Ingress {
@@ -21,5 +21,3 @@ export interface PublishedPort {
   backends: { endpointId: string; node: string; ip: string; port: number }[];
   skippedOn: string[];
 }
-
-export type { Workload };

@@ -89,6 +89,7 @@ export interface DockerClient {
   /** `body` as for POST /networks/create; gives the id. */
   createNetwork(body: Record<string, unknown>, options?: CallOptions): Promise<string>;
   removeNetwork(id: string, options?: CallOptions): Promise<void>;
+  connect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
   /** Forced: also where its driver does not answer. */
   disconnect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
   containers(filter: { all: boolean }, options?: CallOptions): Promise<DockerContainer[]>;
@@ -144,6 +145,7 @@ export function createDockerClient({ socketPath = '/var/run/docker.sock', log }:
       return Id;
     },
     removeNetwork: (id, options) => versioned({ what: `to remove network ${short(id)}`, method: 'DELETE', path: `/networks/${encodeURIComponent(id)}`, timeoutMs: NETWORK_MS }, options),
+    connect: (networkId, containerId, options) => versioned({ what: `to connect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/connect`, body: { Container: containerId }, timeoutMs: CONTAINER_MS }, options),
     disconnect: (networkId, containerId, options) => versioned({ what: `to disconnect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/disconnect`, body: { Container: containerId, Force: true }, timeoutMs: CONTAINER_MS }, options),
     containers: ({ all }, options) => versioned({ what: 'to list containers', method: 'GET', path: `/containers/json?${query({ all: all ? '1' : '0' })}`, timeoutMs: QUICK_MS }, options),
     container: (id, options) => versioned({ what: `to describe container ${short(id)}`, method: 'GET', path: `/containers/${encodeURIComponent(id)}/json`, timeoutMs: CONTAINER_MS }, options),

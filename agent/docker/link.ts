@@ -2,9 +2,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import type { Controller, Endpoints } from '../../cnm/controller.ts';
 import type { Network } from '../../cnm/model.ts';
-import { isNetns } from '../../linux/netns.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import { watchDocker, type DockerEvent } from './events.ts';
 import { PLUGIN_PREFIX, type Replicator } from './replicator.ts';
@@ -12,19 +10,12 @@ import type { Workloads } from './workloads.ts';
 
 /** A prune tells of itself after it has removed the networks. */
 const PRUNE_WAIT_MS = 1_500;
-/** Between Join and the sandbox's appearance, or between two calls of one start. */
-const STALE_AFTER_MS = 30_000;
-const SHORT_ID = 12;
 
 export interface DockerLinkOptions {
   docker: DockerClient;
   replicator: Replicator;
   workloads: Workloads;
-  controller: Controller;
-  endpoints: Endpoints;
-  /** Endpoints that are not Docker's. */
-  isNative(endpointId: string): boolean;
-  revoke(endpointId: string): Promise<void>;
+  removeStale(): Promise<void>;
   /** Why a network cannot be removed from the whole cluster now; undefined: it can. */
   inUse(network: Network): string | undefined;
   remove(network: Network): Promise<void>;
@@ -41,13 +32,11 @@ export interface DockerLink {
   deleted(network: Network): void;
   /** Between the two. */
   undecided(weftId: string): boolean;
-  /** Endpoints that Docker has forgotten, after a crash of its own. */
-  removeStale(): Promise<void>;
   close(): void;
 }
 
 export function startDockerLink(options: DockerLinkOptions): DockerLink {
-  const { docker, replicator, workloads, controller, endpoints, clock, log } = options;
+  const { docker, replicator, workloads, clock, log } = options;
   let up = false;
   let version: string | undefined;
   let lastPrune = -Infinity;
@@ -57,17 +46,6 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     void run().catch((error: unknown) => log.warn({ detail: errorText(error) }, what));
 
   const refreshForeign = async (): Promise<void> => options.onForeignNetworks((await docker.networks()).filter((network) => !network.Driver.startsWith(PLUGIN_PREFIX)));
-
-  async function removeStale(): Promise<void> {
-    const now = clock.wallNow();
-    for (const endpoint of endpoints.list()) {
-      if (options.isNative(endpoint.id) || now - Date.parse(endpoint.createdAt) < STALE_AFTER_MS) continue;
-      if (endpoint.sandbox !== undefined && isNetns(endpoint.sandbox)) continue;
-      log.info({ endpoint: endpoint.id.slice(0, SHORT_ID) }, 'Docker has forgotten an endpoint: removed');
-      await options.revoke(endpoint.id);
-      await controller.deleteEndpoint(endpoint.id);
-    }
-  }
 
   /** Containers that should run and could not be started at boot for want of us. */
   async function startMissed(): Promise<void> {
@@ -105,7 +83,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
       void replicator.reconcile('Docker answers');
       attempt('Docker\'s networks could not be listed', refreshForeign);
       attempt('the containers could not be looked at', () => workloads.resync());
-      attempt('what Docker forgot could not be removed', removeStale);
+      attempt('what Docker forgot could not be removed', options.removeStale);
       attempt('containers that missed weftd could not be started', startMissed);
     },
     onDown: () => {
@@ -128,7 +106,6 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
       }, PRUNE_WAIT_MS);
     },
     undecided: (weftId) => undecided.has(weftId),
-    removeStale,
     close: () => watcher.close(),
   };
 }

@@ -19,6 +19,8 @@ export interface NetworkDriverOptions {
   endpoint(id: string): Endpoint | undefined;
   /** Name and labels of who joined; undefined when Docker does not say. Never inspects. */
   early(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
+  /** Whose backend it is, by whatever can be known without waiting for Docker. */
+  serviceOf(endpoint: Endpoint, dockerNetworkId: string): Promise<string>;
   publish(endpoint: Endpoint, service: string): Promise<void>;
   revoke(endpointId: string): Promise<void>;
   /** Docker forgot a network of the cluster: remove it everywhere, or put it back. */
@@ -135,8 +137,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       if (!known) throw weftError('WEFT-ENDPOINT-UNKNOWN', { endpoint: endpointId.slice(0, 12) });
       const wanted = ports(portMap);
       if (wanted.length === 0) return;
-      const workload = await options.early(endpointId, networkId);
-      await options.publish({ ...known, ports: wanted }, workload?.service ?? endpointId.slice(0, 12));
+      const endpoint = { ...known, ports: wanted };
+      await options.publish(endpoint, await options.serviceOf(endpoint, networkId));
     },
 
     revokeExternalConnectivity: ({ endpointId }) => options.revoke(endpointId),

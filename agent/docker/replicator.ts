@@ -40,7 +40,7 @@ export function createReplicator({ docker, registry, map, undecided, log }: Repl
       // Docker tells a plugin neither name nor labels at the creation: they are filled in here.
       if (known.name === '') await registry.describe(known.id, { name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false });
       map.bind(network.Id, known.id);
-    } else if (network.Options?.['weft.id'] === undefined) {
+    } else if (id === undefined) {
       log.warn({ network: network.Name }, 'Docker has a network that Weft does not know; remove it and create it again');
     } else {
       await docker.removeNetwork(network.Id);

@@ -25,6 +25,11 @@ const TUNNEL = 'weft-in';
 const FABRIC_ADDRESS = '169.254.77.2';
 /** Where packets from the host look up remote endpoints, so that they cross by weft-in and are answered through this node. */
 export const REMOTE_TABLE = 1000;
+/**
+ * Docker's own IPAM avoids prefixes with a route of link scope, and no others. Each subnet has such a route beside the
+ * one that is used, as a sign: with the worst metric it carries nothing.
+ */
+const SIGN_METRIC = 0x7fffffff;
 const MARK_PRIORITY = 100;
 const UPLINK_PRIORITY = 200;
 
@@ -124,14 +129,11 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
     writeSysctl(host, `net/ipv6/conf/${HOST_END}/disable_ipv6`, '1');
-    ensureRoutes(hostRtnl, [{ dst: `${FABRIC_ADDRESS}/32`, dev: up }], hostRtnl.routes({ table: 254, dev: up }).filter(({ via }) => via === undefined), found);
-    const routed = state.networks.filter(({ internal }) => !internal);
-    ensureRoutes(
-      hostRtnl,
-      routed.map(({ subnet }) => ({ dst: subnet, via: FABRIC_ADDRESS, dev: up, src: address })),
-      hostRtnl.routes({ table: 254, dev: up }).filter(({ via }) => via === FABRIC_ADDRESS),
-      found,
-    );
+    ensureRoutes(hostRtnl, [
+      { dst: `${FABRIC_ADDRESS}/32`, dev: up },
+      ...state.networks.filter(({ internal }) => !internal).map(({ subnet }) => ({ dst: subnet, via: FABRIC_ADDRESS, dev: up, src: address })),
+      ...state.networks.map(({ subnet }) => ({ dst: subnet, dev: up, metric: SIGN_METRIC })),
+    ], hostRtnl.routes({ table: 254, dev: up }), found);
     ensureRoutes(rtnl, [{ dst: `${address}/32`, dev: inner }], rtnl.routes({ table: 254, dev: inner }).filter(({ via }) => via === undefined), found);
     ensureRoutes(rtnl, [{ dst: 'default', via: address, dev: inner, onlink: true }], rtnl.routes({ table: 254 }).filter(({ dst }) => dst === 'default').map((route) => ({ ...route })), found);
     return inner;

@@ -169,6 +169,10 @@ while :; do sleep 1000000 & wait; done
     return (await this.must(['docker', ...args])).trimEnd();
   }
 
+  dockerLog(): string {
+    return readFileSync(join(this.directory, 'dockerd.log'), 'utf8');
+  }
+
   tryDocker(...args: string[]): Promise<Result> {
     return this.exec(['docker', ...args]);
   }
@@ -181,7 +185,7 @@ while :; do sleep 1000000 & wait; done
     const log = join(this.directory, 'weftd.log');
     await rm(control, { force: true });
     this.spawn([process.execPath, SUPERVISOR, control, log, sockets.join(','), '--', ...command], join(this.directory, 'supervisor.log'));
-    await until(`the supervisor of ${this.name}`, () => existsSync(control), 20_000, 10);
+    await until(`the supervisor of ${this.name}`, async () => (await say(control, 'pid')) !== '', 20_000, 10);
     const service: Service = { log, start: () => say(control, 'start'), stop: () => say(control, 'stop'), kill: () => say(control, 'kill'), crash: () => say(control, 'crash'), pid: async () => Number(await say(control, 'pid')) };
     await service.start();
     return service;

@@ -26,6 +26,6 @@ export async function weftUp(host: Host, { store, advertise }: UpOptions = {}): 
   return service;
 }
 
-export const startWeftd = (host: Host): Promise<Service> => host.startService([process.execPath, join(DIST, 'weftd.cjs')], SOCKETS);
+export const startWeftd = (host: Host): Promise<Service> => host.startService([process.execPath, '--max-semi-space-size=1', '--optimize-for-size', join(DIST, 'weftd.cjs')], SOCKETS);
 
 export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);

@@ -1,0 +1,121 @@
+//   client 10.99.2.9 ── router ── outside
+//           /              \
+//     host a 10.99.1.1    host b 10.99.2.2      + on host a: br-… (a bridge as Docker makes one) with container d 172.18.0.2
+//   [fabric]              [fabric]
+//   a1  a2  i1             b1  i2               networks: web 10.20.0.0/24; in 10.22.0.0/24, internal
+import { test } from 'tap';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Network } from '../../cnm/model.ts';
+import { SharedState, Underlay, capture, network, until } from '../testbed.ts';
+import { Node } from './testbed.ts';
+
+const underlay = new Underlay();
+const shared = new SharedState();
+const networks: Network[] = [
+  network('web', 'overlay', '10.20.0.0/24', { vni: 0x800001 }), network('in', 'overlay', '10.22.0.0/24', { vni: 0x800002, internal: true }),
+];
+const [web, internal] = networks as [Network, Network];
+/** A VXLAN header with web's VNI, and a few bytes: what matters is whether it arrives. */
+const INJECT = 'const d = require("dgram").createSocket("udp4"); d.send(Buffer.from("0800000080000100ffffffffffff", "hex"), 4789, process.argv[1], () => d.close());';
+const INJECTED = 'udp port 4789 and udp[8:4] = 0x08000000 and len < 80';
+/** Answers with the caller's address. */
+const SERVER = 'require("net").createServer((socket) => socket.end(socket.remoteAddress)).listen(Number(process.argv[1]), "0.0.0.0", () => console.log("up"));';
+
+test('who does not reach whom', async (t) => {
+  t.teardown(() => underlay.remove());
+  const a = new Node(underlay, shared, networks, 'a', 1, 1);
+  const b = new Node(underlay, shared, networks, 'b', 2, 2);
+  const client = underlay.host(9, 2);
+  t.teardown(() => Promise.all([a, b].map((node) => node.purge())));
+  for (const node of [a, b]) for (const each of networks) await node.driver.createNetwork(each);
+  const a1 = await a.attach('a1', web, '10.20.0.11');
+  const a2 = await a.attach('a2', web, '10.20.0.12');
+  const b1 = await b.attach('b1', web, '10.20.0.21');
+  const i1 = await a.attach('i1', internal, '10.22.0.11');
+  const i2 = await b.attach('i2', internal, '10.22.0.21');
+  await nextTurn();
+
+  t.test('injection: neither containers, users of a host nor outsiders speak to a tunnel', async (t) => {
+    const wire = await capture(underlay.router, 'any', INJECTED);
+    a1.container.run(process.execPath, '-e', INJECT, b.address);
+    a.space.succeeds('setpriv', '--reuid=65534', process.execPath, '-e', INJECT, b.address);
+    t.equal((await wire()).trim(), '', 'of a container and of a user nothing leaves the host');
+    const arrived = (): number => Number(/counter packets (\d+)/.exec(b.space.run('nft', 'list', 'chain', 'inet', 'probe', 'arrived'))![1]);
+    b.space.run('nft', 'add table inet probe; add chain inet probe arrived { type filter hook input priority 0; }; add rule inet probe arrived udp dport 4789 counter');
+    client.space.run(process.execPath, '-e', INJECT, b.address);
+    t.equal(arrived(), 0, 'of an outsider nothing comes in');
+    t.ok(a1.container.pings(b1.ip));
+    t.ok(arrived() > 0, 'while a member\'s does');
+    b.space.run('nft', 'delete table inet probe');
+  });
+
+  t.test('a container cannot pass for another', async (t) => {
+    const stop = await capture(a2.container, 'eth0', 'icmp');
+    a1.container.run('ip', 'link', 'set', 'eth0', 'address', a2.endpoint.mac);
+    t.notOk(a1.container.pings(b1.ip), 'frames from a foreign address are dropped');
+    t.ok(b1.container.pings(a2.ip), 'and draw nothing away from its owner');
+    t.match(await stop(), /echo request/);
+    a1.container.run('ip', 'link', 'set', 'eth0', 'address', b1.endpoint.mac);
+    a1.container.pings(a2.ip);
+    t.ok(a2.container.pings(b1.ip), 'nor from one on another host');
+    a1.container.run('ip', 'link', 'set', 'eth0', 'address', a1.endpoint.mac);
+
+    const wire = await capture(underlay.router, 'any', 'icmp and host 192.0.2.77');
+    a1.container.run('ip', 'address', 'add', '192.0.2.77/32', 'dev', 'eth0');
+    t.notOk(a1.container.pings(client.address, '-I', '192.0.2.77'));
+    t.equal((await wire()).trim(), '', 'nothing leaves with an address that is not of the network');
+    t.ok(a1.container.pings(client.address));
+  });
+
+  t.test('an internal network spans hosts and has no way out or in', async (t) => {
+    t.ok(i1.container.pings(i2.ip));
+    t.equal(i1.container.rtnl.routes().find(({ dst }) => dst === 'default'), undefined, 'no gateway');
+    i1.container.run('ip', 'route', 'add', 'default', 'via', '10.22.0.1');
+    t.notOk(i1.container.pings(client.address));
+    t.notOk(i1.container.pings(a1.ip));
+    t.notOk(a1.container.pings(i1.ip));
+    t.notOk(a.space.pings(i1.ip));
+  });
+
+  t.test('Docker\'s own containers and those of Weft reach each other only by published ports', async (t) => {
+    const d = underlay.space('d');
+    const bridge = a.space.rtnl.addLink({ kind: 'bridge', name: 'br-0123456789ab', up: true });
+    a.space.rtnl.addAddress(bridge, '172.18.0.1/24');
+    a.space.rtnl.addLink({ kind: 'veth', name: 'vd', master: bridge, up: true, peer: { name: 'eth0', netns: d.netns, up: true } });
+    d.run('ip', 'address', 'add', '172.18.0.2/24', 'dev', 'eth0');
+    d.run('ip', 'route', 'add', 'default', 'via', '172.18.0.1');
+    a.space.run('iptables', '-A', 'FORWARD', '-i', 'br-0123456789ab', '-j', 'ACCEPT');
+    t.ok(a.space.pings('172.18.0.2'));
+    t.ok(await until(() => a.space.run('nft', 'list', 'set', 'inet', 'weft-uplink', 'dockers').includes('br-0123456789ab')), 'the new bridge is noticed');
+    t.notOk(a1.container.pings('172.18.0.2'));
+    t.notOk(d.pings(a1.ip));
+    await a.space.rtnl.deleteLink('br-0123456789ab');
+  });
+
+  t.test('an outsider who routes a subnet at a host gets nothing', async (t) => {
+    underlay.router.run('ip', 'route', 'add', '10.20.0.0/24', 'via', a.address, 'dev', 'r1', 'onlink');
+    t.notOk(client.space.pings(a1.ip));
+    underlay.router.run('ip', 'route', 'del', '10.20.0.0/24');
+  });
+
+  t.test('a published backend on another host sees the client itself; what is not published is not reached', async (t) => {
+    const servers = ['80', '81'].map((port) => b1.container.serve(process.execPath, '-e', SERVER, port));
+    t.teardown(() => servers.forEach((server) => server.kill()));
+    for (const { out } of servers) await until(() => out().includes('up'));
+    // What ingress/ does on a node without a backend of its own.
+    a.space.run('nft', `add table ip probe; add chain ip probe pre { type nat hook prerouting priority dstnat - 10; }; add rule ip probe pre fib daddr type local tcp dport 8080-8081 dnat to ${b1.ip}:tcp dport map { 8080 : 80, 8081 : 81 }`);
+    const ask = (port: number): string => {
+      try {
+        return client.space.run('timeout', '2', process.execPath, '-e', `require("net").connect(${port}, "${a.address}").pipe(process.stdout)`);
+      } catch {
+        return 'nothing';
+      }
+    };
+    b.driver.setBackends([{ ip: b1.ip, protocol: 'tcp', port: 80 }]);
+    t.equal(ask(8080), '10.99.2.9');
+    t.match(b.inFabric('conntrack', '-L', '-p', 'tcp', '--dport', '80'), /zone-orig=1/, 'kept apart by the node it came through');
+    t.equal(ask(8081), 'nothing', 'weft-in lets in what is published only');
+    b.driver.setBackends([]);
+    t.equal(ask(8080), 'nothing');
+  });
+});

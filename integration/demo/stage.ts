@@ -1,0 +1,145 @@
+/** The hosts of the story, and the questions it asks them. */
+import { readFileSync } from 'node:fs';
+import { must } from '../lab/run.ts';
+import { startEtcd, type Etcd } from '../lab/etcd.ts';
+import type { Host, Service } from '../lab/host.ts';
+import { IMAGE } from '../lab/image.ts';
+import { Lab, OUTSIDER_ADDRESS, createLab } from '../lab/lab.ts';
+import { Story } from '../lab/story.ts';
+import { weft, weftUp } from '../lab/weft.ts';
+
+/** As `ufw enable` leaves a host, with the openings that docs/reference/ports.md names, and etcd's. */
+const UFW = `
+iptables -P INPUT DROP
+iptables -A INPUT -i lo -j ACCEPT
+iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+iptables -A INPUT -p icmp -j ACCEPT
+iptables -A INPUT -p tcp --dport 22 -j ACCEPT
+iptables -A INPUT -s 10.99.0.0/16 -p tcp --dport 7947 -j ACCEPT
+iptables -A INPUT -s 10.99.0.0/16 -p udp --dport 7947 -j ACCEPT
+iptables -A INPUT -s 10.99.0.0/16 -p udp --dport 4789 -j ACCEPT
+iptables -A INPUT -s 10.99.0.0/16 -p tcp --dport 2379 -j ACCEPT
+`;
+
+export class Stage {
+  readonly story = new Story();
+  readonly services = new Map<string, Service>();
+  readonly snapshots = new Map<string, string>();
+  etcd!: Etcd;
+  readonly lab: Lab;
+  #before = '';
+
+  private constructor(lab: Lab, before: string) {
+    this.lab = lab;
+    this.#before = before;
+  }
+
+  static async open({ hosts, engine }: { hosts: number; engine: string | undefined }): Promise<Stage> {
+    const before = await machine();
+    const lab = await createLab({ name: 'demo', hosts, docker: false, engine });
+    return new Stage(lab, before);
+  }
+
+  host(number: number): Host {
+    return this.lab.host(number);
+  }
+
+  get hosts(): readonly Host[] {
+    return this.lab.hosts;
+  }
+
+  service(host: Host): Service {
+    return this.services.get(host.name)!;
+  }
+
+  async up(): Promise<void> {
+    const { story, lab } = this;
+    story.chapter(`1. ${this.hosts.length} hosts on two routed subnets, each with its own dockerd, ugly as hosts are`);
+    await this.host(1).must(['sh', '-ec', UFW]);
+    await lab.addNic(2);
+    await this.host(2).must(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1']);
+    this.host(3).spawn(['busybox', 'nc', '-ll', '-p', '8081', '-e', 'echo', 'mine']);
+    await Promise.all(this.hosts.map((host) => host.startDocker()));
+    story.check('dockerd runs on all of them', true);
+    void lab.on('outside', [process.execPath, new URL('../lab/upstream.ts', import.meta.url).pathname, 'outside.example=192.0.2.7']);
+    this.etcd = await startEtcd(this.host(1));
+    for (const host of this.hosts) this.snapshots.set(host.name, await snapshot(host));
+    const refused = await weft(this.host(2), 'up', '--no-start', '--store', this.etcd.url);
+    story.check('with two network cards and no --advertise: refused, and both are listed', refused.code !== 0 && /10\.99\.2\.2 \(eth0\), 10\.99\.102\.2 \(eth1\)/.test(refused.stderr), refused.stderr);
+    await Promise.all(this.hosts.map(async (host) => this.services.set(host.name, await weftUp(host, { store: this.etcd.url, advertise: host.address }))));
+    await story.eventually('weftd runs on all of them, and each sees the others', async () => {
+      const { stdout } = await weft(this.host(1), 'status');
+      return (stdout.match(/ alive$/gm) ?? []).length === this.hosts.length;
+    }, 15_000, async () => (await weft(this.host(1), 'status')).stdout);
+  }
+
+  /** Starts a container that sleeps, or what is said. */
+  run(host: Host, name: string, network: string, options: readonly string[] = [], command: readonly string[] = ['sleep', '100000']): Promise<string> {
+    return host.docker('run', '-d', '--stop-signal', 'KILL', '--name', name, '--network', network, ...options, IMAGE, ...command);
+  }
+
+  /** Whether a name is resolved and its owner answers; with `hops` only within so many. */
+  async reaches(host: Host, container: string, target: string, ...more: string[]): Promise<boolean> {
+    return (await host.tryDocker('exec', container, 'ping', '-c', '1', '-W', '1', ...more, target)).code === 0;
+  }
+
+  async lookup(host: Host, container: string, name: string): Promise<string> {
+    return (await host.tryDocker('exec', container, 'timeout', '6', 'nslookup', name)).stdout;
+  }
+
+  async resolves(host: Host, container: string, name: string): Promise<boolean> {
+    return /^Name:/m.test(await this.lookup(host, container, name));
+  }
+
+  /** An HTTP request from the outside machine. */
+  async fetch(host: Host, port: number): Promise<string> {
+    return (await this.lab.on('outside', ['curl', '-s', '-m', '2', `http://${host.address}:${port}/`])).stdout;
+  }
+
+  get outside(): string {
+    return OUTSIDER_ADDRESS;
+  }
+
+  log(host: Host): string {
+    return readFileSync(`${host.directory}/weftd.log`, 'utf8');
+  }
+
+  explainKeeping(): void {
+    const [first] = this.hosts;
+    console.log(`\nThe hosts stay. A shell on h1:  nsenter -t ${first!.pid} -m -n -u -i -p\nIn it: docker ps, ip -n weft link, nft list ruleset, and ${process.execPath} ${new URL('../../dist/weft.cjs', import.meta.url).pathname} status\nThe next run of the demo removes them.`);
+  }
+
+  async close(): Promise<void> {
+    const { story } = this;
+    story.chapter('The hosts are removed');
+    await this.lab.destroy();
+    const after = await machine();
+    story.check('no namespace, mount, process or link of theirs is left', after === this.#before, `before: ${this.#before}\nafter:  ${after}`);
+  }
+}
+
+/** What the story must leave on the machine as it was. */
+async function machine(): Promise<string> {
+  const namespaces = await must(['ip', 'netns', 'list']);
+  const processes = await must(['ps', '-eo', 'args']);
+  const links = await must(['ip', '-o', 'link']);
+  return JSON.stringify({
+    namespaces: namespaces.split('\n').filter((line) => line.includes('wl-demo')),
+    mounts: readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.includes('.lab/demo')),
+    processes: processes.split('\n').filter((line) => line.includes('.lab/demo') || line.includes('wl-demo')),
+    links: links.split('\n').map((line) => line.split(':')[1]?.trim()),
+  });
+}
+
+const SNAPSHOT = `
+ip -o link | awk -F': ' '{print $2}' | sed 's/@.*//' | grep -v ^veth | sort
+ip -o addr | awk '{print $2, $3, $4}' | sort
+ip route; ip rule
+nft -s list ruleset
+iptables-save | grep -v '^#' | sed 's/\\[[0-9:]*\\]//'
+sysctl -a 2>/dev/null | grep '^net\\.' | grep -v -e nf_conntrack_count -e random -e '\\.veth' -e neigh -e 'nf_conntrack_max' | sort
+docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | sort
+ls /etc/weft /run/weft /var/lib/weft 2>/dev/null | grep -v weft.json
+`;
+
+export const snapshot = async (host: Host): Promise<string> => (await host.exec(['sh', '-c', SNAPSHOT])).stdout;
