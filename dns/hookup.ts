@@ -4,7 +4,7 @@ import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { sys } from '../linux/ffi.ts';
-import { hookDns } from '../linux/nft-owned.ts';
+import { hookDns } from '../linux/owned-table.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import type { Netns } from '../linux/types.ts';
 import type { Chain } from './chain.ts';

@@ -14,7 +14,7 @@ export const A = (name: string, data: string): Answer => ({ type: 'A', name, dat
 /** Waits for what comes through sockets. */
 export async function until(condition: () => boolean): Promise<void> {
   for (const started = performance.now(); !condition();) {
-    if (performance.now() - started > 15_000) throw new Error(`this never came true: ${condition}`);
+    if (performance.now() - started > 15_000) throw new Error(`this never came true: ${String(condition)}`);
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
 }

@@ -134,7 +134,7 @@ const folderFor = (t: Test): (() => string) => {
 
 void test('on the embedded store', async (t) => {
   const next = folderFor(t);
-  await fc.assert(fc.asyncProperty(histories(['10.9.0.0/24', '10.9.0.0/27', '10.9.0.0/28', '10.9.0.0/29']), async ([subnet, rounds]) => {
+  await t.resolves(fc.assert(fc.asyncProperty(histories(['10.9.0.0/24', '10.9.0.0/27', '10.9.0.0/28', '10.9.0.0/29']), async ([subnet, rounds]) => {
     const folder = next();
     const store = openSqliteStore(join(folder, 'store.db'), { clock: systemClock, log });
     try {
@@ -142,19 +142,19 @@ void test('on the embedded store', async (t) => {
     } finally {
       await store.close();
     }
-  }), { numRuns: 200 });
+  }), { numRuns: 200 }));
 });
 
 void test('on etcd', async (t) => {
   const next = folderFor(t);
   const { endpoint } = await etcdForTests((end) => t.teardown(end));
   let count = 0;
-  await fc.assert(fc.asyncProperty(histories(['10.9.0.0/26', '10.9.0.0/29']), async ([subnet, rounds]) => {
+  await t.resolves(fc.assert(fc.asyncProperty(histories(['10.9.0.0/26', '10.9.0.0/29']), async ([subnet, rounds]) => {
     const store = openEtcdStore({ endpoints: [endpoint], prefix: `/history/${count++}/`, clock: systemClock, log });
     try {
       await run(next(), store, subnet, rounds);
     } finally {
       await store.close();
     }
-  }), { numRuns: 20 });
+  }), { numRuns: 20 }));
 });

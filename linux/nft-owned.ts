@@ -1,1 +1,0 @@
-export { hookDns, type DnsHook } from './owned-table.ts';
