@@ -37,6 +37,8 @@ export interface Forwarding {
   ensure(network: Network, dev: number, found: Repair[]): void;
   /** The routes of all networks: they share a table. */
   ensureRoutes(networks: readonly Network[], found: Repair[]): void;
+  /** The network's tunnel is gone, and all that was on it. */
+  forget(networkId: string): void;
   close(): void;
 }
 
@@ -47,8 +49,11 @@ interface Way { fdb: FdbEntry; neighbour: Neighbour; route: Route | undefined }
 export function createForwarding(options: ForwardingOptions): Forwarding {
   const { rtnl, log } = options;
   const touched = new Map<string, Place>();
-  /** What is in the kernel, as far as we know. */
-  const programmed = new Map<string, Way>();
+  /**
+   * Per network what is in the kernel, as far as we know. A network is here once its entries were compared with the kernel:
+   * until then nothing is programmed, or what was missing at the start would be put back without a word.
+   */
+  const programmed = new Map<string, Map<string, Way>>();
   let scheduled = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
 
@@ -93,17 +98,18 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     const wanted: Way[] = [];
     const surplus: Way[] = [];
     for (const place of places) {
-      const key = keyOf(place);
-      const before = programmed.get(key);
+      const ways = programmed.get(place.networkId);
+      if (!ways) continue;
+      const before = ways.get(place.ip);
       const record = remotes.at(place);
       const network = record && options.network(place.networkId);
       const dev = network && deviceOf(place.networkId);
       const after = dev === undefined ? undefined : wayTo(record!, network!, dev);
-      programmed.delete(key);
+      ways.delete(place.ip);
       if (after) wanted.push(after);
       if (before && !after) surplus.push(before);
       else if (before && after && before.fdb.mac !== after.fdb.mac) rtnl.deleteFdb([before.fdb]);
-      if (after) programmed.set(key, after);
+      if (after) ways.set(place.ip, after);
     }
     remove(surplus);
     add(wanted);
@@ -126,19 +132,21 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   return {
     nodeChanged: (id) => remotes.ownedBy(id).forEach(touch),
     ensure: (network, dev, found) => {
-      const ways = remotes.on(network.id).flatMap((record) => {
+      const ways = new Map<string, Way>();
+      for (const record of remotes.on(network.id)) {
         const way = wayTo(record, network, dev);
-        return way ? [{ key: keyOf(record.value), way }] : [];
-      });
-      ensureForwarding(rtnl, dev, ways.map(({ way }) => way.fdb), ways.map(({ way }) => way.neighbour), found);
-      for (const key of programmed.keys()) if (key.startsWith(`${network.id} `)) programmed.delete(key);
-      for (const { key, way } of ways) programmed.set(key, way);
+        if (way) ways.set(record.value.ip, way);
+      }
+      const wanted = [...ways.values()];
+      ensureForwarding(rtnl, dev, wanted.map(({ fdb }) => fdb), wanted.map(({ neighbour }) => neighbour), found);
+      programmed.set(network.id, ways);
     },
     ensureRoutes: (networks, found) => {
       if (options.uplinkTunnel() === undefined) return;
       const wanted = networks.flatMap((network) => remotes.on(network.id).flatMap((record) => wayTo(record, network, 0)?.route ?? []));
       ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
     },
+    forget: (networkId) => void programmed.delete(networkId),
     close: () => remotes.close(),
   };
 }

@@ -142,6 +142,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       forwarding.ensureRoutes(overlays(), []);
     },
     deleteNetwork: async (network) => {
+      forwarding.forget(network.id);
       await rtnl.deleteLink(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayBridge(network.id));
       refreshFabric();
