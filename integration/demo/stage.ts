@@ -27,17 +27,17 @@ export class Stage {
   readonly snapshots = new Map<string, string>();
   etcd!: Etcd;
   readonly lab: Lab;
-  #before = '';
+  /** Links of the machine before there were hosts. */
+  readonly #cards: readonly string[];
 
-  private constructor(lab: Lab, before: string) {
+  private constructor(lab: Lab, links: readonly string[]) {
     this.lab = lab;
-    this.#before = before;
+    this.#cards = links;
   }
 
   static async open({ hosts, engine }: { hosts: number; engine: string | undefined }): Promise<Stage> {
-    const before = await machine();
-    const lab = await createLab({ name: 'demo', hosts, docker: false, engine });
-    return new Stage(lab, before);
+    const before = await cards();
+    return new Stage(await createLab({ name: 'demo', hosts, docker: false, engine }), before);
   }
 
   host(number: number): Host {
@@ -113,22 +113,18 @@ export class Stage {
     const { story } = this;
     story.chapter('The hosts are removed');
     await this.lab.destroy();
-    const after = await machine();
-    story.check('no namespace, mount, process or link of theirs is left', after === this.#before, `before: ${this.#before}\nafter:  ${after}`);
+    const left = [...await remains(), ...(await cards()).filter((card) => !this.#cards.includes(card))];
+    story.check('no namespace, mount, process or link of theirs is left', left.length === 0, left.join('\n'));
   }
 }
 
-/** What the story must leave on the machine as it was. */
-async function machine(): Promise<string> {
-  const namespaces = await must(['ip', 'netns', 'list']);
-  const processes = await must(['ps', '-eo', 'args']);
-  const links = await must(['ip', '-o', 'link']);
-  return JSON.stringify({
-    namespaces: namespaces.split('\n').filter((line) => line.includes('wl-demo')),
-    mounts: readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.includes('.lab/demo')),
-    processes: processes.split('\n').filter((line) => line.includes('.lab/demo') || line.includes('wl-demo')),
-    links: links.split('\n').map((line) => line.split(':')[1]?.trim()),
-  });
+const cards = async (): Promise<string[]> => (await must(['ip', '-o', 'link'])).split('\n').flatMap((line) => line.split(': ')[1] ?? []);
+
+/** What is on the machine of hosts of a story, this one or one that was kept. */
+async function remains(): Promise<string[]> {
+  const [namespaces, processes] = [await must(['ip', 'netns', 'list']), await must(['ps', '-eo', 'args'])];
+  const lines = [namespaces, processes, readFileSync('/proc/self/mounts', 'utf8')].join('\n').split('\n');
+  return lines.filter((line) => line.includes('.lab/demo') || line.includes('wl-demo'));
 }
 
 const SNAPSHOT = `
