@@ -10,16 +10,22 @@
  *   etcd, ufw   |      two cards, no IPv6
  *           port 8081 taken
  *
- *   npm run demo [-- --keep] [--hosts N] [--engine DIRECTORY]
+ *   npm run demo [-- --keep] [--hosts N] [--engine DIRECTORY|VERSION]
  */
 import { parseArgs } from 'node:util';
 import { bridgeChapter, namesChapter, networksChapter, portsChapter } from './demo/use.ts';
+import { findEngine } from './lab/engines.ts';
 import { Stage } from './demo/stage.ts';
 import { powerChapter, purgeChapter, removalChapter, troubleChapter } from './demo/trouble.ts';
 
 const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false }, hosts: { type: 'string', default: '3' }, engine: { type: 'string' } } });
 
-const stage = await Stage.open({ hosts: Math.max(3, Number(values.hosts)), engine: values.engine });
+const hosts = Number(values.hosts);
+if (!Number.isInteger(hosts) || hosts < 3 || hosts > 20) {
+  console.error('--hosts: the story needs 3 at least, and has room for 20');
+  process.exit(2);
+}
+const stage = await Stage.open({ hosts, engine: values.engine === undefined ? undefined : await findEngine(values.engine) });
 const { story } = stage;
 try {
   await stage.up();

@@ -60,7 +60,8 @@ export class Stage {
     await this.host(2).must(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1']);
     this.host(3).spawn(['busybox', 'nc', '-ll', '-p', '8081', '-e', 'echo', 'mine']);
     await Promise.all(this.hosts.map((host) => host.startDocker()));
-    story.check('dockerd runs on all of them', true);
+    const versions = await Promise.all(this.hosts.map((host) => host.docker('version', '-f', '{{.Server.Version}}')));
+    story.check(`dockerd runs on all of them (${versions.join(', ')})`, versions.every((version) => version !== ''));
     void lab.on('outside', [process.execPath, new URL('../lab/upstream.ts', import.meta.url).pathname, 'outside.example=192.0.2.7']);
     this.etcd = await startEtcd(this.host(1));
     for (const host of this.hosts) this.snapshots.set(host.name, await snapshot(host));

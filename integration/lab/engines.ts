@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { LAB_DIRECTORY } from './lab.ts';
 import { must } from './run.ts';
 
@@ -37,6 +37,22 @@ export async function fetchEngine(suite: Suite): Promise<string> {
     await rm(work, { recursive: true, force: true });
   }
   return directory;
+}
+
+/** The engine of a directory, or of a version ('28', '28.5.2') that a suite has. */
+export async function findEngine(reference: string): Promise<string> {
+  if (reference.includes('/')) {
+    if (!existsSync(join(reference, 'dockerd'))) throw new Error(`there is no dockerd in ${reference}`);
+    return resolve(reference);
+  }
+  const versions: string[] = [];
+  for (const suite of SUITES) {
+    const directory = await fetchEngine(suite);
+    const [, version = 'unknown'] = /version ([^, ]+)/.exec(await must([join(directory, 'dockerd'), '--version'])) ?? [];
+    if (`${version}.`.startsWith(`${reference}.`) || version.startsWith(`${reference}+`)) return directory;
+    versions.push(version);
+  }
+  throw new Error(`no suite has an engine ${reference}; there are ${versions.join(' and ')}`);
 }
 
 async function download(suite: Suite, work: string): Promise<void> {
