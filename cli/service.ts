@@ -3,10 +3,9 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Config } from '../agent/config.ts';
+import { WEFTD_ENVIRONMENT, WEFTD_FLAGS } from './footprint.ts';
 
 const UNITS = ['weft-control.socket', 'weft-plugins.socket', 'weft.service'];
-/** weftd's live data is small: less room for garbage costs it nothing that can be measured, and a tenth of its memory. */
-const NODE_FLAGS = ['--max-semi-space-size=1', '--optimize-for-size'];
 const START_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 10_000;
 
@@ -16,7 +15,7 @@ const systemd = (): boolean => existsSync('/run/systemd/system') && existsSync('
 function weftd(): string[] {
   const here = dirname(process.argv[1]!);
   const bundled = join(here, 'weftd.cjs');
-  return [process.execPath, ...NODE_FLAGS, existsSync(bundled) ? bundled : join(here, '..', 'agent', 'main.ts')];
+  return [process.execPath, ...WEFTD_FLAGS, existsSync(bundled) ? bundled : join(here, '..', 'agent', 'main.ts')];
 }
 
 function pidOf(config: Config): number | undefined {
@@ -44,7 +43,7 @@ export async function startAgent(config: Config, configPath: string): Promise<vo
     mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
     const log = openSync(join(config.dataDir, 'weftd.log'), 'a', 0o600);
     const [command, ...args] = weftd();
-    spawn(command!, [...args, '--config', configPath], { detached: true, stdio: ['ignore', log, log] }).unref();
+    spawn(command!, [...args, '--config', configPath], { detached: true, stdio: ['ignore', log, log], env: { ...process.env, ...WEFTD_ENVIRONMENT } }).unref();
   }
   if (!await until(() => existsSync(join(config.runDir, 'weft.sock')), START_TIMEOUT_MS)) throw new Error('weftd did not start; see its log');
 }

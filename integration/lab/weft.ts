@@ -1,5 +1,6 @@
 /** Weft on a host of the lab: the bundle that ships, its sockets held as systemd holds them. */
 import { join, resolve } from 'node:path';
+import { WEFTD_ENVIRONMENT, WEFTD_FLAGS } from '../../cli/footprint.ts';
 import type { Host, Service } from './host.ts';
 import { until } from './run.ts';
 
@@ -7,7 +8,9 @@ const DIST = resolve(import.meta.dirname, '../../dist');
 const PLUGINS = '/run/docker/plugins';
 const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), '/run/weft/weft.sock'];
 
-export interface UpOptions { store?: string; advertise?: string; logLevel?: string }
+const WEFTD = ['env', ...Object.entries(WEFTD_ENVIRONMENT).map((pair) => pair.join('=')), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
+
+export interface UpOptions { store?: string; advertise?: string }
 
 export const weft = (host: Host, ...args: string[]) => host.exec([process.execPath, join(DIST, 'weft.cjs'), ...args]);
 
@@ -26,6 +29,6 @@ export async function weftUp(host: Host, { store, advertise }: UpOptions = {}): 
   return service;
 }
 
-export const startWeftd = (host: Host): Promise<Service> => host.startService([process.execPath, '--max-semi-space-size=1', '--optimize-for-size', join(DIST, 'weftd.cjs')], SOCKETS);
+export const startWeftd = (host: Host): Promise<Service> => host.startService(WEFTD, SOCKETS);
 
 export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);
