@@ -96,7 +96,7 @@ export async function powerChapter(stage: Stage): Promise<void> {
   await h3.startDocker();
   await ready(h3);
   await story.eventually('it returns: its container is found by name', () => stage.reaches(h1, 'api', 'front'), 30_000, async () => `${await stage.lookup(h1, 'api', 'front')}\n${(await h3.tryDocker('ps', '-a')).stdout}\n${h3.dockerLog().slice(-3000)}`);
-  await story.eventually('and its port answers', async () => await stage.fetch(h1, 8082) === 'front\n', 10_000);
+  await story.eventually('and its port answers', async () => await stage.fetch(h1, 8082) === 'front\n', 10_000, async () => `${(await weft(h1, 'ps')).stdout}\n${stage.log(h3).slice(-3000)}`);
   const status = (await weft(h3, 'status')).stdout;
   story.check('with the store away all the while, which status says', /does not answer/.test(status), status);
   await stage.etcd.start();
