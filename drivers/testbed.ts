@@ -53,6 +53,14 @@ export class Space {
     return this.succeeds('busybox', 'ping', '-c', '1', '-W', '1', ...more, ip);
   }
 
+  /** Links, routes, rules and settings, without what moves by itself. */
+  snapshot(): string {
+    return [
+      this.run('ip', '-o', 'link').replaceAll(/ state [A-Z]+/g, ''), this.run('ip', '-4', 'route', 'show', 'table', 'all'), this.run('ip', 'rule'), this.run('nft', '--stateless', 'list', 'ruleset'),
+      this.run('sysctl', '-a', '--pattern', String.raw`^net\.(ipv4\.(ip_forward|conf)|bridge|ipv6\.conf)`),
+    ].join('\n');
+  }
+
   remove(): void {
     this.rtnl.close();
     this.netns.close();
