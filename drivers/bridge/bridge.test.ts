@@ -13,7 +13,7 @@ import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { Link } from '../../linux/types.ts';
 import { bridgeEnd, gatewayMac, hostBridge, hostEnd } from '../names.ts';
-import { type Space, Underlay, endpoint, network, plugIn, until } from '../testbed.ts';
+import { type Space, Underlay, ask, askUdp, endpoint, network, plugIn, serve, until } from '../testbed.ts';
 import { createBridgeDriver, type BridgeDriver } from './bridge.ts';
 
 const underlay = new Underlay();
@@ -106,36 +106,6 @@ class BridgeHost {
 }
 
 const port = (hostPort: number, containerPort: number, more: Partial<PortMapping> = {}): PortMapping => ({ protocol: 'tcp', hostIp: '', hostPort, containerPort, ...more });
-
-/** Says on the port, TCP and UDP, its own name and who asked. */
-const SERVER = `
-const [name, port] = process.argv.slice(1);
-const udp = require("dgram").createSocket("udp4");
-udp.on("message", (_, { address, port }) => udp.send(name + " " + address, port, address)).bind(port, () =>
-  require("http").createServer((request, response) => response.end(name + " " + request.socket.remoteAddress)).listen(port, "0.0.0.0", () => console.log("up")));`;
-
-async function serve(container: Container, at = 80): Promise<{ kill(): void }> {
-  const server = container.space.serve(process.execPath, '-e', SERVER, container.space.name.split('-').at(-1)!, String(at));
-  await until(() => server.out().includes('up'));
-  return server;
-}
-
-function answer(space: Space, ...command: string[]): string {
-  try {
-    return space.run(...command);
-  } catch {
-    return 'nothing';
-  }
-}
-
-const ask = (from: Space, address: string): string => answer(from, 'curl', '-s', '-m', '1', `http://${address}/`);
-/** Always from the same port, so that it is one flow. */
-const UDP_CLIENT = `
-const socket = require("dgram").createSocket("udp4");
-socket.on("message", (text) => process.exit(console.log(String(text)))).on("error", () => process.exit(1));
-socket.bind(5555, () => socket.send("?", Number(process.argv[2]), process.argv[1]));
-setTimeout(() => process.exit(1), 500);`;
-const askUdp = (from: Space, address: string, at: number): string => answer(from, process.execPath, '-e', UDP_CLIENT, address, String(at)).trim();
 
 test('bridge networks of one host', async (t) => {
   t.teardown(() => underlay.remove());
@@ -239,15 +209,14 @@ test('bridge networks of one host', async (t) => {
   });
 
   t.test('the way out: masqueraded as the host', async (t) => {
-    const server = client.space.serve(process.execPath, '-e', SERVER, 'client', '80');
+    const server = await serve(client.space, 'client');
     t.teardown(() => server.kill());
-    await until(() => server.out().includes('up'));
     t.equal(ask(w1.space, client.address), `client ${host.address}`);
     t.equal(ask(v1.space, client.address), 'nothing', 'not from an internal network');
   });
 
   t.test('a published port, from everywhere', async (t) => {
-    const servers = [await serve(w1), await serve(d1)];
+    const servers = [await serve(w1.space, 'w1'), await serve(d1.space, 'd1')];
     t.teardown(() => servers.forEach((server) => server.kill()));
     const wanted = [port(8080, 80), port(8080, 80, { protocol: 'udp' })];
     t.same(await host.publish(w1, ...wanted), wanted);
@@ -269,7 +238,7 @@ test('bridge networks of one host', async (t) => {
   });
 
   t.test('on one address of the host; on a port that is left to us', async (t) => {
-    const server = await serve(w1);
+    const server = await serve(w1.space, 'w1');
     t.teardown(() => server.kill());
     const [free] = await host.publish(w1, port(0, 80), port(8080, 80, { hostIp: '127.0.0.1' }));
     t.ok(free!.hostPort >= 49152 && free!.hostPort <= 65535, String(free!.hostPort));
@@ -302,7 +271,7 @@ test('bridge networks of one host', async (t) => {
   });
 
   t.test('a UDP flow follows the port from container to container', async (t) => {
-    const servers = [await serve(w1, 53), await serve(w2, 53)];
+    const servers = [await serve(w1.space, 'w1', 53), await serve(w2.space, 'w2', 53)];
     t.teardown(() => servers.forEach((server) => server.kill()));
     t.equal(askUdp(client.space, host.address, 5300), 'nothing', 'it began before there was anybody');
     await host.publish(w1, port(5300, 53, { protocol: 'udp' }));
@@ -338,7 +307,7 @@ test('bridge networks of one host', async (t) => {
       t.ok(found.some((what) => words.test(what)), `${name}: ${found.join('; ')}`);
       t.same(await host.repair(), [], `${name}: nothing is left to mend`);
     }
-    const server = await serve(w1);
+    const server = await serve(w1.space, 'w1');
     t.teardown(() => server.kill());
     t.ok(w1.space.pings(w2.ip) && w1.space.pings(client.address), 'everything works again');
     t.equal(ask(client.space, `${host.address}:8080`), `w1 ${client.address}`);
@@ -348,7 +317,7 @@ test('bridge networks of one host', async (t) => {
   });
 
   t.test('nothing moves while weftd is away, and nothing has to be mended when it returns', async (t) => {
-    const server = await serve(w1);
+    const server = await serve(w1.space, 'w1');
     t.teardown(() => server.kill());
     await host.publish(w1, port(8080, 80));
     await host.publish(w2, port(8081, 80), port(8082, 80, { hostIp: '10.99.1.77' })).catch(() => {});
