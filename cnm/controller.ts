@@ -166,9 +166,13 @@ export function createController(options: ControllerOptions): Controller {
     }),
 
     leave: async (id) => {
-      const endpoint = endpoints.get(id);
-      if (endpoint?.sandbox === undefined) return;
-      await serialize(endpoint.networkId, () => leaveNow(endpoint));
+      const known = endpoints.get(id);
+      if (!known) return;
+      await serialize(known.networkId, async () => {
+        // As it is when its turn comes: it may be on its way in, or gone.
+        const endpoint = endpoints.get(id);
+        if (endpoint?.sandbox !== undefined) await leaveNow(endpoint);
+      });
     },
 
     repair: async () => {

@@ -6,12 +6,12 @@ export interface LinkState { mtu?: number; mac?: string; master?: number; up: bo
 
 /** Returns the link's index. `make` is called where it is missing. */
 export function ensureLink(rtnl: Rtnl, name: string, state: LinkState, make: () => void, found: Repair[]): number {
-  let link = rtnl.link(name);
-  if (!link) {
+  const present = rtnl.link(name);
+  if (!present) {
     make();
-    link = rtnl.link(name)!;
     found.push({ what: `link ${name} was missing` });
   }
+  const link = present ?? rtnl.link(name)!;
   const changes = {
     ...(state.mtu !== undefined && link.mtu !== state.mtu && { mtu: state.mtu }),
     ...(state.mac !== undefined && link.mac !== state.mac && { mac: state.mac }),
@@ -21,7 +21,7 @@ export function ensureLink(rtnl: Rtnl, name: string, state: LinkState, make: () 
   const wrong = Object.keys(changes);
   if (wrong.length > 0) {
     rtnl.setLink(link.index, changes);
-    found.push({ what: `link ${name} had another ${wrong.join(', ')}` });
+    if (present) found.push({ what: `link ${name} had another ${wrong.join(', ')}` });
   }
   return link.index;
 }

@@ -9,6 +9,7 @@ export interface NftTable {
   set(body: string): void;
   /** Sets it again where it is not as left. Says whether it was. */
   repair(): boolean;
+  /** Idempotent. */
   remove(): void;
 }
 
@@ -37,8 +38,8 @@ export function createNftTable(nft: Nft, name: string): NftTable {
       return true;
     },
     remove: () => {
-      nft.run(`table ${name}\ndelete table ${name}\n`);
       current = undefined;
+      if (look() !== undefined) nft.run(`delete table ${name}\n`);
     },
   };
 }

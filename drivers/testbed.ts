@@ -53,6 +53,14 @@ export class Space {
     return this.succeeds('busybox', 'ping', '-c', '1', '-W', '1', ...more, ip);
   }
 
+  /** Links, routes, rules and settings, without what moves by itself. */
+  snapshot(): string {
+    return [
+      this.run('ip', '-o', 'link').replaceAll(/ state [A-Z]+/g, ''), this.run('ip', '-4', 'route', 'show', 'table', 'all'), this.run('ip', 'rule'), this.run('nft', '--stateless', 'list', 'ruleset'),
+      this.run('sysctl', '-a', '--pattern', String.raw`^net\.(ipv4\.(ip_forward|conf)|bridge|ipv6\.conf)`),
+    ].join('\n');
+  }
+
   remove(): void {
     this.rtnl.close();
     this.netns.close();
@@ -157,6 +165,39 @@ export async function until(condition: () => boolean): Promise<boolean> {
   for (let i = 0; i < 500 && !condition(); i++) await delay(10);
   return condition();
 }
+
+const SERVER = `
+const [name, port] = process.argv.slice(1);
+const udp = require("dgram").createSocket("udp4");
+udp.on("message", (_, { address, port }) => udp.send(name + " " + address, port, address)).bind(port, () =>
+  require("http").createServer((request, response) => response.end(name + " " + request.socket.remoteAddress)).listen(port, "0.0.0.0", () => console.log("up")));`;
+
+/** Answers on a port, TCP and UDP, with its own name and the caller's address. */
+export async function serve(space: Space, name: string, port = 80): Promise<{ kill(): void }> {
+  const server = space.serve(process.execPath, '-e', SERVER, name, String(port));
+  await until(() => server.out().includes('up'));
+  return server;
+}
+
+function answer(space: Space, ...command: string[]): string {
+  try {
+    return space.run(...command).trim();
+  } catch {
+    return 'nothing';
+  }
+}
+
+/** What a server says to somebody in the namespace; 'nothing' after a second. */
+export const ask = (from: Space, address: string): string => answer(from, 'curl', '-s', '-m', '1', `http://${address}/`);
+
+const UDP_CLIENT = `
+const socket = require("dgram").createSocket("udp4");
+socket.on("message", (text) => process.exit(console.log(String(text)))).on("error", () => process.exit(1));
+socket.bind(5555, () => socket.send("?", Number(process.argv[2]), process.argv[1]));
+setTimeout(() => process.exit(1), 500);`;
+
+/** The same by UDP, always from the same port, so that it is one flow. */
+export const askUdp = (from: Space, address: string, port: number): string => answer(from, process.execPath, '-e', UDP_CLIENT, address, String(port));
 
 /** What tcpdump sees from now on; the answer stops it and gives its text. */
 export async function capture(space: Space, device: string, filter: string): Promise<() => Promise<string>> {

@@ -9,8 +9,14 @@ import { ensureLink } from './ensure.ts';
 import { bridgeEnd, hostEnd } from './names.ts';
 import { interfacePrefix } from './options.ts';
 
+/**
+ * A bridge of the host's needs `hairpin`: where br_netfilter is loaded (Docker does), a container that asks for its own
+ * published port is sent back by the bridge itself, through the port it came in by.
+ */
+export interface PortOptions { hairpin?: boolean }
+
 /** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
-export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number): void {
+export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions = {}): void {
   const port = bridgeEnd(endpoint.id);
   if (inside.link(port)) return;
   host.addLink({
@@ -18,7 +24,8 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
     peer: { name: port, mtu, master: bridge, ...(inside !== host && { netns: inside.netns }) },
   });
   const { index } = inside.link(port)!;
-  guardPort(inside, index, endpoint.mac);
+  setPort(inside, index, options);
+  inside.addPortMac(index, endpoint.mac);
   inside.setLink(index, { up: true });
 }
 
@@ -26,18 +33,17 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
  * The bridge knows the endpoint's address from us and learns none, and lets no frame from another address in: a
  * container cannot draw another one's traffic to itself.
  */
-function guardPort(inside: Rtnl, port: number, mac: string): void {
-  inside.setBridgePort(port, { learning: false, locked: true });
-  inside.addPortMac(port, mac);
+function setPort(inside: Rtnl, port: number, { hairpin = false }: PortOptions): void {
+  inside.setBridgePort(port, { learning: false, locked: true, hairpin });
 }
 
 /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
-export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, found: Repair[]): void {
+export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, found: Repair[], options: PortOptions = {}): void {
   const link = inside.link(bridgeEnd(endpoint.id));
   if (!link) return;
   ensureLink(inside, link.name, { master: bridge, up: true }, () => {}, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
-  inside.setBridgePort(link.index, { learning: false, locked: true });
+  setPort(inside, link.index, options);
   if (inside.portMacs(link.index).includes(endpoint.mac)) return;
   inside.addPortMac(link.index, endpoint.mac);
   found.push({ what: `the address of port ${link.name} was missing` });

@@ -1,22 +1,30 @@
 /**
  * Who may publish a port: (protocol, port) → service, claimed by compare-and-swap, so that two hosts cannot both win.
- * The claim lists the nodes that have backends for it and goes with the last of them.
+ * The claim lists the nodes that have backends for it and goes with the last of them. Claims and releases of one port
+ * take turns.
  */
-import { weftError } from '../base/errors.ts';
+import { WeftError, weftError } from '../base/errors.ts';
+import { createSerializer } from '../cnm/serialize.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 
 interface Claim { service: string; nodes: string[] }
+
+/** Of what the store was asked for and has not confirmed: its answer may have been lost. */
+const UNCERTAIN = '';
 
 export interface PortClaims {
   /** Throws WEFT-PORT-HELD. While the store is away, a claim that this node has already is enough. */
   claim(protocol: string, port: number, service: string): Promise<void>;
   /** The service that this node has the port for. */
   held(protocol: string, port: number): string | undefined;
+  /** The ports this node has, or may have, a claim on: 'tcp/8080'. */
+  list(): string[];
   /** Idempotent. */
   release(protocol: string, port: number): Promise<void>;
 }
 
 export function createPortClaims({ store, local, node }: { store: Store; local: LocalStore; node: string }): PortClaims {
+  const serialize = createSerializer();
   const keyOf = (protocol: string, port: number): string => `ports/${protocol}/${port}`;
 
   async function change(key: string, next: (claim: Claim | undefined) => Claim | undefined): Promise<void> {
@@ -30,25 +38,37 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
     }
   }
 
+  const claim = async (protocol: string, port: number, service: string): Promise<void> => {
+    const key = keyOf(protocol, port);
+    const known = local.get(`held/${key}`);
+    if (known === service) return;
+    if (known === undefined) local.put(`held/${key}`, UNCERTAIN);
+    try {
+      await change(key, (present) => {
+        if (present && present.service !== service) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: present.service });
+        return { service, nodes: [...new Set([...(present?.nodes ?? []), node])].sort() };
+      });
+    } catch (error) {
+      if (known === undefined && error instanceof WeftError && error.code === 'WEFT-PORT-HELD') local.delete(`held/${key}`);
+      throw error;
+    }
+    local.put(`held/${key}`, service);
+  };
+
+  const release = async (protocol: string, port: number): Promise<void> => {
+    const key = keyOf(protocol, port);
+    if (local.get(`held/${key}`) === undefined) return;
+    await change(key, (present) => {
+      const nodes = present?.nodes.filter((each) => each !== node) ?? [];
+      return present && nodes.length > 0 ? { ...present, nodes } : undefined;
+    });
+    local.delete(`held/${key}`);
+  };
+
   return {
-    claim: async (protocol, port, service) => {
-      const key = keyOf(protocol, port);
-      if (local.get(`held/${key}`) === service) return;
-      await change(key, (claim) => {
-        if (claim && claim.service !== service) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: claim.service });
-        return { service, nodes: [...new Set([...(claim?.nodes ?? []), node])].sort() };
-      });
-      local.put(`held/${key}`, service);
-    },
-    held: (protocol, port) => local.get(`held/${keyOf(protocol, port)}`),
-    release: async (protocol, port) => {
-      const key = keyOf(protocol, port);
-      if (local.get(`held/${key}`) === undefined) return;
-      await change(key, (claim) => {
-        const nodes = claim?.nodes.filter((each) => each !== node) ?? [];
-        return claim && nodes.length > 0 ? { ...claim, nodes } : undefined;
-      });
-      local.delete(`held/${key}`);
-    },
+    claim: (protocol, port, service) => serialize(keyOf(protocol, port), () => claim(protocol, port, service)),
+    held: (protocol, port) => local.get(`held/${keyOf(protocol, port)}`) || undefined,
+    list: () => local.list('held/ports/').map(({ key }) => key.slice('held/ports/'.length)),
+    release: (protocol, port) => serialize(keyOf(protocol, port), () => release(protocol, port)),
   };
 }

@@ -7,9 +7,15 @@ import { assignSlots } from './slots.ts';
 export interface WantedPort { protocol: Protocol; port: number; backends: string[] }
 interface Programmed { protocol: Protocol; port: number; slots: string[] }
 
+export interface TableChange {
+  /** Ports that led nowhere before. */
+  opened: { protocol: Protocol; port: number }[];
+  /** Backends that are not asked any more ('ip:port'). */
+  gone: { protocol: Protocol; backend: string }[];
+}
+
 export interface PortTable {
-  /** Returns the backends that were taken out of ports which go on. */
-  apply(wanted: ReadonlyMap<string, WantedPort>): { protocol: Protocol; backend: string }[];
+  apply(wanted: ReadonlyMap<string, WantedPort>): TableChange;
   repair(): { what: string; error?: string }[];
 }
 
@@ -32,7 +38,8 @@ export function createPortTable(nft: Nft): PortTable {
           return old ? slotsScript(protocol, port, old, slots) : serviceScript(protocol, port, slots);
         }),
       ].join('');
-      // Before the first pass the table may be an earlier weftd's: it is replaced as a whole.
+      // Before the first pass the table may be an earlier weftd's, with these ports: it is replaced as a whole.
+      const isEarlier = programmed === undefined && nft.query('list table inet weft-ports') !== undefined;
       const script = programmed ? changes : rebuildScript(after.values());
       try {
         if (script !== '') nft.run(script);
@@ -40,10 +47,13 @@ export function createPortTable(nft: Nft): PortTable {
         nft.run(rebuildScript(after.values()));
       }
       programmed = after;
-      return [...before].flatMap(([key, { protocol, slots }]) => {
-        const now = new Set(after.get(key)?.slots);
-        return [...new Set(slots)].filter((backend) => !now.has(backend)).map((backend) => ({ protocol, backend }));
-      });
+      return {
+        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { protocol, port }]) => ({ protocol, port })),
+        gone: [...before].flatMap(([key, { protocol, slots }]) => {
+          const now = new Set(after.get(key)?.slots);
+          return [...new Set(slots)].filter((backend) => !now.has(backend)).map((backend) => ({ protocol, backend }));
+        }),
+      };
     },
     repair: () => {
       if (!programmed || isAsProgrammed(nft.query('list table inet weft-ports'), programmed)) return [];

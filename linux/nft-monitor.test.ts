@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { test, type Test } from 'tap';
 import { addressSet, openElements } from './nft-elements.ts';
-import { watchNft, watchNftDeletions } from './nft-monitor.ts';
+import { watchNft } from './nft-monitor.ts';
 import { openNft } from './nft.ts';
 import { script, space, type Space } from './testing.ts';
 
@@ -49,19 +49,6 @@ test('what we change ourselves is not', async (t) => {
   t.same(told, ['inet theirs']);
 });
 
-test('what is taken away is told, ours too; what is added is not', async (t) => {
-  const { told, netns, run } = watched(t);
-  const nft = openNft(netns);
-  t.teardown(() => nft.close());
-  let deletions = 0;
-  t.teardown(watchNftDeletions(netns, () => void deletions++));
-  run('nft', 'add table inet a');
-  t.ok(await until(() => told.length === 1));
-  t.equal(deletions, 0);
-  nft.run('delete table inet a\n');
-  t.ok(await until(() => deletions === 1));
-});
-
 test('a handler that throws is reported and goes on being called, until stopped', async (t) => {
   const { netns, run } = space(t);
   const warnings: string[] = [];
@@ -95,7 +82,7 @@ test('more changes than the socket holds: the loss is told, and what comes after
   const printed = script(`
     import { execFileSync } from 'node:child_process';
     import { openNetns } from '$linux/netns.ts';
-    import { watchNft, watchNftDeletions } from '$linux/nft-monitor.ts';
+    import { watchNft } from '$linux/nft-monitor.ts';
     import { addressSet, openElements } from '$linux/nft-elements.ts';
     const netns = openNetns('${path}');
     const told = [];

@@ -10,8 +10,6 @@ import type { Netns } from './types.ts';
 
 /** NFNLGRP_NFTABLES */
 const GROUPS = 1 << (7 - 1);
-/** NFT_MSG_DELTABLE, DELCHAIN, DELRULE, DELSET, DELSETELEM (linux/netfilter/nf_tables.h) */
-const DELETIONS = new Set([2, 5, 8, 11, 14]);
 const NEWGEN = (NFNL_SUBSYS_NFTABLES << 8) | 15;
 const NFTA_GEN_PROC_PID = 2;
 /** The table's name, in the messages of tables, chains, rules, sets, elements and objects alike. */
@@ -76,20 +74,4 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
     stopped = true;
     stop();
   };
-}
-
-/**
- * Tells that somebody took rules away: a flush, a deleted table, chain, rule or element. What is added is nobody's harm.
- * Returns the way to stop. Our own changes are told as well.
- */
-export function watchNftDeletions(netns: Netns, onDeletion: () => void): () => void {
-  return monitor({
-    netns,
-    protocol: NETLINK_NETFILTER,
-    groups: GROUPS,
-    onMessages: (messages) => {
-      if (messages.some(({ type }) => type >> 8 === NFNL_SUBSYS_NFTABLES && DELETIONS.has(type & 255))) onDeletion();
-    },
-    onLost: onDeletion,
-  });
 }

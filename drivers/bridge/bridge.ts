@@ -22,6 +22,7 @@ import { BRIDGES, bridgeRules } from './rules.ts';
 
 const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION];
 const OURS = /^(wbr|we)-/;
+const PORT = { hairpin: true };
 const LARGEST_MTU = 65535;
 /** Docker's. */
 const DEFAULT_MTU = 1500;
@@ -46,20 +47,28 @@ export interface BridgeDriver extends Driver {
   close(): void;
 }
 
-export function createBridgeDriver({ host, networks, published: before, journal, log }: BridgeOptions): BridgeDriver {
+export function createBridgeDriver({ host, networks, published, journal, log }: BridgeOptions): BridgeDriver {
   const rtnl = openRtnl(host);
   const nft = openNft(host);
   const table = createNftTable(nft, 'inet weft-bridge');
   const ports = createPublishedPorts(host, applyRules);
+  /** Until they are held again, or given up. */
+  const earlier = new Map(published);
   const docker = watchDockerBridges(rtnl, () => bridges().length > 0 && guarded(applyRules));
 
   function bridges(): Network[] {
     return networks().filter(({ driver }) => driver === 'bridge');
   }
 
-  function applyRules(): void {
+  /** Without a network there are no rules either. */
+  function applyRules(on = bridges()): void {
+    if (on.length === 0) {
+      table.remove();
+      removeForwardAccepts(nft, BRIDGES);
+      return;
+    }
     table.set(bridgeRules({
-      networks: bridges().flatMap(({ id, internal, subnets }) => subnets.map(({ subnet }) => ({ bridge: hostBridge(id), subnet, internal }))),
+      networks: on.flatMap(({ id, internal, subnets }) => subnets.map(({ subnet }) => ({ bridge: hostBridge(id), subnet, internal }))),
       ports: ports.rules(),
       dockerBridges: docker.names(),
     }));
@@ -101,14 +110,15 @@ export function createBridgeDriver({ host, networks, published: before, journal,
 
   function ensureEndpoint(network: Network, endpoint: Endpoint): void {
     const bridge = rtnl.link(hostBridge(network.id))?.index ?? ensureNetwork(network, []);
-    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network));
+    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), PORT);
   }
 
   /** What an earlier weftd published. */
   function restorePorts(endpoint: Endpoint): void {
-    const mappings = before.get(endpoint.id);
-    if (!mappings || ports.has(endpoint.id) || endpoint.address === undefined) return;
-    if (!ports.restore(endpoint, mappings)) log.warn({ endpoint: endpoint.id.slice(0, 12) }, 'a published port was taken by a program of the host while weftd was away');
+    const mappings = earlier.get(endpoint.id);
+    if (!mappings || endpoint.address === undefined) return;
+    earlier.delete(endpoint.id);
+    if (!ports.restore(endpoint, mappings)) log.warn({ endpoint: endpoint.id.slice(0, 12) }, 'a published port, or its address, was taken from us while weftd was away');
   }
 
   return {
@@ -128,7 +138,7 @@ export function createBridgeDriver({ host, networks, published: before, journal,
     },
     deleteNetwork: async (network) => {
       await rtnl.deleteLink(hostBridge(network.id));
-      applyRules();
+      applyRules(bridges().filter(({ id }) => id !== network.id));
     },
     createEndpoint: async (network, endpoint) => ensureEndpoint(network, endpoint),
     deleteEndpoint: (_, endpoint) => rtnl.deleteLink(bridgeEnd(endpoint.id)),
@@ -144,22 +154,25 @@ export function createBridgeDriver({ host, networks, published: before, journal,
       // Before anything else: networks and endpoints come while this waits for the kernel.
       await removeStrangers(rtnl, OURS, [...all.map(({ id }) => hostBridge(id)), ...endpoints.map(({ id }) => bridgeEnd(id))], found);
       endpoints.forEach(restorePorts);
-      if (bridges().length === 0) return found;
       applyRules();
+      if (bridges().length === 0) return found;
       if (table.repair()) found.push({ what: 'nftables: table inet weft-bridge of the host was changed' });
       ensureHost(found);
       for (const network of all) {
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
         const bridge = ensureNetwork(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found);
+        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found, PORT);
         await nextTurn();
       }
       return found;
     },
 
     publish: (endpoint) => ports.publish(endpoint),
-    unpublish: (endpointId) => guarded(() => ports.unpublish(endpointId)),
+    unpublish: (endpointId) => {
+      earlier.delete(endpointId);
+      guarded(() => ports.unpublish(endpointId));
+    },
     purge: async () => {
       const { errors } = await runAll([
         () => removeForwardAccepts(nft, BRIDGES),

@@ -1,15 +1,13 @@
 /** Published ports of this host's bridge networks: who has which, and the sockets that keep them. */
-import { weftError } from '../../base/errors.ts';
+import { WeftError, weftError } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
 import { withUndo } from '../../base/undo.ts';
 import type { Endpoint, PortMapping } from '../../cnm/model.ts';
+import { DYNAMIC_PORTS, distinctPorts } from '../../cnm/ports.ts';
 import { deleteFlows } from '../../linux/conntrack.ts';
 import { reservePort, type Reservation } from '../../linux/port-reservation.ts';
 import { KernelError, type Netns } from '../../linux/types.ts';
 import type { PortRule } from './rules.ts';
-
-/** Where ports are chosen from when the user leaves it to us (IANA's dynamic range, RFC 6335 §6). */
-const DYNAMIC = { first: 49152, last: 65535 };
 
 export interface PublishedPorts {
   /** Throws WEFT-PORT-HOST, WEFT-PORT-ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen. Idempotent. */
@@ -28,6 +26,7 @@ interface Published { ip: string; ports: PortMapping[]; reservations: Reservatio
 export function createPublishedPorts(host: Netns, apply: () => void): PublishedPorts {
   const published = new Map<string, Published>();
 
+  /** undefined when the port is taken. Throws WEFT-PORT-ADDRESS when the host has no such address. */
   function reserve({ protocol, hostIp, hostPort }: PortMapping): Reservation | undefined {
     try {
       return reservePort(host, protocol, hostPort, hostIp || undefined);
@@ -37,15 +36,26 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
     }
   }
 
+  /** As reserve, where nobody waits for the reason. */
+  function reserveAgain(port: PortMapping): Reservation[] {
+    try {
+      const reservation = reserve(port);
+      return reservation ? [reservation] : [];
+    } catch (error) {
+      if (error instanceof WeftError) return [];
+      throw error;
+    }
+  }
+
   function hold(mapping: PortMapping): { port: PortMapping; reservation: Reservation } {
     const { protocol, hostPort } = mapping;
-    const last = hostPort === 0 ? DYNAMIC.last : hostPort;
-    for (let candidate = hostPort || DYNAMIC.first; candidate <= last; candidate++) {
+    const last = hostPort === 0 ? DYNAMIC_PORTS.last : hostPort;
+    for (let candidate = hostPort || DYNAMIC_PORTS.first; candidate <= last; candidate++) {
       const port = { ...mapping, hostPort: candidate };
       const reservation = reserve(port);
       if (reservation) return { port, reservation };
     }
-    throw weftError('WEFT-PORT-HOST', { port: hostPort || `${DYNAMIC.first}-${DYNAMIC.last}`, proto: protocol });
+    throw weftError('WEFT-PORT-HOST', { port: hostPort || `${DYNAMIC_PORTS.first}-${DYNAMIC_PORTS.last}`, proto: protocol });
   }
 
   /**
@@ -62,19 +72,21 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       if (known) return known.ports;
       const entry: Published = { ip: withoutLength(endpoint.address ?? ''), ports: [], reservations: [] };
       undo.push(() => entry.reservations.forEach((reservation) => reservation.release()));
-      for (const mapping of distinct(endpoint.ports)) {
+      for (const mapping of distinctPorts(endpoint.ports)) {
+        if (mapping.hostIp.includes(':')) throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing on the IPv6 address ${mapping.hostIp}`, hint: 'publish on an IPv4 address' });
         const { port, reservation } = hold(mapping);
         entry.ports.push(port);
         entry.reservations.push(reservation);
       }
       published.set(endpoint.id, entry);
+      undo.push(apply);
       undo.push(() => void published.delete(endpoint.id));
       apply();
       forgetFlows(entry.ports);
       return entry.ports;
     }),
     restore: (endpoint, ports) => {
-      const reservations = ports.flatMap((port) => reservePort(host, port.protocol, port.hostPort, port.hostIp || undefined) ?? []);
+      const reservations = ports.flatMap(reserveAgain);
       published.set(endpoint.id, { ip: withoutLength(endpoint.address ?? ''), ports, reservations });
       return reservations.length === ports.length;
     },
@@ -93,12 +105,4 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       for (const { reservations } of published.values()) for (const reservation of reservations) reservation.release();
     },
   };
-}
-
-/** Docker names all addresses in three ways, and some engines give one mapping for each family. */
-function distinct(ports: readonly PortMapping[]): PortMapping[] {
-  const mappings = ports.map((port) => ({ ...port, hostIp: port.hostIp === '0.0.0.0' || port.hostIp === '::' ? '' : port.hostIp }));
-  const six = mappings.find(({ hostIp }) => hostIp.includes(':'));
-  if (six) throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing on the IPv6 address ${six.hostIp}`, hint: 'publish on an IPv4 address' });
-  return [...new Map(mappings.map((port) => [`${port.protocol} ${port.hostIp} ${port.hostPort} ${port.containerPort}`, port])).values()];
 }

@@ -176,7 +176,7 @@ test('overlay networks on three hosts', async (t) => {
       t.same(await each.purge(), []);
       for (const [name, value] of each.journal) each.space.run('sysctl', '-qw', `${name.replaceAll('/', '.')}=${value}`);
       // The policy was set again after the flush; the chain's table is iptables' own.
-      t.equal(each.snapshot().replace(/^.*policy.*$/gm, ''), each.before.replace(/^.*policy.*$/gm, ''));
+      t.equal(each.space.snapshot().replace(/^.*policy.*$/gm, ''), each.before.replace(/^.*policy.*$/gm, ''));
     }
   });
 });

@@ -31,7 +31,7 @@ export class Node {
     this.state = shared.of(id);
     // As Docker leaves a host: nothing is forwarded unless somebody says so.
     this.space.run('iptables', '-P', 'FORWARD', 'DROP');
-    this.before = this.snapshot();
+    this.before = this.space.snapshot();
     this.start();
     this.state.publish('node', 'self', this.#info);
   }
@@ -68,14 +68,6 @@ export class Node {
   /** A command in the fabric. */
   inFabric(...command: string[]): string {
     return execFileSync('ip', ['netns', 'exec', `${this.space.name}-fabric`, ...command], { encoding: 'utf8' });
-  }
-
-  /** Links, routes, rules and settings of the host, without what moves by itself. */
-  snapshot(): string {
-    return [
-      this.space.run('ip', '-o', 'link'), this.space.run('ip', '-4', 'route', 'show', 'table', 'all'), this.space.run('ip', 'rule'), this.space.run('nft', 'list', 'ruleset'),
-      this.space.run('sysctl', '-a', '--pattern', String.raw`^net\.(ipv4\.(ip_forward|conf)|bridge|ipv6\.conf)`),
-    ].join('\n');
   }
 
   async purge(): Promise<unknown[]> {

@@ -1,0 +1,133 @@
+import { join } from 'node:path';
+import { test, type Test } from 'tap';
+import { weftError } from '../base/errors.ts';
+import { silentLogger } from '../base/log.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { openLocalStore } from '../store/local.ts';
+import { openSqliteStore } from '../store/sqlite.ts';
+import type { Store } from '../store/store.ts';
+import { createPortClaims, type PortClaims } from './claims.ts';
+
+interface Node { claims: PortClaims; link: 'up' | 'down' | 'answers-lost'; /** Before each write. */ pause?: () => Promise<void>; restart(): void }
+
+/** Nodes that share one store, which can be out of reach, lose answers, or take its time. */
+function scene(t: Test): { node(name: string): Node; stored(): Promise<Record<string, unknown>> } {
+  const folder = t.testdir();
+  const store = openSqliteStore(join(folder, 'store.db'), { clock: new VirtualClock(), log: silentLogger });
+  t.teardown(() => store.close());
+  return {
+    node: (name) => {
+      const local = openLocalStore(join(folder, `${name}.db`));
+      t.teardown(() => local.close());
+      const through = async <T>(ask: () => Promise<T>): Promise<T> => {
+        const away = (): Error => weftError('WEFT-STORE-UNREACHABLE', { store: 'test', detail: 'cut off' });
+        if (node.link === 'down') throw away();
+        const answer = await ask();
+        if (node.link === 'answers-lost') throw away();
+        return answer;
+      };
+      const linked: Store = {
+        ...store,
+        // Answers are lost of writes: a read that fails has changed nothing.
+        get: (key) => (node.link === 'down' ? through(() => store.get(key)) : store.get(key)),
+        txn: async (compares, writes) => {
+          await node.pause?.();
+          return through(() => store.txn(compares, writes));
+        },
+      };
+      const make = (): PortClaims => createPortClaims({ store: linked, local, node: name });
+      const node: Node = { claims: make(), link: 'up', restart: () => void (node.claims = make()) };
+      return node;
+    },
+    stored: async () => Object.fromEntries((await store.range('ports/')).entries.map(({ key, value }) => [key, JSON.parse(value)])),
+  };
+}
+
+test('a port belongs to one service, on as many nodes as have backends for it', async (t) => {
+  const { node, stored } = scene(t);
+  const [a, b] = [node('a'), node('b')];
+  await a.claims.claim('tcp', 80, 'web');
+  await a.claims.claim('tcp', 80, 'web');
+  await b.claims.claim('tcp', 80, 'web');
+  t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['a', 'b'] } });
+  t.equal(b.claims.held('tcp', 80), 'web');
+  await t.rejects(b.claims.claim('tcp', 80, 'api'), { code: 'WEFT-PORT-HELD', message: /port 80\/tcp belongs to service web/ });
+  t.equal(b.claims.held('tcp', 80), 'web', 'what was held is held');
+  await b.claims.claim('udp', 80, 'api');
+  await a.claims.release('tcp', 80);
+  await a.claims.release('tcp', 80);
+  t.equal(a.claims.held('tcp', 80), undefined);
+  t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['b'] }, 'ports/udp/80': { service: 'api', nodes: ['b'] } });
+  t.same(b.claims.list(), ['tcp/80', 'udp/80']);
+  await b.claims.release('tcp', 80);
+  await a.claims.claim('tcp', 80, 'api');
+  t.same((await stored())['ports/tcp/80'], { service: 'api', nodes: ['a'] });
+});
+
+test('a refused claim leaves nothing to give up', async (t) => {
+  const { node } = scene(t);
+  const [a, b] = [node('a'), node('b')];
+  await a.claims.claim('tcp', 80, 'web');
+  await t.rejects(b.claims.claim('tcp', 80, 'api'), { code: 'WEFT-PORT-HELD' });
+  t.same(b.claims.list(), []);
+});
+
+test('of two nodes at the same moment one wins', async (t) => {
+  const { node, stored } = scene(t);
+  const nodes = ['a', 'b', 'c', 'd'].map(node);
+  // Everybody has read before anybody writes.
+  const gate = Promise.withResolvers<void>();
+  let waiting = 0;
+  for (const each of nodes) {
+    each.pause = async () => {
+      if (++waiting === nodes.length) gate.resolve();
+      await gate.promise;
+    };
+  }
+  const results = await Promise.allSettled(nodes.map(({ claims }, i) => claims.claim('tcp', 80, `s${i % 2}`)));
+  const { service, nodes: holders } = (await stored())['ports/tcp/80'] as { service: string; nodes: string[] };
+  t.same(results.map(({ status }) => status === 'fulfilled'), nodes.map((_, i) => `s${i % 2}` === service));
+  t.equal(holders.length, 2, 'both nodes of the service that won');
+});
+
+test('while the store is away, what this node has is enough, also after a restart', async (t) => {
+  const { node } = scene(t);
+  const a = node('a');
+  await a.claims.claim('tcp', 80, 'web');
+  a.link = 'down';
+  a.restart();
+  await a.claims.claim('tcp', 80, 'web');
+  t.equal(a.claims.held('tcp', 80), 'web');
+  await t.rejects(a.claims.claim('tcp', 81, 'web'), { code: 'WEFT-STORE-UNREACHABLE' });
+  await t.rejects(a.claims.release('tcp', 80), { code: 'WEFT-STORE-UNREACHABLE' });
+  t.same(a.claims.list(), ['tcp/80', 'tcp/81'], 'both are given up when it answers');
+});
+
+test('a claim whose answer was lost is known, and can be given up or repeated', async (t) => {
+  const { node, stored } = scene(t);
+  const a = node('a');
+  a.link = 'answers-lost';
+  for (const port of [80, 81]) await t.rejects(a.claims.claim('tcp', port, 'web'), { code: 'WEFT-STORE-UNREACHABLE' });
+  t.equal(a.claims.held('tcp', 80), undefined, 'not certain');
+  t.same(a.claims.list(), ['tcp/80', 'tcp/81']);
+  a.link = 'up';
+  a.restart();
+  await a.claims.claim('tcp', 80, 'web');
+  t.equal(a.claims.held('tcp', 80), 'web');
+  await a.claims.release('tcp', 81);
+  t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['a'] } });
+});
+
+test('a claim that comes while the last one is being given up is a new one', async (t) => {
+  const { node, stored } = scene(t);
+  const a = node('a');
+  await a.claims.claim('tcp', 80, 'web');
+  const gate = Promise.withResolvers<void>();
+  a.pause = () => gate.promise;
+  const released = a.claims.release('tcp', 80);
+  const claimed = a.claims.claim('tcp', 80, 'web');
+  gate.resolve();
+  await Promise.all([released, claimed]);
+  t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['a'] } });
+  t.equal(a.claims.held('tcp', 80), 'web');
+});
