@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Awareness } from './awareness.ts';
-import { Members, isLive, sameAddress, type Member } from './members.ts';
+import { Members, addressKey, isLive, sameAddress, type Member } from './members.ts';
 import { encodeAccusation, encodeAlive, type Accusation, type Address, type Alive, type NodeRecord } from './messages.ts';
 import type { BroadcastQueue } from './queue.ts';
 import { startSuspicion, suspicionLimits, type Suspicion } from './suspicion.ts';
@@ -61,8 +61,9 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   const own = (): Alive => ({ incarnation, node: name, address, meta, versions });
   const others = (...states: Member['state'][]): Member[] => members.all().filter((member) => member.name !== name && states.includes(member.state));
 
-  function announce(type: MemberEvent['type'], member: Member, message: Buffer): void {
-    queue.add(message, member.name);
+  /** `isOwn`: it is the member's own word, and need not be told to it. */
+  function announce(type: MemberEvent['type'], member: Member, message: Buffer, isOwn: boolean): void {
+    queue.add(message, { about: member.name, ...(isOwn && { origin: addressKey(member.address) }) });
     notify({ type, member });
   }
 
@@ -75,7 +76,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
 
   function announceSelf(): void {
     members.alive(own(), clock.now());
-    queue.add(encodeAlive(own()), name);
+    queue.add(encodeAlive(own()), { about: name });
   }
 
   /** Word about this node that is not its own is outbid. */
@@ -111,7 +112,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
       return;
     }
     endSuspicion(word.node);
-    announce(!before || !isLive(before) ? 'join' : before.state === 'suspect' ? 'recover' : 'update', member, encodeAlive(word));
+    announce(!before || !isLive(before) ? 'join' : before.state === 'suspect' ? 'recover' : 'update', member, encodeAlive(word), true);
   }
 
   function suspect(word: Accusation): void {
@@ -120,9 +121,9 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     const member = members.suspect(word, clock.now());
     if (member) {
       suspicions.set(word.node, startSuspicion(suspicionLimits(tuning, members.liveCount), word.from, () => clock.now(), timers, () => fail(word.node)));
-      announce('suspect', member, encodeAccusation('suspect', word));
+      announce('suspect', member, encodeAccusation('suspect', word), false);
     } else if (running && word.incarnation >= members.get(word.node)!.incarnation && running.confirm(word.from)) {
-      queue.add(encodeAccusation('suspect', word), word.node);
+      queue.add(encodeAccusation('suspect', word), { about: word.node });
     }
   }
 
@@ -136,7 +137,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     const member = members.dead(word, clock.now());
     if (!member) return;
     endSuspicion(word.node);
-    announce('leave', member, encodeAccusation('dead', word));
+    announce('leave', member, encodeAccusation('dead', word), member.state === 'left');
   }
 
   members.alive(own(), clock.now());

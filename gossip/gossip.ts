@@ -10,7 +10,7 @@ import { createAwareness } from './awareness.ts';
 import { createBeliefs, type MemberEvent } from './beliefs.ts';
 import { PART_OVERHEAD, compound, messagesOf, openPacket, roomFor, sealPacket, withChecksum } from './framing.ts';
 import type { Keyring } from './keyring.ts';
-import type { Member } from './members.ts';
+import { addressKey, type Member } from './members.ts';
 import {
   MAX_META, MAX_USER_BYTES, TYPE, decodeAccusation, decodeAck, decodeAlive, decodeIndirectPing, decodePing, encodeAck, encodePing, encodePushPull, encodeUserPacket, encodeUserStream,
   type Address, type PushPull,
@@ -114,10 +114,13 @@ export function createGossip(options: GossipOptions): Gossip {
     transport.send(sealPacket(checksum ? withChecksum(packet) : packet, keyring, random), to);
   }
 
-  const news = (bytes: number): Buffer[] => queue.take(bytes, retransmitLimit(tuning.retransmitMult, beliefs.members.liveCount));
+  function news(bytes: number, to: Address): Buffer[] {
+    const members = beliefs.members.liveCount;
+    return queue.take(bytes, { to: addressKey(to), audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
+  }
 
-  function sendWithNews(to: Address, message: Buffer, checksum = false): void {
-    sendPacket(to, [message, ...news(room - message.length - PART_OVERHEAD)], checksum);
+  function sendWithNews(to: Address, message: Buffer): void {
+    sendPacket(to, [message, ...news(room - message.length - PART_OVERHEAD, to)]);
   }
 
   const beliefs = createBeliefs({
@@ -222,7 +225,7 @@ export function createGossip(options: GossipOptions): Gossip {
   timers.loop(() => tuning.gossipInterval, () => {
     if (queue.length === 0) return;
     const recent = beliefs.others('dead').filter((member) => clock.now() - member.since < tuning.gossipToTheDeadTime);
-    for (const member of shuffle([...beliefs.others('alive', 'suspect'), ...recent], random).slice(0, tuning.gossipNodes)) sendPacket(member.address, news(room), checksums(member.versions));
+    for (const member of shuffle([...beliefs.others('alive', 'suspect'), ...recent], random).slice(0, tuning.gossipNodes)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
   });
   timers.loop(() => tuning.pushPullInterval * pushPullScale(beliefs.members.liveCount), async () => {
     beliefs.reap();
@@ -258,7 +261,8 @@ export function createGossip(options: GossipOptions): Gossip {
     sendBestEffort: (to, message) => {
       const packet = userPacket(message);
       const member = beliefs.members.get(to);
-      if (member) sendWithNews(member.address, packet, checksums(member.versions));
+      // Alone: what is sent to one member over and over must not use up the news meant for all.
+      if (member) sendPacket(member.address, [packet], checksums(member.versions));
     },
     sendReliable: async (to, message) => {
       const member = beliefs.members.get(to);
@@ -266,7 +270,7 @@ export function createGossip(options: GossipOptions): Gossip {
       if (message.length > MAX_USER_BYTES) throw new RangeError(`a message may have ${MAX_USER_BYTES} bytes`);
       await streams.send(member.address, encodeUserStream(message), tuning.streamTimeout);
     },
-    broadcast: (message, about) => queue.add(userPacket(message), about === undefined ? undefined : `user ${about}`),
+    broadcast: (message, about) => queue.add(userPacket(message), about === undefined ? {} : { about: `user ${about}` }),
     room: room - PART_OVERHEAD - 1,
     updateMeta: (meta) => beliefs.updateMeta(checkedMeta(meta)),
     get health() { return awareness.score; },
@@ -277,7 +281,7 @@ export function createGossip(options: GossipOptions): Gossip {
       // To everybody at once, and on by gossip: nobody has to wait for the next round.
       for (const member of audience) sendPacket(member.address, [message], checksums(member.versions));
       await new Promise<void>((resolve) => {
-        queue.add(message, name, resolve);
+        queue.add(message, { about: name, done: resolve });
         timers.after(timeoutMs, resolve);
       });
     },

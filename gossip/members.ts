@@ -16,6 +16,7 @@ export interface Member {
 /** u32 wraps in nobody's lifetime; a jump this large is forged or broken, and would make the node unreachable for good. */
 const MAX_INCARNATION_JUMP = 2 ** 31;
 
+export const addressKey = ({ host, port }: Address): string => `${host}:${port}`;
 export const sameAddress = (a: Address, b: Address): boolean => a.host === b.host && a.port === b.port;
 export const isLive = ({ state }: Member): boolean => state === 'alive' || state === 'suspect';
 

@@ -75,7 +75,7 @@ void test('words about this node', async (t) => {
   beliefs.dead(accuse(1007, 'c', 'self'));
   t.equal(state('self'), 'alive 1008');
   t.equal(awareness.score, 2);
-  t.equal(decodeAlive(queue.take(1000, 4)[0]!.subarray(1)).incarnation, 1008, 'the refutation is passed on');
+  t.equal(decodeAlive(queue.take(1000, { to: 'x', audience: 1, limit: 4 })[0]!.subarray(1)).incarnation, 1008, 'the refutation is passed on');
   const own: Alive = { incarnation: 1008, node: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS };
   beliefs.alive(own);
   beliefs.alive({ ...own, incarnation: 2000, address: there });
@@ -137,18 +137,30 @@ void test('the queue of news', async (t) => {
   const queue = new BroadcastQueue();
   const done: string[] = [];
   const item = (text: string): Buffer => Buffer.from(text);
-  queue.add(item('old'), 'b', () => done.push('old'));
-  queue.add(item('new'), 'b', () => done.push('new'));
+  const take = (room: number, to: string): string[] => queue.take(room, { to, audience: 3, limit: 2 }).map(String);
+  queue.add(item('old'), { about: 'b', done: () => done.push('old') });
+  queue.add(item('new'), { about: 'b', done: () => done.push('new') });
   t.same(done, ['old'], 'replaced');
   queue.add(item('longer'));
-  t.same(queue.take(100, 2).map(String), ['longer', 'new'], 'long before short');
+  t.same(take(100, 'x'), ['longer', 'new'], 'long before short');
   queue.add(item('fresh'));
-  t.same(queue.take(7, 2).map(String), ['fresh'], 'seldom before often; what has no room waits');
-  t.same(queue.take(100, 2).map(String), ['longer', 'fresh', 'new']);
+  t.same(take(7, 'y'), ['fresh'], 'seldom before often; what has no room waits');
+  t.same(take(100, 'z'), ['longer', 'fresh', 'new']);
   t.same(done, ['old', 'new']);
   t.equal(queue.length, 0);
   for (let i = 0; i < 300; i++) queue.add(Buffer.alloc(0));
-  t.equal(queue.take(10_000, 4).length, 254, 'no more than a compound takes');
+  t.equal(queue.take(10_000, { to: 'x', audience: 3, limit: 4 }).length, 254, 'no more than a compound takes');
+});
+
+void test('news is for all, not for the one that asks most', async (t) => {
+  const queue = new BroadcastQueue();
+  const take = (to: string): number => queue.take(100, { to, audience: 3, limit: 4 }).length;
+  queue.add(Buffer.from('d is alive'), { about: 'd', origin: 'd' });
+  t.equal(take('d'), 0, 'who said it knows it');
+  t.same([take('b'), take('b'), take('b')], [1, 0, 0], 'not twice before the others');
+  t.equal(take('c'), 1);
+  t.same([take('d'), take('b'), take('c')], [0, 1, 1], 'twice once all were told');
+  t.equal(queue.length, 0);
 });
 
 void test('formulas', async (t) => {
