@@ -51,7 +51,7 @@ export function startCluster({ node, transport, key, seeds, clock, random, log, 
   return {
     state, gossip, close,
     leave: async () => {
-      await gossip.leave(LEAVE_TIMEOUT_MS);
+      await gossip.leave({ timeoutMs: LEAVE_TIMEOUT_MS });
       await close();
     },
   };

@@ -31,6 +31,10 @@ export interface BeliefsOptions {
   notify(event: MemberEvent): void;
   /** At once, to one node. */
   tell(to: Address, message: Buffer): void;
+  /** Whether a node may be a member. */
+  admits(word: Alive): boolean;
+  /** Another node has the name of a live member. */
+  onConflict(known: Member, word: Alive): void;
 }
 
 export interface Beliefs {
@@ -39,9 +43,10 @@ export interface Beliefs {
   alive(word: Alive): void;
   suspect(word: Accusation): void;
   dead(word: Accusation): void;
-  /** The other side of a state exchange. */
-  merge(records: readonly NodeRecord[]): void;
-  updateMeta(meta: Buffer): void;
+  /** The other side of a state exchange. True when it was news. */
+  merge(records: readonly NodeRecord[]): boolean;
+  /** `done` is called once the new data was passed on often enough. */
+  updateMeta(meta: Buffer, done: () => void): void;
   /** From now on this node has left; returns the message that says so. */
   leave(): Buffer;
   /** Members that went long ago are forgotten. */
@@ -49,12 +54,15 @@ export interface Beliefs {
 }
 
 export function createBeliefs(options: BeliefsOptions): Beliefs {
-  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell } = options;
+  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell, admits, onConflict } = options;
   const members = new Members();
   const suspicions = new Map<string, Suspicion>();
+  /** Who else wants the name of a live member: it gets it when that one fails. */
+  const claims = new Map<string, Alive>();
   let { meta } = options;
   let leaving = false;
   let namesakeSeen = false;
+  let changes = 0;
   // A restarted node must outbid whatever was said of it before: seconds grow faster than refutations.
   let incarnation = Math.floor(clock.wallNow() / 1000) >>> 0;
 
@@ -64,6 +72,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   /** `isOwn`: it is the member's own word, and need not be told to it. */
   function announce(type: MemberEvent['type'], member: Member, message: Buffer, isOwn: boolean): void {
     queue.add(message, { about: member.name, ...(isOwn && { origin: addressKey(member.address) }) });
+    changes++;
     notify({ type, member });
   }
 
@@ -74,9 +83,9 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
 
   // This node ---------------------------------------------------------------------------------------------------------
 
-  function announceSelf(): void {
+  function announceSelf(done?: () => void): void {
     members.alive(own(), clock.now());
-    queue.add(encodeAlive(own()), { about: name });
+    queue.add(encodeAlive(own()), { about: name, ...(done && { done }) });
   }
 
   /** Word about this node that is not its own is outbid. */
@@ -102,9 +111,14 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   function alive(word: Alive): void {
     if (!isSane(word.versions)) return;
     if (word.node === name) return aliveSelf(word);
+    if (!admits(word)) return;
     const before = members.get(word.node);
-    const member = members.alive(word, clock.now());
+    const member = members.alive(word, clock.now(), tuning.reclaimTime);
     if (!member) {
+      if (before && isLive(before) && !sameAddress(before.address, word.address)) {
+        claims.set(word.node, word);
+        return onConflict(before, word);
+      }
       // An old word of a node that is thought gone: it does not know that it has to outbid what is said of it.
       if (before && before.state !== 'alive' && word.incarnation <= before.incarnation) {
         tell(word.address, encodeAccusation(before.state === 'suspect' ? 'suspect' : 'dead', { incarnation: before.incarnation, node: before.name, from: name }));
@@ -138,26 +152,35 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     if (!member) return;
     endSuspicion(word.node);
     announce('leave', member, encodeAccusation('dead', word), member.state === 'left');
+    const claim = claims.get(word.node);
+    claims.delete(word.node);
+    if (claim) alive(claim);
   }
 
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,
     merge: (records) => {
+      const before = changes;
       for (const record of records) {
         const { node, incarnation: theirs } = record;
-        if (record.state === 'alive') alive(record);
-        else if (node !== name && !members.get(node)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
-        else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
+        const known = node === name || members.get(node) !== undefined;
+        if (record.state === 'alive' || (record.state === 'suspect' && !known)) alive(record);
+        if (record.state === 'alive') continue;
+        if (!known && record.state !== 'suspect') {
+          // Its death is no news to pass on, but its old word must not be taken for a new life.
+          if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
+        } else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
         // Not dead on hearsay: suspected, so that it can refute.
         else suspect({ node, incarnation: theirs, from: name });
       }
+      return changes > before;
     },
-    updateMeta: (next) => {
-      if (next.equals(meta)) return;
+    updateMeta: (next, done) => {
+      if (next.equals(meta)) return done();
       meta = next;
       incarnation = (incarnation + 1) >>> 0;
-      announceSelf();
+      announceSelf(done);
     },
     leave: () => {
       leaving = true;

@@ -18,13 +18,14 @@ const there: Address = { host: '10.0.0.2', port: 7947 };
 function setUp() {
   const clock = new VirtualClock(1_000_000);
   const queue = new BroadcastQueue();
-  const awareness = createAwareness();
+  const awareness = createAwareness(8);
   const events: string[] = [];
   const told: Buffer[] = [];
   const timers = createTimers(clock, seededRandom(1), log);
   const beliefs = createBeliefs({
     name: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS, tuning: LAN, clock, timers, log, queue, awareness,
     notify: ({ type, member }: MemberEvent) => events.push(`${type} ${member.name} ${member.state}`), tell: (_, message) => told.push(message),
+    admits: () => true, onConflict: (known, word) => events.push(`conflict ${known.name} ${word.address.host}`),
   });
   const alive = (incarnation: number, more: Partial<Alive> = {}): void => beliefs.alive({ incarnation, node: 'b', address: there, meta: Buffer.alloc(0), versions: OWN_VERSIONS, ...more });
   const accuse = (incarnation: number, from = 'c', node = 'b'): Accusation => ({ incarnation, node, from });
@@ -55,7 +56,7 @@ void test('words about others', async (t) => {
     ['dead, then gone by its own word', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.beliefs.dead(s.accuse(5, 'b'))), 'left 5', ['join b alive', 'leave b dead', 'leave b left']],
     ['back from the dead', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.alive(6)), 'alive 6', ['join b alive', 'leave b dead', 'join b alive']],
     ['back from the dead at another address', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.alive(6, { address: here })), 'alive 6', ['join b alive', 'leave b dead', 'join b alive']],
-    ['a namesake of a live member', (s) => (s.alive(5), s.alive(6, { address: here })), 'alive 5', ['join b alive']],
+    ['a namesake of a live member', (s) => (s.alive(5), s.alive(6, { address: here })), 'alive 5', ['join b alive', 'conflict b 10.0.0.1']],
     ['an absurd incarnation', (s) => (s.alive(5), s.alive(2 ** 32 - 1), s.beliefs.dead(s.accuse(2 ** 32 - 1))), 'alive 5', ['join b alive']],
   ];
   for (const [what, words, state, events] of rows) {
