@@ -26,12 +26,12 @@ import type { StreamMessage } from './stream-message.ts';
 import { createStreams } from './streams.ts';
 import { createTimers } from './timers.ts';
 import type { Transport } from './transport.ts';
-import { LAN, retransmitLimit, type Tuning } from './tuning.ts';
+import { PROFILES, retransmitLimit, type ProfileName, type Tuning } from './tuning.ts';
 import { OWN_VERSIONS, checksums, type Versions } from './versions.ts';
 
 export type { Member } from './members.ts';
 export type { MemberEvent } from './beliefs.ts';
-export type { Candidate, Delegate } from './delegate.ts';
+export type { Delegate } from './delegate.ts';
 
 export interface GossipOptions extends EnvelopeOptions {
   /** Unique in the cluster, up to 255 bytes. */
@@ -43,8 +43,10 @@ export interface GossipOptions extends EnvelopeOptions {
   /** Up to 512 bytes that every member sees beside the name. */
   meta?: Uint8Array;
   versions?: Versions;
-  /** Over the LAN profile. */
-  tuning?: Partial<Tuning>;
+  /** Default: lan, memberlist's. */
+  profile?: ProfileName;
+  /** Over the profile. */
+  tuning?: Partial<Tuning> | undefined;
   delegate?: Delegate;
   /** Answers to probes carry this node's network coordinate (130 bytes), so that round trips can be estimated. Default: false. */
   coordinates?: boolean;
@@ -103,7 +105,7 @@ const DEFAULT_PATIENCE_MS = 5_000;
 export function createGossip(options: GossipOptions): Gossip {
   const { name, transport, clock, random, log, delegate } = options;
   const { address } = transport;
-  const tuning: Tuning = { ...LAN, ...options.tuning };
+  const tuning: Tuning = { ...PROFILES[options.profile ?? 'lan'], ...options.tuning };
   const versions = options.versions ?? OWN_VERSIONS;
   const envelope = createEnvelope(options, random);
   const timers = createTimers(clock, random, log);

@@ -7,7 +7,9 @@ import { createGossip, type Delegate, type Gossip } from './gossip.ts';
 import { Keyring } from './keyring.ts';
 import { MemoryNetwork } from './memory-transport.ts';
 import type { Address } from './messages.ts';
-import { FAST, LAN, type Tuning } from './tuning.ts';
+import { PROFILES, type Tuning } from './tuning.ts';
+
+const { fast: FAST, lan: LAN } = PROFILES;
 
 const KEY = Buffer.alloc(32, 7);
 const addressOf = (i: number): Address => ({ host: `10.0.0.${i + 1}`, port: 7947 });

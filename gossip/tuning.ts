@@ -52,19 +52,20 @@ export const LAN: Tuning = {
 };
 
 /** memberlist's profile for members far apart: a dead member is known as dead after half a minute, and slow links accuse nobody. */
-export const WAN: Tuning = {
+const WAN: Tuning = {
   ...LAN, probeInterval: 5_000, probeTimeout: 3_000, suspicionMult: 6, gossipInterval: 500, gossipNodes: 4, pushPullInterval: 60_000, gossipToTheDeadTime: 60_000, streamTimeout: 30_000,
 };
 
 /** memberlist's profile for members on one machine. */
-export const LOCAL: Tuning = {
+const LOCAL: Tuning = {
   ...LAN, probeTimeout: 200, indirectChecks: 1, suspicionMult: 3, gossipInterval: 100, retransmitMult: 2, pushPullInterval: 15_000, gossipToTheDeadTime: 15_000, streamTimeout: 1_000,
 };
 
 /** Twice as alert as LAN: a dead member of three is known as dead after 3 to 4 s. */
-export const FAST: Tuning = { ...LAN, probeInterval: 500, probeTimeout: 250, gossipInterval: 100, streamTimeout: 5_000 };
+const FAST: Tuning = { ...LAN, probeInterval: 500, probeTimeout: 250, gossipInterval: 100, streamTimeout: 5_000 };
 
 export const PROFILES = { lan: LAN, wan: WAN, local: LOCAL, fast: FAST } as const;
+export type ProfileName = keyof typeof PROFILES;
 
 export const retransmitLimit = (mult: number, members: number): number => mult * Math.ceil(Math.log10(members + 1));
 
