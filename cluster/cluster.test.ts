@@ -1,85 +1,12 @@
 /** Soft state of whole clusters on a simulated network and clock. */
 import { type Test, test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
-import { seededRandom } from '../base/random.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
-import { MemoryNetwork } from '../gossip/memory-transport.ts';
-import type { Address } from '../gossip/messages.ts';
-import type { LocalStore } from '../store/store.ts';
-import { startCluster, type Cluster } from './cluster.ts';
-import type { EndpointRecord } from './state.ts';
+import { World, addressOf, endpoint, memoryStore } from './world-for-tests.ts';
 
-const KEY = Buffer.alloc(32, 7);
-const addressOf = (i: number): Address => ({ host: `10.0.0.${i}`, port: 7947 });
-const endpoint = (id: string, ip = '10.1.0.2'): EndpointRecord => ({ networkId: 'net', endpointId: id, ip, mac: '02:42:0a:01:00:02' });
-
-function memoryStore(): LocalStore {
-  const entries = new Map<string, string>();
-  return {
-    get: (key) => entries.get(key),
-    list: (prefix) => [...entries].filter(([key]) => key.startsWith(prefix)).sort().map(([key, value]) => ({ key, value })),
-    put: (key, value) => void entries.set(key, value), delete: (key) => void entries.delete(key), transaction: (body) => body(), close: () => {},
-  };
-}
-
-class World {
-  readonly clock = new VirtualClock();
-  readonly random;
-  readonly network;
-  readonly running = new Map<number, Cluster>();
-  readonly disks = new Map<number, LocalStore>();
-
-  constructor(seed = 1) {
-    this.random = seededRandom(seed);
-    this.network = new MemoryNetwork(this.clock, this.random);
-  }
-
-  start(i: number, seeds = [1, 2, 3]): Cluster {
-    const { clock, random } = this;
-    const local = this.disks.get(i) ?? memoryStore();
-    this.disks.set(i, local);
-    const cluster = startCluster({ node: { id: `id${i}`, name: `host${i}` }, transport: this.network.transport(addressOf(i)), key: KEY, seeds: async () => seeds.map(addressOf), clock, random, log, local });
-    this.running.set(i, cluster);
-    return cluster;
-  }
-
-  /** Three that know each other; nothing published yet. */
-  async startThree(): Promise<[Cluster, Cluster, Cluster]> {
-    const three = [this.start(1), this.start(2), this.start(3)] as const;
-    for (const { state } of three) state.ready();
-    await this.clock.advance(5_000);
-    return [...three];
-  }
-
-  async crash(i: number): Promise<void> {
-    await this.running.get(i)!.close();
-    this.running.delete(i);
-  }
-
-  async stop(): Promise<void> {
-    for (const i of [...this.running.keys()]) await this.crash(i);
-  }
-
-  /** 'owner/key=ip' of every endpoint that node i sees. */
-  sees(i: number): string[] {
-    return this.running.get(i)!.state.list('endpoint').map(({ owner, key, value }) => `${owner}/${key}=${value.ip}`).sort();
-  }
-
-  async until(condition: () => boolean, limitMs: number): Promise<number> {
-    const start = this.clock.now();
-    while (!condition()) {
-      if (this.clock.now() - start >= limitMs) return Infinity;
-      await this.clock.advance(50);
-    }
-    return this.clock.now() - start;
-  }
-
-  async allSee(t: Test, expected: string[], limitMs: number, what: string): Promise<void> {
-    const wanted = [...expected].sort().join();
-    const took = await this.until(() => [...this.running.keys()].every((i) => this.sees(i).join() === wanted), limitMs);
-    t.ok(took <= limitMs, `${what}: ${took} ms`);
-    if (took > limitMs) for (const i of this.running.keys()) t.equal(this.sees(i).join(), wanted, `node ${i}`);
-  }
+async function allSee(t: Test, world: World, expected: string[], limitMs: number, what: string): Promise<void> {
+  const wanted = [...expected].sort().join();
+  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
+  t.ok(took <= limitMs, `${what}: ${took} ms`);
+  if (took > limitMs) for (const i of world.running.keys()) t.equal(world.sees(i).join(), wanted, `node ${i}`);
 }
 
 void test('a change is everywhere after one way through the network', async (t) => {
@@ -139,7 +66,7 @@ for (const seed of [1, 2, 3, 4]) {
       if (i % 3 === 0) node.state.withdraw('endpoint', `e${i}`);
       else expected.push(`id${(i % 2) + 1}/e${i}=10.1.0.2`);
     }
-    await world.allSee(t, expected, 12_000, 'a fifth of the packets lost');
+    await allSee(t, world, expected, 12_000, 'a fifth of the packets lost');
     await world.stop();
   });
 
@@ -151,14 +78,14 @@ for (const seed of [1, 2, 3, 4]) {
     second.state.publish('endpoint', 'b', endpoint('b'));
     third.state.publish('endpoint', 'c', endpoint('c'));
     third.state.publish('endpoint', 'stale', endpoint('stale'));
-    await world.allSee(t, [...own, 'id3/c=10.1.0.2', 'id3/stale=10.1.0.2'], 100, 'all');
+    await allSee(t, world, [...own, 'id3/c=10.1.0.2', 'id3/stale=10.1.0.2'], 100, 'all');
     const events: string[] = [];
     first.state.watch('endpoint', ({ type, record }) => events.push(`${type} ${record.key}`));
     events.length = 0;
 
     await world.clock.advance(2_000);
     await world.crash(3);
-    await world.allSee(t, own, 5_000, 'the records of a failed node are hidden');
+    await allSee(t, world, own, 5_000, 'the records of a failed node are hidden');
     t.same(events.splice(0).sort(), ['delete c', 'delete stale']);
 
     const again = world.start(3);
@@ -166,15 +93,15 @@ for (const seed of [1, 2, 3, 4]) {
     await world.until(() => world.sees(1).includes('id3/stale=10.1.0.2'), 2_000);
     t.ok(world.sees(1).includes('id3/stale=10.1.0.2'), 'shown again with the node, while it has not said all');
     again.state.ready();
-    await world.allSee(t, [...own, 'id3/c=10.1.0.3'], 5_000, 'what it did not say again is void');
+    await allSee(t, world, [...own, 'id3/c=10.1.0.3'], 5_000, 'what it did not say again is void');
 
     const leaving = again.leave();
     world.running.delete(3);
-    await world.allSee(t, own, 200, 'the records of a node that left are gone');
+    await allSee(t, world, own, 200, 'the records of a node that left are gone');
     await world.clock.advance(1_500);
     await leaving;
     await world.clock.advance(10_000);
-    await world.allSee(t, own, 0, 'for good');
+    await allSee(t, world, own, 0, 'for good');
     world.start(3);
     await world.clock.advance(3_000);
     t.same(world.sees(1), own, 'also when it returns');
@@ -197,7 +124,7 @@ for (const seed of [1, 2, 3, 4]) {
     third.state.publish('endpoint', 'd', endpoint('d'));
     await world.clock.advance(30_000);
     world.network.heal();
-    await world.allSee(t, ['id1/a=10.1.0.7', 'id2/b=10.1.0.2', 'id3/d=10.1.0.2'], 15_000, 'one state again');
+    await allSee(t, world, ['id1/a=10.1.0.7', 'id2/b=10.1.0.2', 'id3/d=10.1.0.2'], 15_000, 'one state again');
     await world.stop();
   });
 }
@@ -212,7 +139,7 @@ void test('deletions older than their list', async (t) => {
   first.state.withdraw('endpoint', 'a');
   await world.clock.advance(900_000);
   world.network.heal();
-  await world.allSee(t, ['id1/b=10.1.0.2'], 45_000, 'who was away for a quarter of an hour');
+  await allSee(t, world, ['id1/b=10.1.0.2'], 45_000, 'who was away for a quarter of an hour');
   t.equal(third.state.ignored, 0);
   await world.stop();
 });
@@ -228,14 +155,14 @@ void test('more than a packet holds, to a newcomer', async (t) => {
   }
   first.state.ready();
   second.state.ready();
-  await world.allSee(t, expected, 3_000, 'two');
+  await allSee(t, world, expected, 3_000, 'two');
   world.start(3).state.ready();
-  await world.allSee(t, expected, 2_000, 'three');
+  await allSee(t, world, expected, 2_000, 'three');
   for (let i = 300; i < 600; i++) {
     second.state.publish('endpoint', `e${i}`, endpoint(`e${i}`));
     expected.push(`id2/e${i}=10.1.0.2`);
   }
-  await world.allSee(t, expected, 100, 'three hundred in one turn');
+  await allSee(t, world, expected, 100, 'three hundred in one turn');
   await world.stop();
 });
 
@@ -244,7 +171,7 @@ void test('what a newcomer says reaches those whom it did not ask to join', asyn
   await world.startThree();
   await world.clock.advance(10_000);
   world.start(4, [1]).state.publish('endpoint', 'd', endpoint('d'));
-  await world.allSee(t, ['id4/d=10.1.0.2'], 300, 'at once');
+  await allSee(t, world, ['id4/d=10.1.0.2'], 300, 'at once');
   await world.stop();
 });
 
@@ -270,7 +197,7 @@ void test('a node without peers shows what it last knew', async (t) => {
   const late = world.start(2);
   late.state.publish('endpoint', 'b', endpoint('b'));
   late.state.ready();
-  await world.allSee(t, expected, 3_000, 'it is back');
+  await allSee(t, world, expected, 3_000, 'it is back');
   await world.stop();
 });
 
@@ -288,13 +215,13 @@ void test('a disk that was put back to an older state', async (t) => {
   const ahead = world.start(3);
   ahead.state.publish('endpoint', 'c', endpoint('c', '10.1.0.3'));
   ahead.state.ready();
-  await world.allSee(t, ['id3/c=10.1.0.3'], 3_000, 'ahead');
+  await allSee(t, world, ['id3/c=10.1.0.3'], 3_000, 'ahead');
   await world.crash(3);
   world.disks.set(3, memoryStore());
   const back = world.start(3);
   back.state.publish('endpoint', 'c', endpoint('c', '10.1.0.4'));
   back.state.ready();
-  await world.allSee(t, ['id3/c=10.1.0.4'], 10_000, 'its word counts all the same');
+  await allSee(t, world, ['id3/c=10.1.0.4'], 10_000, 'its word counts all the same');
   t.ok(Number(world.disks.get(3)!.get('state/epoch')) > future);
   await world.stop();
 });

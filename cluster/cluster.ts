@@ -6,7 +6,7 @@ import { createGossip, type Gossip } from '../gossip/gossip.ts';
 import { Keyring } from '../gossip/keyring.ts';
 import type { Address } from '../gossip/messages.ts';
 import type { Transport } from '../gossip/transport.ts';
-import { FAST, type Tuning } from '../gossip/tuning.ts';
+import type { ProfileName, Tuning } from '../gossip/tuning.ts';
 import type { LocalStore } from '../store/store.ts';
 import { createSoftState, type ClusterState } from './soft-state.ts';
 
@@ -22,13 +22,19 @@ export interface ClusterOptions {
   random: Random;
   log: Logger;
   local: LocalStore;
-  /** Over the FAST profile. */
+  /** Default: fast. */
+  profile?: ProfileName;
+  /** Over the profile. */
   tuning?: Partial<Tuning>;
+  /** How long a deletion is remembered for a member that is away; who is away for longer starts over. Default: a day. */
+  deletionAgeMs?: number;
 }
 
 export interface Cluster {
   readonly state: ClusterState;
   readonly gossip: Gossip;
+  /** To change the key of a running cluster: installed everywhere, then used everywhere, then the old one is removed. */
+  readonly keyring: Keyring;
   /** Says goodbye, then closes: its records vanish everywhere for good. */
   leave(): Promise<void>;
   /** Without a word: the others notice, hide its records, and show them again when it returns. */
@@ -37,10 +43,11 @@ export interface Cluster {
 
 const LEAVE_TIMEOUT_MS = 1_000;
 
-export function startCluster({ node, transport, key, seeds, clock, random, log, local, tuning }: ClusterOptions): Cluster {
-  const state = createSoftState({ self: node.id, clock, random, log, local });
+export function startCluster({ node, transport, key, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
+  const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
+  const keyring = new Keyring(key);
   const gossip = createGossip({
-    name: node.id, transport, clock, random, log, keyring: new Keyring(key), meta: Buffer.from(node.name), tuning: { ...FAST, ...tuning }, delegate: state.delegate,
+    name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: state.delegate, coordinates: true,
   });
   state.attach(gossip);
   gossip.seekSeeds(seeds);
@@ -49,9 +56,9 @@ export function startCluster({ node, transport, key, seeds, clock, random, log, 
     await gossip.shutdown();
   };
   return {
-    state, gossip, close,
+    state, gossip, keyring, close,
     leave: async () => {
-      await gossip.leave(LEAVE_TIMEOUT_MS);
+      await gossip.leave({ timeoutMs: LEAVE_TIMEOUT_MS });
       await close();
     },
   };

@@ -41,8 +41,8 @@ export interface Shipment {
   upTo: number;
   completeAt: number;
   records: [table: TableName, key: string, sequence: number, value: Tables[TableName] | null][];
-  /** For somebody who may have missed deletions that are no longer listed: the sequences of all records that exist up to upTo. */
-  live?: number[] | undefined;
+  /** Present where deletions may have been forgotten: of the changes in (from, upTo] only `records` and these sequences still stand. */
+  kept?: number[] | undefined;
 }
 
 export interface Change { before: StoredRecord | undefined; after: StoredRecord | undefined }
@@ -67,9 +67,11 @@ export function accept(state: OwnerState, shipment: Shipment, now: number): Chan
   if (shipment.from > state.upTo) return changes;
 
   state.upTo = Math.max(state.upTo, upTo);
-  if (shipment.live) {
-    const live = new Set(shipment.live);
-    changes.push(...discard(state, (record) => record.epoch === epoch && record.value !== null && record.sequence <= upTo && !live.has(record.sequence)));
+  if (shipment.kept) {
+    const standing = new Set([...shipment.kept, ...shipment.records.map(([, , sequence]) => sequence)]);
+    changes.push(...discard(state, (record) => record.epoch === epoch && record.sequence > shipment.from && record.sequence <= upTo && !standing.has(record.sequence)));
+    // What was forgotten there is not known here either.
+    state.floor = Math.max(state.floor, upTo);
   }
   if (state.completeAt > 0 && state.upTo >= state.completeAt) changes.push(...discard(state, (record) => record.epoch < state.epoch));
   return changes;
@@ -85,20 +87,31 @@ function discard(state: OwnerState, isVoid: (record: StoredRecord) => boolean): 
   return changes;
 }
 
-/** What somebody who is that far lacks; undefined when nothing. */
-export function shipmentFor(owner: string, state: OwnerState, known: Progress = [0, 0]): Shipment | undefined {
+const BY_SEQUENCE = (a: StoredRecord, b: StoredRecord): number => a.sequence - b.sequence;
+
+/** What somebody who is that far lacks, in the order in which it has to be taken in. */
+export function shipmentsFor(owner: string, state: OwnerState, known: Progress = [0, 0]): Shipment[] {
   const [knownEpoch, knownUpTo] = known;
   const { epoch, upTo, completeAt, floor } = state;
   const from = knownEpoch === epoch ? knownUpTo : 0;
-  if (knownEpoch > epoch || from >= upTo) return undefined;
-  const current = [...state.records.values()].filter((record) => record.epoch === epoch && record.sequence <= upTo);
-  const records = current.filter((record) => record.sequence > from).sort((a, b) => a.sequence - b.sequence)
-    .map(({ table, key, sequence, value }): Shipment['records'][number] => [table, key, sequence, value]);
-  const live = from < floor ? current.filter((record) => record.value !== null).map((record) => record.sequence) : undefined;
-  return { owner, epoch, from, upTo, completeAt, records, ...(live && { live }) };
+  if (knownEpoch > epoch || from >= upTo) return [];
+  const forgetful = from < floor;
+  const rest = { owner, epoch, completeAt };
+  const wanted: StoredRecord[] = [];
+  const kept: number[] = [];
+  for (const record of state.records.values()) {
+    if (record.epoch !== epoch || record.sequence > upTo) continue;
+    if (record.sequence > from) wanted.push(record);
+    else if (forgetful && record.value !== null) kept.push(record.sequence);
+  }
+  const records = wanted.sort(BY_SEQUENCE).map(({ table, key, sequence, value }): Shipment['records'][number] => [table, key, sequence, value]);
+  return [
+    ...(forgetful && from > 0 ? [{ ...rest, completeAt: 0, from: 0, upTo: from, records: [], kept: kept.sort((a, b) => a - b) }] : []),
+    { ...rest, from, upTo, records, ...(forgetful && { kept: [] }) },
+  ];
 }
 
-/** Spreads shipments over messages of about `limit` bytes; long ones are cut by sequence. */
+/** Spreads shipments over messages of about `limit` bytes, in order; long ones are cut by sequence. */
 export function pack(shipments: readonly Shipment[], limit: number): Shipment[][] {
   const messages: Shipment[][] = [];
   let message: Shipment[] = [];
@@ -108,36 +121,60 @@ export function pack(shipments: readonly Shipment[], limit: number): Shipment[][
     message = [];
     size = 0;
   };
-  for (const { live, records, ...rest } of shipments) {
-    let piece: Shipment = { ...rest, records: [] };
-    for (const record of records) {
-      const bytes = Buffer.byteLength(JSON.stringify(record)) + 1;
+  for (const { records, kept, ...rest } of shipments) {
+    const fresh = (from: number): Shipment => ({ ...rest, from, records: [], ...(kept && { kept: [] }) });
+    let piece = fresh(rest.from);
+    let last: number | undefined;
+    const add = (sequence: number, bytes: number): void => {
       if (size > 0 && size + bytes > limit) {
-        const upTo = piece.records.at(-1)?.[2];
-        if (upTo !== undefined) {
-          message.push({ ...piece, upTo });
-          piece = { ...rest, from: upTo, records: [] };
+        if (last !== undefined) {
+          message.push({ ...piece, upTo: last });
+          piece = fresh(last);
         }
         finish();
       }
-      piece.records.push(record);
       size += bytes;
+      last = sequence;
+    };
+    for (const sequence of kept ?? []) {
+      add(sequence, SEQUENCE_BYTES);
+      piece.kept!.push(sequence);
     }
-    message.push({ ...piece, ...(live && { live }) });
-    size += SHIPMENT_OVERHEAD + (live?.length ?? 0) * SEQUENCE_BYTES;
+    for (const record of records) {
+      add(record[2], Buffer.byteLength(JSON.stringify(record)) + 1);
+      piece.records.push(record);
+    }
+    message.push(piece);
+    size += SHIPMENT_OVERHEAD;
   }
   finish();
   return messages;
 }
 
 const SHIPMENT_OVERHEAD = 120;
-const SEQUENCE_BYTES = 6;
+const SEQUENCE_BYTES = 8;
 
-/** Deletions older than `maxAge` are dropped; whoever missed them is told what exists. */
-export function forgetDeletions(state: OwnerState, now: number, maxAge: number): void {
-  for (const [id, record] of state.records) {
-    if (record.value !== null || now - (record.deletedAt ?? now) < maxAge) continue;
+export interface DeletionLimits {
+  /** Everybody knows the owner's changes up to here. */
+  passed: number;
+  /** On the injected clock, milliseconds. */
+  now: number;
+  maxAge: number;
+  maxCount: number;
+}
+
+/**
+ * Deletions that everybody has passed are dropped, and those that are too old, and the oldest where they are too many:
+ * whoever missed them is told what stands.
+ */
+export function forgetDeletions(state: OwnerState, { passed, now, maxAge, maxCount }: DeletionLimits): void {
+  const listed = [...state.records].filter(([, { value }]) => value === null);
+  const excess = listed.length > maxCount ? new Set(listed.sort(([, a], [, b]) => BY_SEQUENCE(a, b)).slice(0, listed.length - maxCount)) : undefined;
+  for (const entry of listed) {
+    const [id, { epoch, sequence, deletedAt = now }] = entry;
+    const known = epoch === state.epoch && sequence <= Math.min(passed, state.upTo);
+    if (!known && now - deletedAt < maxAge && !excess?.has(entry)) continue;
     state.records.delete(id);
-    if (record.epoch === state.epoch) state.floor = Math.max(state.floor, record.sequence);
+    if (epoch === state.epoch) state.floor = Math.max(state.floor, sequence);
   }
 }

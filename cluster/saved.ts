@@ -5,53 +5,91 @@ import type { Logger } from '../base/log.ts';
 import type { LocalStore } from '../store/store.ts';
 import { recordId, type OwnerState, type StoredRecord } from './owner.ts';
 
-const PREFIX = 'state/owners/';
+const OWNERS = 'state/progress/';
+const RECORDS = 'state/records/';
 const DELAY_MS = 1_000;
+/** Rows per turn of the event loop: a few milliseconds, most of them for the disk. */
+const ROWS_PER_TURN = 500;
 
 export interface SavedOwners {
-  /** Soon: many changes make one write. */
-  save(owner: string): void;
-  /** What is to be saved now. */
+  /** That these records of an owner, or how far it is, changed. Written soon: many changes make one write. */
+  save(owner: string, ids: readonly string[]): void;
+  /** All of it is to be forgotten. */
+  forget(owner: string): void;
+  /** What is to be written, now. */
   flush(): void;
 }
 
 /** Reads what was saved into `owners`. */
 export function createSavedOwners({ owners, clock, log, local }: { owners: Map<string, OwnerState>; clock: Clock; log: Logger; local: LocalStore }): SavedOwners {
-  const dirty = new Set<string>();
+  /** Owner → records that changed. */
+  const dirty = new Map<string, Set<string>>();
+  const rowOf = (owner: string, id = ''): string => `${RECORDS}${owner}/${id}`;
 
-  for (const { key, value } of local.list(PREFIX)) {
+  for (const { key, value } of local.list(OWNERS)) {
+    const owner = key.slice(OWNERS.length);
     try {
-      const { records, ...rest } = JSON.parse(value) as Omit<OwnerState, 'records'> & { records: StoredRecord[] };
-      owners.set(key.slice(PREFIX.length), { ...rest, records: new Map(records.map((record) => [recordId(record.table, record.key), record])) });
+      const state = JSON.parse(value) as Omit<OwnerState, 'records'>;
+      const records = local.list(rowOf(owner)).map((row) => JSON.parse(row.value) as StoredRecord);
+      owners.set(owner, { ...state, records: new Map(records.map((record) => [recordId(record.table, record.key), record])) });
     } catch (error) {
       log.warn({ key, detail: errorText(error) }, 'saved soft state cannot be read; it comes anew from its owner');
+      erase(owner);
     }
   }
 
-  function flush(): void {
-    if (dirty.size === 0) return;
+  function erase(owner: string): void {
     local.transaction(() => {
-      for (const owner of dirty) {
+      for (const { key } of local.list(rowOf(owner))) local.delete(key);
+      local.delete(OWNERS + owner);
+    });
+  }
+
+  /** Up to `rows`; the records first, so that what a crash leaves behind claims less than is there. */
+  function write(rows: number): void {
+    let left = rows;
+    local.transaction(() => {
+      for (const [owner, ids] of dirty) {
         const state = owners.get(owner);
-        if (state) local.put(PREFIX + owner, serialize(state));
-        else local.delete(PREFIX + owner);
+        for (const id of ids) {
+          if (left-- <= 0) return;
+          const record = state?.records.get(id);
+          if (record && record.value !== null) local.put(rowOf(owner, id), JSON.stringify(record));
+          else local.delete(rowOf(owner, id));
+          ids.delete(id);
+        }
+        if (state) local.put(OWNERS + owner, JSON.stringify(progressOf(state)));
+        dirty.delete(owner);
       }
     });
-    dirty.clear();
+  }
+
+  function writeSome(): void {
+    if (dirty.size === 0) return;
+    write(ROWS_PER_TURN);
+    if (dirty.size > 0) clock.setTimeout(writeSome, 0);
   }
 
   return {
-    flush,
-    save: (owner) => {
-      if (dirty.size === 0) clock.setTimeout(flush, DELAY_MS);
-      dirty.add(owner);
+    save: (owner, ids) => {
+      if (dirty.size === 0) clock.setTimeout(writeSome, DELAY_MS);
+      const changed = dirty.get(owner) ?? new Set();
+      for (const id of ids) changed.add(id);
+      dirty.set(owner, changed);
+    },
+    forget: (owner) => {
+      dirty.delete(owner);
+      erase(owner);
+    },
+    flush: () => {
+      if (dirty.size > 0) write(Infinity);
     },
   };
 }
 
-/** Without deletions: their age is counted on a clock that ends with the process. */
-function serialize({ records, ...rest }: OwnerState): string {
-  const all = [...records.values()];
-  const floor = Math.max(rest.floor, ...all.filter((record) => record.value === null && record.epoch === rest.epoch).map((record) => record.sequence));
-  return JSON.stringify({ ...rest, floor, records: all.filter((record) => record.value !== null) });
+/** Deletions are not saved, since their age is counted on a clock that ends with the process: they count as forgotten. */
+function progressOf({ records, ...rest }: OwnerState): Omit<OwnerState, 'records'> {
+  let { floor } = rest;
+  for (const record of records.values()) if (record.value === null && record.epoch === rest.epoch) floor = Math.max(floor, record.sequence);
+  return { ...rest, floor };
 }

@@ -1,24 +1,30 @@
 /**
- * The tables of soft state on top of gossip. A change is sent at once to every live member; what is lost on the way is
- * found by comparing digests (owner → epoch, sequence) with a random member every two seconds, and only that is sent again.
+ * The tables of soft state on top of gossip. A change is sent at once to the live members (in large clusters to those on
+ * its network, who pass it on); what is lost on the way is found by comparing digests (owner → epoch, sequence) with a
+ * random member every two seconds, and only that is sent again.
  */
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { Random } from '../base/random.ts';
+import { shuffle, type Random } from '../base/random.ts';
 import type { Delegate, Gossip, Member, MemberEvent } from '../gossip/gossip.ts';
 import type { LocalStore } from '../store/store.ts';
-import { accept, emptyOwner, forgetDeletions, pack, recordId, shipmentFor, type OwnerState, type Shipment, type StoredRecord } from './owner.ts';
+import { createEarlyShipments } from './early.ts';
+import { accept, emptyOwner, forgetDeletions, pack, recordId, shipmentsFor, type OwnerState, type Shipment, type StoredRecord } from './owner.ts';
+import { createProgressBook } from './progress.ts';
 import { createSavedOwners } from './saved.ts';
-import type { SoftState, TableName, Tables } from './state.ts';
+import { MAX_RECORD_BYTES, type SoftState, type TableName, type Tables } from './state.ts';
 import { createView } from './view.ts';
 import { decodeMessage, encodeMessage, type Digest, type StateMessage } from './wire.ts';
 
 const DIGEST_INTERVAL_MS = 2_000;
-/** So long a deletion is told to those who missed it. */
-const DELETION_AGE_MS = 600_000;
-/** Bytes of a message on a stream; small enough to be read in a millisecond. */
-const MESSAGE_BYTES = 64 << 10;
+/** A deletion is told to those who missed it until all have it; or so long, and so many of each owner, while one of them is away. */
+const DELETION_AGE_MS = 86_400_000;
+const MAX_DELETIONS = 10_000;
+/** Bytes of a message on a stream; small enough to be read in less than a millisecond. */
+const MESSAGE_BYTES = 32 << 10;
+/** A change goes to so many directly; in a larger cluster they pass it on. */
+const MAX_TARGETS = 32;
 /** Packets per turn of the event loop. */
 const SENDS_PER_TURN = 16;
 /** An owner that no live member of the cluster has heard of is hidden after the one and forgotten after the other. */
@@ -32,6 +38,8 @@ export interface SoftStateOptions {
   random: Random;
   log: Logger;
   local: LocalStore;
+  /** How long a deletion is remembered for a member that is away; who is away for longer starts over. Default: a day. */
+  deletionAgeMs?: number | undefined;
 }
 
 export interface ClusterState extends SoftState {
@@ -46,7 +54,7 @@ export interface ClusterState extends SoftState {
   close(): void;
 }
 
-export function createSoftState({ self, clock, random, log, local }: SoftStateOptions): ClusterState {
+export function createSoftState({ self, clock, random, log, local, deletionAgeMs = DELETION_AGE_MS }: SoftStateOptions): ClusterState {
   // Above all former epochs; the clock's seconds help when the disk was put back to an older state.
   const own = emptyOwner(Math.max(Number(local.get('state/epoch') ?? 0) + 1, Math.floor(clock.wallNow() / 1000)));
   local.put('state/epoch', String(own.epoch));
@@ -54,6 +62,8 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
   const saved = createSavedOwners({ owners, clock, log, local });
   owners.set(self, own);
   const view = createView({ self, owners, log });
+  const progress = createProgressBook();
+  const early = createEarlyShipments(clock);
   const absentSince = new Map<string, number>();
   const shippingTo = new Set<string>();
   let unsentFrom: number | undefined;
@@ -70,7 +80,9 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
   function write(table: TableName, key: string, value: Tables[TableName] | null): void {
     const id = recordId(table, key);
     const before = own.records.get(id);
-    if (before ? JSON.stringify(before.value) === JSON.stringify(value) : value === null) return;
+    const text = JSON.stringify(value);
+    if (before ? JSON.stringify(before.value) === text : value === null) return;
+    if (Buffer.byteLength(text) > MAX_RECORD_BYTES) throw new RangeError(`a record of soft state may have ${MAX_RECORD_BYTES} bytes`);
     const after: StoredRecord = { table, key, epoch: own.epoch, sequence: ++own.upTo, value, ...(value === null && { deletedAt: clock.now() }) };
     own.records.set(id, after);
     sendSoon(after.sequence - 1);
@@ -85,9 +97,9 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     }
     unsentFrom = from;
     queueMicrotask(() => {
-      const shipment = shipmentFor(self, own, [own.epoch, unsentFrom!]);
+      const unsent = shipmentsFor(self, own, [own.epoch, unsentFrom!]);
       unsentFrom = undefined;
-      if (shipment && !closed) for (const shipments of pack([shipment], MESSAGE_BYTES)) sendToAll({ kind: 'records', from: self, shipments });
+      if (!closed) for (const shipments of pack(unsent, MESSAGE_BYTES)) sendToAll(shipments);
     });
   }
 
@@ -115,14 +127,31 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     deliver(to, data).catch((error: unknown) => log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it'));
   }
 
-  function sendToAll(message: StateMessage): void {
-    const data = encodeMessage(message);
-    const targets = live();
+  /** Those on the networks of these records first. */
+  function targetsFor(shipments: readonly Shipment[]): Member[] {
+    const all = live();
+    if (all.length <= MAX_TARGETS) return all;
+    const networks = new Set(shipments.flatMap(({ records }) => records.flatMap(([, , , value]) => (value && 'networkId' in value ? [value.networkId] : []))));
+    const isOn = (owner: string): boolean =>
+      [...owners.get(owner)?.records.values() ?? []].some(({ value }) => value !== null && 'networkId' in value && networks.has(value.networkId));
+    const [near, far] = [all.filter(({ name }) => isOn(name)), all.filter(({ name }) => !isOn(name))];
+    return [...shuffle(near, random), ...shuffle(far, random)].slice(0, MAX_TARGETS);
+  }
+
+  function sendToAll(shipments: Shipment[]): void {
+    const data = encodeMessage({ kind: 'records', from: self, shipments });
+    const targets = targetsFor(shipments);
+    passOn(data, shipments);
     const some = (): void => {
       for (const member of targets.splice(0, SENDS_PER_TURN)) send(member.name, data);
       if (targets.length > 0) clock.setTimeout(some, 0);
     };
     some();
+  }
+
+  /** In a cluster too large for its owner to tell everybody. What does not fit into a packet is left to the digests. */
+  function passOn(data: Buffer, [first]: readonly Shipment[]): void {
+    if (gossip && first && data.length <= gossip.room && live().length > MAX_TARGETS) gossip.broadcast(data, `${first.owner} ${first.epoch} ${first.upTo}`);
   }
 
   const sendDigest = (to: string, digest: Digest, options: { whole: boolean; reply: boolean }): void =>
@@ -151,11 +180,11 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
 
   /** What they lack is sent to them; what this node lacks is asked for by how far it is. */
   function compare({ from, owners: theirs, whole, reply }: StateMessage & { kind: 'digest' }): void {
+    if (whole) progress.note(from, theirs);
     const shipments: Shipment[] = [];
     for (const owner of whole ? owners.keys() : Object.keys(theirs)) {
       const state = owners.get(owner);
-      const shipment = state && isKnown(owner) ? shipmentFor(owner, state, theirs[owner]) : undefined;
-      if (shipment) shipments.push(shipment);
+      if (state && isKnown(owner)) shipments.push(...shipmentsFor(owner, state, theirs[owner]));
     }
     if (shipments.length > 0) void ship(from, shipments);
 
@@ -170,14 +199,21 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     if (Object.keys(lacking).length > 0) sendDigest(from, lacking, { whole: false, reply: false });
   }
 
-  function take(shipment: Shipment, from: string): void {
+  /** True when it brought something new. */
+  function take(shipment: Shipment, from: string): boolean {
     const { owner } = shipment;
     // Nobody speaks for this node; and of a node that nobody knows, only the node itself.
-    if (owner === self || !(isKnown(owner) || (owner === from && !gossip?.member(owner)))) return;
+    if (owner === self) return false;
+    if (!isKnown(owner) && !(owner === from && !gossip?.member(owner))) {
+      if (!gossip?.member(owner)) early.keep(shipment);
+      return false;
+    }
     const state = owners.get(owner) ?? emptyOwner();
     owners.set(owner, state);
-    for (const change of accept(state, shipment, clock.now())) view.tell(owner, change);
-    saved.save(owner);
+    const changes = accept(state, shipment, clock.now());
+    for (const change of changes) view.tell(owner, change);
+    saved.save(owner, changes.map(({ before, after }) => recordId((after ?? before)!.table, (after ?? before)!.key)));
+    return changes.length > 0;
   }
 
   function receive(data: Buffer): void {
@@ -186,8 +222,9 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     if (!decoded) return log.debug({ version: data[0] }, 'a message about soft state is of another version or makes no sense');
     const { message, leftOut } = decoded;
     if (leftOut > 0) log.warn({ from: message.from, leftOut }, 'records of soft state make no sense to this version and were left out');
-    if (message.kind === 'digest') compare(message);
-    else for (const shipment of message.shipments) take(shipment, message.from);
+    if (message.kind === 'digest') return compare(message);
+    const isNew = message.shipments.map((shipment) => take(shipment, message.from));
+    if (isNew.includes(true)) passOn(data, message.shipments);
   }
 
   // Members -----------------------------------------------------------------------------------------------------------
@@ -196,14 +233,16 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     view.setHidden(owner, true);
     owners.delete(owner);
     absentSince.delete(owner);
+    progress.forget(owner);
     view.setHidden(owner, false);
-    saved.save(owner);
+    saved.forget(owner);
   }
 
   function onMember({ type, member }: MemberEvent): void {
     if (member.name === self) return;
     if (type === 'join') {
       view.setHidden(member.name, false);
+      for (const shipment of early.take(member.name)) take(shipment, member.name);
       // Each speaks with the newcomer about the two of them: all together it is everything, once.
       const { epoch, upTo } = owners.get(member.name) ?? emptyOwner();
       sendDigest(member.name, { [self]: [own.epoch, own.upTo], [member.name]: [epoch, upTo] }, { whole: false, reply: true });
@@ -229,7 +268,8 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
 
   function round(): void {
     if (closed) return;
-    for (const state of owners.values()) forgetDeletions(state, clock.now(), DELETION_AGE_MS);
+    const present = gossip?.members().flatMap(({ name, state }) => (name === self || state === 'left' ? [] : [name])) ?? [];
+    for (const [owner, state] of owners) forgetDeletions(state, { passed: progress.passed(owner, state.epoch, present), now: clock.now(), maxAge: deletionAgeMs, maxCount: MAX_DELETIONS });
     const members = live();
     const partner = members[random.int(members.length)];
     if (partner) {
@@ -245,7 +285,7 @@ export function createSoftState({ self, clock, random, log, local }: SoftStateOp
     publish: (table, key, value) => write(table, key, value),
     withdraw: (table, key) => write(table, key, null),
     list: (table) => view.list(table),
-    watch: (table, onChange) => view.watch(table, onChange),
+    watch: (table, onChange, filter) => view.watch(table, onChange, filter),
     members: () => gossip?.members().map((member) => ({ id: member.name, name: member.meta.toString() || member.name, state: member.state, address: member.address.host })) ?? [],
     ready: () => {
       own.completeAt = ++own.upTo;

@@ -31,21 +31,25 @@ export interface BackendRecord {
 export interface Tables { node: NodeInfo; endpoint: EndpointRecord; name: NameRecord; backend: BackendRecord }
 export type TableName = keyof Tables;
 
+/** As JSON. */
+export const MAX_RECORD_BYTES = 64 << 10;
+
 export interface StateRecord<T extends TableName> { table: T; key: string; /** Node id. */ owner: string; value: Tables[T] }
 
 export type StateChange<T extends TableName> =
   | { type: 'put'; record: StateRecord<T>; previous: Tables[T] | undefined; /** Owned by this node. */ local: boolean }
+  /** record: as it was before. */
   | { type: 'delete'; record: StateRecord<T>; local: boolean };
 
 export interface SoftState {
   /** This node's id. */
   readonly self: string;
-  /** Writes one of this node's records and sends it at once to every live member. Equal values are not sent again. */
+  /** Writes one of this node's records and sends it at once. Equal values are not sent again. Throws RangeError for a record of more than MAX_RECORD_BYTES. */
   publish<T extends TableName>(table: T, key: string, value: Tables[T]): void;
   withdraw(table: TableName, key: string): void;
   /** Visible records of all live nodes, this one's included. */
   list<T extends TableName>(table: T): StateRecord<T>[];
-  /** The present records first (as puts, synchronously), then every change. Returns the way to stop. */
-  watch<T extends TableName>(table: T, onChange: (change: StateChange<T>) => void): () => void;
+  /** The present records first (as puts, synchronously), then every change; of one network only, if one is given. Returns the way to stop. */
+  watch<T extends TableName>(table: T, onChange: (change: StateChange<T>) => void, filter?: { networkId: string }): () => void;
   members(): { id: string; name: string; state: 'alive' | 'suspect' | 'dead' | 'left'; address: string }[];
 }

@@ -2,16 +2,19 @@
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { recordId, type Change, type OwnerState, type StoredRecord } from './owner.ts';
-import type { StateChange, StateRecord, TableName } from './state.ts';
+import type { StateChange, StateRecord, TableName, Tables } from './state.ts';
 
-interface Watcher { table: TableName; call(change: StateChange<TableName>): void }
+interface Watcher { table: TableName; networkId: string | undefined; call(change: StateChange<TableName>): void }
+
+/** Records that belong to no network are of no interest to who watches one. */
+const concerns = ({ networkId }: Watcher, value: Tables[TableName]): boolean => networkId === undefined || ('networkId' in value && value.networkId === networkId);
 
 export interface View {
   /** Tells those who watch, if it is a change to them. */
   tell(owner: string, change: Change): void;
   setHidden(owner: string, hide: boolean): void;
   list<T extends TableName>(table: T): StateRecord<T>[];
-  watch<T extends TableName>(table: T, onChange: (change: StateChange<T>) => void): () => void;
+  watch<T extends TableName>(table: T, onChange: (change: StateChange<T>) => void, filter?: { networkId: string }): () => void;
 }
 
 export function createView({ self, owners, log }: { self: string; owners: ReadonlyMap<string, OwnerState>; log: Logger }): View {
@@ -37,14 +40,17 @@ export function createView({ self, owners, log }: { self: string; owners: Readon
 
   function tell(owner: string, { before, after }: Change): void {
     if (hidden.has(owner)) return;
-    const was = before?.value ? before : undefined;
-    const is = after?.value ? after : undefined;
-    const shown = is ?? was;
-    if (!shown || (is && was && JSON.stringify(is.value) === JSON.stringify(was.value))) return;
-    const record = publicRecord(owner, shown);
+    const table = (after ?? before)?.table;
+    if (after?.value && before?.value && JSON.stringify(after.value) === JSON.stringify(before.value)) return;
     const local = owner === self;
-    const change: StateChange<TableName> = is ? { type: 'put', record, previous: was?.value ?? undefined, local } : { type: 'delete', record, local };
-    for (const watcher of watchers) if (watcher.table === record.table) call(watcher, change);
+    for (const watcher of watchers) {
+      if (watcher.table !== table) continue;
+      // What moves from one network to another vanishes from the one and appears on the other.
+      const was = before?.value && concerns(watcher, before.value) ? before : undefined;
+      const is = after?.value && concerns(watcher, after.value) ? after : undefined;
+      if (is) call(watcher, { type: 'put', record: publicRecord(owner, is), previous: was?.value ?? undefined, local });
+      else if (was) call(watcher, { type: 'delete', record: publicRecord(owner, was), local });
+    }
   }
 
   return {
@@ -61,13 +67,13 @@ export function createView({ self, owners, log }: { self: string; owners: Readon
       }
     },
     list: <T extends TableName>(table: T) => Array.from(visible(table), ({ owner, stored }) => publicRecord(owner, stored) as unknown as StateRecord<T>),
-    watch: <T extends TableName>(table: T, onChange: (change: StateChange<T>) => void) => {
-      const watcher: Watcher = { table, call: onChange as (change: StateChange<TableName>) => void };
+    watch: <T extends TableName>(table: T, onChange: (change: StateChange<T>) => void, filter?: { networkId: string }) => {
+      const watcher: Watcher = { table, networkId: filter?.networkId, call: onChange as (change: StateChange<TableName>) => void };
       const present = [...visible(table)];
       watchers.add(watcher);
       for (const { owner, stored } of present) {
         // What it does about one may change another, of which it has then been told already.
-        if (owners.get(owner)?.records.get(recordId(table, stored.key)) !== stored) continue;
+        if (owners.get(owner)?.records.get(recordId(table, stored.key)) !== stored || !concerns(watcher, stored.value!)) continue;
         call(watcher, { type: 'put', record: publicRecord(owner, stored), previous: undefined, local: owner === self });
       }
       return () => void watchers.delete(watcher);

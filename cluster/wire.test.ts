@@ -5,7 +5,7 @@ import { decodeMessage, encodeMessage, type StateMessage } from './wire.ts';
 const records: StateMessage = {
   kind: 'records', from: 'id1',
   shipments: [{
-    owner: 'id1', epoch: 1, from: 0, upTo: 4, completeAt: 4, live: [1, 2],
+    owner: 'id1', epoch: 1, from: 0, upTo: 4, completeAt: 4, kept: [1, 2],
     records: [
       ['node', 'self', 1, { id: 'id1', name: 'host', number: 1, vtep: '192.0.2.1', underlayMtu: 1500, occupied: [{ prefix: '10.0.0.0/8', by: 'route via eth0' }], skippedPorts: ['tcp/22'] }],
       ['name', 'e', 2, { networkId: 'n', networkName: 'web', endpointId: 'e', ip: '10.1.0.2', name: 'a', names: ['b'], service: 's' }],

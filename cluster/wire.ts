@@ -39,7 +39,7 @@ const MessageSchema = v.variant('kind', [
     kind: v.literal('records'), from: id,
     shipments: v.pipe(v.array(v.object({
       owner: id, epoch: count, from: count, upTo: count, completeAt: count,
-      records: v.pipe(v.array(record), v.maxLength(MAX_RECORDS)), live: v.optional(v.pipe(v.array(count), v.maxLength(MAX_RECORDS))),
+      records: v.pipe(v.array(record), v.maxLength(MAX_RECORDS)), kept: v.optional(v.pipe(v.array(count), v.maxLength(MAX_RECORDS))),
     })), v.maxLength(MAX_OWNERS)),
   }),
   v.object({

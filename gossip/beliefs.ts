@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Awareness } from './awareness.ts';
-import { Members, isLive, sameAddress, type Member } from './members.ts';
+import { Members, addressKey, isLive, sameAddress, type Member } from './members.ts';
 import { encodeAccusation, encodeAlive, type Accusation, type Address, type Alive, type NodeRecord } from './messages.ts';
 import type { BroadcastQueue } from './queue.ts';
 import { startSuspicion, suspicionLimits, type Suspicion } from './suspicion.ts';
@@ -31,6 +31,10 @@ export interface BeliefsOptions {
   notify(event: MemberEvent): void;
   /** At once, to one node. */
   tell(to: Address, message: Buffer): void;
+  /** Whether a node may be a member. */
+  admits(word: Alive): boolean;
+  /** Another node has the name of a live member. */
+  onConflict(known: Member, word: Alive): void;
 }
 
 export interface Beliefs {
@@ -39,9 +43,10 @@ export interface Beliefs {
   alive(word: Alive): void;
   suspect(word: Accusation): void;
   dead(word: Accusation): void;
-  /** The other side of a state exchange. */
-  merge(records: readonly NodeRecord[]): void;
-  updateMeta(meta: Buffer): void;
+  /** The other side of a state exchange. True when it was news. */
+  merge(records: readonly NodeRecord[]): boolean;
+  /** `done` is called once the new data was passed on often enough. */
+  updateMeta(meta: Buffer, done: () => void): void;
   /** From now on this node has left; returns the message that says so. */
   leave(): Buffer;
   /** Members that went long ago are forgotten. */
@@ -49,20 +54,25 @@ export interface Beliefs {
 }
 
 export function createBeliefs(options: BeliefsOptions): Beliefs {
-  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell } = options;
+  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell, admits, onConflict } = options;
   const members = new Members();
   const suspicions = new Map<string, Suspicion>();
+  /** Who else wants the name of a live member: it gets it when that one fails. */
+  const claims = new Map<string, Alive>();
   let { meta } = options;
   let leaving = false;
   let namesakeSeen = false;
+  let changes = 0;
   // A restarted node must outbid whatever was said of it before: seconds grow faster than refutations.
   let incarnation = Math.floor(clock.wallNow() / 1000) >>> 0;
 
   const own = (): Alive => ({ incarnation, node: name, address, meta, versions });
   const others = (...states: Member['state'][]): Member[] => members.all().filter((member) => member.name !== name && states.includes(member.state));
 
-  function announce(type: MemberEvent['type'], member: Member, message: Buffer): void {
-    queue.add(message, member.name);
+  /** `isOwn`: it is the member's own word, and need not be told to it. */
+  function announce(type: MemberEvent['type'], member: Member, message: Buffer, isOwn: boolean): void {
+    queue.add(message, { about: member.name, ...(isOwn && { origin: addressKey(member.address) }) });
+    changes++;
     notify({ type, member });
   }
 
@@ -73,9 +83,9 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
 
   // This node ---------------------------------------------------------------------------------------------------------
 
-  function announceSelf(): void {
+  function announceSelf(done?: () => void): void {
     members.alive(own(), clock.now());
-    queue.add(encodeAlive(own()), name);
+    queue.add(encodeAlive(own()), { about: name, ...(done && { done }) });
   }
 
   /** Word about this node that is not its own is outbid. */
@@ -101,9 +111,14 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   function alive(word: Alive): void {
     if (!isSane(word.versions)) return;
     if (word.node === name) return aliveSelf(word);
+    if (!admits(word)) return;
     const before = members.get(word.node);
-    const member = members.alive(word, clock.now());
+    const member = members.alive(word, clock.now(), tuning.reclaimTime);
     if (!member) {
+      if (before && isLive(before) && !sameAddress(before.address, word.address)) {
+        claims.set(word.node, word);
+        return onConflict(before, word);
+      }
       // An old word of a node that is thought gone: it does not know that it has to outbid what is said of it.
       if (before && before.state !== 'alive' && word.incarnation <= before.incarnation) {
         tell(word.address, encodeAccusation(before.state === 'suspect' ? 'suspect' : 'dead', { incarnation: before.incarnation, node: before.name, from: name }));
@@ -111,7 +126,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
       return;
     }
     endSuspicion(word.node);
-    announce(!before || !isLive(before) ? 'join' : before.state === 'suspect' ? 'recover' : 'update', member, encodeAlive(word));
+    announce(!before || !isLive(before) ? 'join' : before.state === 'suspect' ? 'recover' : 'update', member, encodeAlive(word), true);
   }
 
   function suspect(word: Accusation): void {
@@ -120,9 +135,9 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     const member = members.suspect(word, clock.now());
     if (member) {
       suspicions.set(word.node, startSuspicion(suspicionLimits(tuning, members.liveCount), word.from, () => clock.now(), timers, () => fail(word.node)));
-      announce('suspect', member, encodeAccusation('suspect', word));
+      announce('suspect', member, encodeAccusation('suspect', word), false);
     } else if (running && word.incarnation >= members.get(word.node)!.incarnation && running.confirm(word.from)) {
-      queue.add(encodeAccusation('suspect', word), word.node);
+      queue.add(encodeAccusation('suspect', word), { about: word.node });
     }
   }
 
@@ -136,27 +151,36 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     const member = members.dead(word, clock.now());
     if (!member) return;
     endSuspicion(word.node);
-    announce('leave', member, encodeAccusation('dead', word));
+    announce('leave', member, encodeAccusation('dead', word), member.state === 'left');
+    const claim = claims.get(word.node);
+    claims.delete(word.node);
+    if (claim) alive(claim);
   }
 
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,
     merge: (records) => {
+      const before = changes;
       for (const record of records) {
         const { node, incarnation: theirs } = record;
-        if (record.state === 'alive') alive(record);
-        else if (node !== name && !members.get(node)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
-        else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
+        const known = node === name || members.get(node) !== undefined;
+        if (record.state === 'alive' || (record.state === 'suspect' && !known)) alive(record);
+        if (record.state === 'alive') continue;
+        if (!known && record.state !== 'suspect') {
+          // Its death is no news to pass on, but its old word must not be taken for a new life.
+          if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
+        } else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
         // Not dead on hearsay: suspected, so that it can refute.
         else suspect({ node, incarnation: theirs, from: name });
       }
+      return changes > before;
     },
-    updateMeta: (next) => {
-      if (next.equals(meta)) return;
+    updateMeta: (next, done) => {
+      if (next.equals(meta)) return done();
       meta = next;
       incarnation = (incarnation + 1) >>> 0;
-      announceSelf();
+      announceSelf(done);
     },
     leave: () => {
       leaving = true;

@@ -1,7 +1,6 @@
-/** What surrounds the messages of a packet: compound, checksum, compression, seal. */
+/** What surrounds the messages of a packet inside its envelope: compound, checksum, compression. */
 import { crc32 } from 'node:zlib';
-import type { Random } from '../base/random.ts';
-import { SEAL_OVERHEAD, type Keyring } from './keyring.ts';
+import { Refused } from './counters.ts';
 import { decompress } from './lzw.ts';
 import { TYPE, decodeCompressed } from './messages.ts';
 
@@ -13,7 +12,6 @@ export const PART_OVERHEAD = 2;
 const CHECKSUM_HEADER = 5;
 /** What one packet may unpack to in all; an honest peer fits its packet before it compresses it. */
 const MAX_UNPACKED = 256 << 10;
-const NOTHING = Buffer.alloc(0);
 
 /** `07 | count | length u16 × count | bodies`; up to MAX_PARTS. One message is left as it is. */
 export function compound(messages: readonly Buffer[]): Buffer {
@@ -33,25 +31,17 @@ export function withChecksum(packet: Buffer): Buffer {
   return Buffer.concat([head, packet]);
 }
 
-/** Bytes that messages may take in a packet of `packetBytes`, each with its PART_OVERHEAD. */
-export const roomFor = (packetBytes: number, sealed: boolean): number => packetBytes - COMPOUND_HEADER - CHECKSUM_HEADER - (sealed ? SEAL_OVERHEAD : 0);
+/** Bytes that messages may take in a packet of `packetBytes` in an envelope, each with its PART_OVERHEAD. */
+export const roomFor = (packetBytes: number, envelopeOverhead: number): number => packetBytes - COMPOUND_HEADER - CHECKSUM_HEADER - envelopeOverhead;
 
-export const sealPacket = (packet: Buffer, keyring: Keyring | undefined, random: Random): Buffer => (keyring ? keyring.seal(packet, NOTHING, random) : packet);
-
-/**
- * With a key everything must be sealed: the first byte of a sealed packet looks like a message type, so configuration
- * decides, not the byte. undefined when no key opens it.
- */
-export const openPacket = (packet: Buffer, keyring: Keyring | undefined): Buffer | undefined => (keyring ? keyring.open(packet, NOTHING) : packet);
-
-/** The messages of an opened packet; complete parts of a cut compound count. Throws RangeError and Incomplete for what makes no sense. */
+/** The messages of an opened packet; complete parts of a cut compound count. Throws Refused, RangeError and Incomplete for what makes no sense. */
 export const messagesOf = (packet: Buffer): Buffer[] => unwrap(packet, 0, { left: MAX_UNPACKED });
 
 function unwrap(packet: Buffer, depth: number, budget: { left: number }): Buffer[] {
   if (packet.length === 0) return [];
   if (depth > MAX_NESTING) throw new RangeError('nested too deeply');
   if (packet[0] === TYPE.crc) {
-    if (packet.length < CHECKSUM_HEADER || crc32(packet.subarray(CHECKSUM_HEADER)) !== packet.readUInt32BE(1)) throw new RangeError('the checksum is wrong');
+    if (packet.length < CHECKSUM_HEADER || crc32(packet.subarray(CHECKSUM_HEADER)) !== packet.readUInt32BE(1)) throw new Refused('checksum', 'the checksum is wrong');
     return unwrap(packet.subarray(CHECKSUM_HEADER), depth + 1, budget);
   }
   if (packet[0] === TYPE.compress) {

@@ -1,6 +1,6 @@
 /**
- * Takes LZW apart as Go's compress/lzw writes it: least significant bit first, literals of 8 bits, codes of 9 to 12
- * bits (GIF's flavour). This side never compresses: in packets it saves little, and costs more than sending.
+ * LZW as Go's compress/lzw writes it: least significant bit first, literals of 8 bits, codes of 9 to 12 bits (GIF's
+ * flavour, no early change).
  */
 const CLEAR = 256;
 const END = 257;
@@ -67,4 +67,73 @@ export function decompress(data: Uint8Array, limit: number): Buffer {
     }
   }
   throw new RangeError('the LZW data ends early');
+}
+
+/** Generation-tagged, so that a table need not be cleared for each packet: entry = generation, prefix and byte, code. */
+const TABLE_BITS = 14;
+const TABLE_MASK = (1 << TABLE_BITS) - 1;
+const tableKeys = new Int32Array(1 << TABLE_BITS);
+const tableCodes = new Uint16Array(1 << TABLE_BITS);
+const tableGenerations = new Uint32Array(1 << TABLE_BITS);
+let generation = 0;
+
+/** The same bytes as Go's writer. */
+export function compress(data: Uint8Array): Buffer {
+  // 12 bits at most for each byte, the codes of clearing, and the end.
+  const out = Buffer.allocUnsafe(Math.ceil((data.length * 1.5) * 1.01) + 16);
+  let size = 0;
+  let bits = 0;
+  let held = 0;
+  let width = 9;
+  let highest = END;
+  generation = (generation + 1) >>> 0;
+
+  const write = (code: number): void => {
+    bits |= code << held;
+    held += width;
+    while (held >= 8) {
+      out[size++] = bits & 0xff;
+      bits >>>= 8;
+      held -= 8;
+    }
+  };
+  /** False when the table was full and was cleared. */
+  const nextCode = (): boolean => {
+    if (++highest === 1 << width) width++;
+    if (highest < (1 << MAX_WIDTH) - 1) return true;
+    write(CLEAR);
+    width = 9;
+    highest = END;
+    generation = (generation + 1) >>> 0;
+    return false;
+  };
+
+  write(CLEAR);
+  let code = -1;
+  for (const byte of data) {
+    if (code < 0) {
+      code = byte;
+      continue;
+    }
+    const key = (code << 8) | byte;
+    let slot = ((key >>> 12) ^ key) & TABLE_MASK;
+    while (tableGenerations[slot] === generation && tableKeys[slot] !== key) slot = (slot + 1) & TABLE_MASK;
+    if (tableGenerations[slot] === generation) {
+      code = tableCodes[slot]!;
+      continue;
+    }
+    write(code);
+    code = byte;
+    if (!nextCode()) continue;
+    tableGenerations[slot] = generation;
+    tableKeys[slot] = key;
+    tableCodes[slot] = highest;
+  }
+  if (code >= 0) {
+    write(code);
+    nextCode();
+  }
+  write(END);
+  if (held > 0) out[size++] = bits & 0xff;
+  return out.subarray(0, size);
 }

@@ -16,6 +16,7 @@ export interface Member {
 /** u32 wraps in nobody's lifetime; a jump this large is forged or broken, and would make the node unreachable for good. */
 const MAX_INCARNATION_JUMP = 2 ** 31;
 
+export const addressKey = ({ host, port }: Address): string => `${host}:${port}`;
 export const sameAddress = (a: Address, b: Address): boolean => a.host === b.host && a.port === b.port;
 export const isLive = ({ state }: Member): boolean => state === 'alive' || state === 'suspect';
 
@@ -45,14 +46,14 @@ export class Members {
    * Each of these returns the member as it is now when the word changed something, else undefined.
    *
    * A live member does not move: it may be two nodes of one name, which would outbid each other for ever. Once it is
-   * known as failed, a later incarnation may come from anywhere; once it has left, any.
+   * known as failed for `reclaimTime`, a later incarnation may come from anywhere; once it has left, any.
    */
-  alive(word: Alive, now: number): Member | undefined {
+  alive(word: Alive, now: number, reclaimTime = 0): Member | undefined {
     const known = this.#members.get(word.node);
     if (known) {
       const jump = word.incarnation - known.incarnation;
       const moved = !sameAddress(known.address, word.address);
-      if (jump > MAX_INCARNATION_JUMP || (moved && isLive(known))) return undefined;
+      if (jump > MAX_INCARNATION_JUMP || (moved && (isLive(known) || (known.state === 'dead' && now - known.since < reclaimTime)))) return undefined;
       if (jump <= 0 && !(moved && known.state === 'left')) return undefined;
     }
     const { node: name, address, meta, versions, incarnation } = word;

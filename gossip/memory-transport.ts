@@ -1,4 +1,4 @@
-/** A simulated network on an injected clock: delay, disorder, loss, cut links, switched-off nodes. */
+/** A simulated network on an injected clock: delay, disorder, loss, repetition, cut links (one way or both), switched-off nodes. */
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Address } from './messages.ts';
@@ -15,6 +15,13 @@ export class MemoryNetwork {
   loss = 0;
   /** One way, milliseconds; each packet takes up to twice as long, so that later ones overtake earlier ones. */
   delay = 1;
+  /** Share of packets that take ten times as long. */
+  reordered = 0;
+  /** Share of packets that arrive twice. */
+  repeated = 0;
+  /** Bytes and packets that were sent, streams' pieces included. */
+  bytes = 0;
+  packets = 0;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #nodes = new Map<string, Node>();
@@ -30,6 +37,11 @@ export class MemoryNetwork {
     for (const a of group) for (const b of other) this.#cuts.add(`${keyOf(a)} ${keyOf(b)}`).add(`${keyOf(b)} ${keyOf(a)}`);
   }
 
+  /** Nothing passes from the one group to the other until heal; the other way everything does. */
+  cutOneWay(from: readonly Address[], to: readonly Address[]): void {
+    for (const a of from) for (const b of to) this.#cuts.add(`${keyOf(a)} ${keyOf(b)}`);
+  }
+
   heal(): void {
     this.#cuts.clear();
   }
@@ -42,11 +54,16 @@ export class MemoryNetwork {
     return {
       address,
       send: (packet, to) => {
-        if (this.#nodes.get(own) !== node || this.#random.float() < this.loss) return;
-        const copy = Buffer.from(packet);
-        this.#clock.setTimeout(() => {
-          if (this.#passes(address, to)) this.#nodes.get(keyOf(to))!.packet?.(copy, address);
-        }, this.#travel());
+        if (this.#nodes.get(own) !== node) return;
+        this.packets++;
+        this.bytes += packet.length;
+        if (this.#random.float() < this.loss) return;
+        for (let copies = this.#random.float() < this.repeated ? 2 : 1; copies > 0; copies--) {
+          const copy = Buffer.from(packet);
+          this.#clock.setTimeout(() => {
+            if (this.#passes(address, to)) this.#nodes.get(keyOf(to))!.packet?.(copy, address);
+          }, this.#travel() * (this.#random.float() < this.reordered ? 10 : 1));
+        }
       },
       dial: (to, timeoutMs) => new Promise((resolve, reject) => {
         if (!this.#passes(address, to)) {
@@ -96,6 +113,7 @@ export class MemoryNetwork {
       write: (data) => {
         for (let at = 0; at < data.length; at += PIECE) {
           const piece = Buffer.from(data.subarray(at, at + PIECE));
+          this.bytes += piece.length;
           inOrder(() => other?.deliver(piece));
         }
       },

@@ -183,6 +183,8 @@ export const encodeError = (text: string): Buffer => typed(TYPE.error, map({ Err
 
 export const decodeError = (body: Buffer): string => new Fields(unpack(body).value, ['Error']).bytes('Error').subarray(0, MAX_ERROR).toString();
 
+export const encodeCompressed = (packed: Buffer): Buffer => typed(TYPE.compress, map({ Algo: uint(0), Buf: raw(packed) }));
+
 /** What a compressed message holds; LZW is the only algorithm there is. */
 export function decodeCompressed(body: Buffer): Buffer {
   const fields = new Fields(unpack(body).value, ['Algo', 'Buf']);

@@ -44,7 +44,7 @@ void test('two nodes on the loopback device', async (t) => {
   await eventually('both messages', () => heard.length === 2);
   t.ok(heard.includes('a packet'));
   t.ok(heard.some((text) => text.length === 200_000));
-  await second.leave(1_000);
+  await second.leave({ timeoutMs: 1_000 });
   await eventually('it has left', () => first.member('second')?.state === 'left');
   t.match((await first.join([{ host: '127.0.2.9', port: first.address.port }])).errors[0]?.message, /ECONNREFUSED/);
 });
@@ -89,7 +89,7 @@ for (const [i, title, flags, key] of [
     // Serf's own leave intent (its user message 0) first, or it takes a departure for a failure.
     node.broadcast(Buffer.concat([Buffer.of(0), Buffer.from('83a54c54696d6564a44e6f6465a477656674a55072756e65c2', 'hex')]));
     await wait(500);
-    await node.leave(2_000);
+    await node.leave({ timeoutMs: 2_000 });
     await eventually('it sees us as left', () => /weft .* left/.test(members()));
   });
 }

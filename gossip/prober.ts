@@ -27,20 +27,25 @@ export interface ProberOptions {
   pingByStream(member: Member, timeoutMs: number): Promise<void>;
   /** It answers on streams and not to packets. */
   onDeafToPackets(member: Member): void;
+  /** It answered itself, after so many milliseconds. */
+  onAnswer(member: Member, roundTripMs: number, payload: Buffer): void;
+  now(): number;
 }
 
 export interface Prober {
   /** One member is probed; how it ends goes to the beliefs. */
   probe(): Promise<void>;
-  ack(seq: number): void;
+  /** One packet there and back; resolves with milliseconds, rejects without an answer. */
+  ping(member: Member, signal?: AbortSignal): Promise<number>;
+  ack(seq: number, payload: Buffer): void;
   nack(seq: number): void;
   /** Probes on behalf of somebody else; the answer goes back under their number. */
   help(request: IndirectPing, from: Address): void;
 }
 
 export function createProber(options: ProberOptions): Prober {
-  const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets } = options;
-  const waiting = new Map<number, { ack(): void; nack(): void }>();
+  const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets, onAnswer, now } = options;
+  const waiting = new Map<number, { ack(payload: Buffer): void; nack(): void }>();
   let order: string[] = [];
   // Not from 0: who does not see the packets cannot guess which answer is awaited.
   let sequence = random.int(2 ** 32);
@@ -60,34 +65,43 @@ export function createProber(options: ProberOptions): Prober {
   }
 
   /** Resolves with whether the target answered in any way, and with how much the silence says about this node itself. */
-  function ask(target: Member, interval: number): Promise<{ answered: boolean; blame: number }> {
+  function ask(target: Member, interval: number): Promise<{ answered: boolean; stoodStill: boolean; blame: number }> {
     const seq = nextSequence();
+    const start = now();
     let expected = 0;
     let refused = 0;
+    let direct = true;
     return new Promise((resolve) => {
-      const end = (answered: boolean): void => {
+      const end = (answered: boolean, stoodStill = false): void => {
         timers.cancel(askOthers);
-        timers.cancel(giveUp);
+        giveUp();
         waiting.delete(seq);
         // Helpers that could not reach it either say so; silence from them means that the fault may be ours.
-        resolve({ answered, blame: expected > 0 ? expected - refused : 1 });
+        resolve({ answered, stoodStill, blame: expected > 0 ? expected - refused : 1 });
       };
-      waiting.set(seq, { ack: () => end(true), nack: () => void (refused < expected && refused++) });
+      waiting.set(seq, {
+        ack: (payload) => {
+          if (direct) onAnswer(target, now() - start, payload);
+          end(true);
+        },
+        nack: () => void (refused < expected && refused++),
+      });
       const askOthers = timers.after(tuning.probeTimeout, () => {
+        direct = false;
         const helpers = shuffle(beliefs.others('alive').filter((member) => member.name !== target.name), random).slice(0, tuning.indirectChecks);
         for (const helper of helpers) {
           const nack = nacks(helper.versions);
           if (nack) expected++;
           send(helper.address, encodeIndirectPing({ seq, node: target.name, sourceNode: name, source: address, target: target.address, nack }));
         }
-        if (!streamPings(target.versions)) return;
+        if (!tuning.streamPings || !streamPings(target.versions)) return;
         pingByStream(target, interval - tuning.probeTimeout).then(() => {
           if (!waiting.has(seq)) return;
           onDeafToPackets(target);
           end(true);
         }, () => {});
       });
-      const giveUp = timers.after(interval, () => end(false));
+      const giveUp = timers.judge(interval, tuning.probeTimeout, (stoodStill) => end(false, stoodStill));
       // A suspect is told so along with the ping, and can refute at once.
       if (target.state === 'suspect') sendTogether(target.address, [pingOf(target.name, seq), encodeAccusation('suspect', { node: target.name, incarnation: target.incarnation, from: name })]);
       else send(target.address, pingOf(target.name, seq));
@@ -98,11 +112,40 @@ export function createProber(options: ProberOptions): Prober {
     probe: async () => {
       const target = nextTarget();
       if (!target) return;
-      const { answered, blame } = await ask(target, tuning.probeInterval * (awareness.score + 1));
+      const { answered, stoodStill, blame } = await ask(target, tuning.probeInterval * (awareness.score + 1));
       awareness.change(answered ? -1 : blame);
-      if (!answered) beliefs.suspect({ node: target.name, incarnation: target.incarnation, from: name });
+      if (!answered && !stoodStill) beliefs.suspect({ node: target.name, incarnation: target.incarnation, from: name });
     },
-    ack: (seq) => waiting.get(seq)?.ack(),
+    ping: (member, signal) => new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      const seq = nextSequence();
+      const start = now();
+      const end = (): void => {
+        timers.cancel(giveUp);
+        waiting.delete(seq);
+        signal?.removeEventListener('abort', abort);
+      };
+      const abort = (): void => {
+        end();
+        reject(signal!.reason as Error);
+      };
+      const giveUp = timers.after(tuning.probeInterval, () => {
+        end();
+        reject(new Error(`${member.name} does not answer`));
+      });
+      signal?.addEventListener('abort', abort);
+      waiting.set(seq, {
+        ack: (payload) => {
+          end();
+          const roundTrip = now() - start;
+          onAnswer(member, roundTrip, payload);
+          resolve(roundTrip);
+        },
+        nack: () => {},
+      });
+      send(member.address, pingOf(member.name, seq));
+    }),
+    ack: (seq, payload) => waiting.get(seq)?.ack(payload),
     nack: (seq) => waiting.get(seq)?.nack(),
     help: (request, from) => {
       const back = request.source ?? from;

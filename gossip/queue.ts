@@ -1,41 +1,105 @@
-/** News waiting to be passed on: the least often passed on first; a later word about the same thing replaces the earlier. */
+/**
+ * News waiting to be passed on: the least often passed on first, then the longest, then the newest; a later word about
+ * the same thing replaces the earlier. Nobody is told twice before everybody was told once: memberlist counts packets
+ * only, so that in a small cluster answers to one busy member can use up what was meant for all.
+ */
 import { MAX_PARTS, PART_OVERHEAD } from './framing.ts';
 
-interface Item { about: string | undefined; message: Buffer; transmits: number; order: number; done: (() => void) | undefined }
+interface Item {
+  readonly about: string | undefined;
+  readonly message: Buffer;
+  readonly order: number;
+  /** Whose own word it is: it need not be told. */
+  readonly origin: string | undefined;
+  readonly done: (() => void) | undefined;
+  readonly told: Set<string>;
+  transmits: number;
+}
+
+export interface NewsOptions {
+  /** A later item about the same replaces this one. */
+  about?: string;
+  /** The address (as `take` is given it) that the news is from. */
+  origin?: string;
+  /** Called when it was passed on often enough, or replaced. */
+  done?: () => void;
+}
+
+export interface Receiver {
+  /** Where the packet goes. */
+  to: string;
+  /** How many there are to be told. */
+  audience: number;
+  /** After so many times an item is done. */
+  limit: number;
+}
+
+const before = (a: Item, b: Item): number => a.transmits - b.transmits || b.message.length - a.message.length || b.order - a.order;
 
 export class BroadcastQueue {
-  readonly #items = new Map<string | symbol, Item>();
+  /** In the order in which they are to be sent. */
+  readonly #items: Item[] = [];
+  readonly #byAbout = new Map<string, Item>();
   #order = 0;
 
-  /** `done` is called when it was passed on often enough, or replaced. */
-  add(message: Buffer, about?: string, done?: () => void): void {
-    const key = about ?? Symbol('nothing replaces it');
-    this.#items.get(key)?.done?.();
-    this.#items.delete(key);
-    this.#items.set(key, { about, message, transmits: 0, order: this.#order++, done });
+  add(message: Buffer, { about, origin, done }: NewsOptions = {}): void {
+    const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), transmits: 0 };
+    if (about !== undefined) {
+      const earlier = this.#byAbout.get(about);
+      if (earlier) {
+        this.#items.splice(this.#items.indexOf(earlier), 1);
+        earlier.done?.();
+      }
+      this.#byAbout.set(about, item);
+    }
+    this.#insert(item);
   }
 
   get length(): number {
-    return this.#items.size;
+    return this.#items.length;
   }
 
-  /** Messages for one packet with `room` bytes left, each counted as passed on once; after `limit` times it is done. */
-  take(room: number, limit: number): Buffer[] {
-    if (this.#items.size === 0) return [];
-    const waiting = [...this.#items].sort(([, a], [, b]) => a.transmits - b.transmits || b.message.length - a.message.length || b.order - a.order);
-    const taken: Buffer[] = [];
+  /** Messages for one packet with `room` bytes left, each counted as passed on once. */
+  take(room: number, { to, audience, limit }: Receiver): Buffer[] {
+    const taken: Item[] = [];
     let left = room;
-    for (const [key, item] of waiting) {
-      const size = item.message.length + PART_OVERHEAD;
-      if (size > left) continue;
+    for (const item of this.#items) {
       // One place is left for the message that news travels with.
-      if (taken.length === MAX_PARTS - 1) break;
+      if (left <= PART_OVERHEAD || taken.length === MAX_PARTS - 1) break;
+      const size = item.message.length + PART_OVERHEAD;
+      if (size > left || !this.#mayTell(item, to, audience)) continue;
       left -= size;
-      taken.push(item.message);
-      if (++item.transmits < limit) continue;
-      this.#items.delete(key);
+      taken.push(item);
+    }
+    for (const item of taken) {
+      this.#items.splice(this.#items.indexOf(item), 1);
+      item.told.add(to);
+      if (++item.transmits < limit) {
+        this.#insert(item);
+        continue;
+      }
+      if (item.about !== undefined) this.#byAbout.delete(item.about);
       item.done?.();
     }
-    return taken;
+    return taken.map(({ message }) => message);
+  }
+
+  #mayTell(item: Item, to: string, audience: number): boolean {
+    if (!item.told.has(to)) return true;
+    if (to === item.origin || item.told.size < audience) return false;
+    item.told.clear();
+    if (item.origin !== undefined) item.told.add(item.origin);
+    return true;
+  }
+
+  #insert(item: Item): void {
+    let low = 0;
+    let high = this.#items.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (before(this.#items[middle]!, item) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    this.#items.splice(low, 0, item);
   }
 }

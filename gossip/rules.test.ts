@@ -18,13 +18,14 @@ const there: Address = { host: '10.0.0.2', port: 7947 };
 function setUp() {
   const clock = new VirtualClock(1_000_000);
   const queue = new BroadcastQueue();
-  const awareness = createAwareness();
+  const awareness = createAwareness(8);
   const events: string[] = [];
   const told: Buffer[] = [];
   const timers = createTimers(clock, seededRandom(1), log);
   const beliefs = createBeliefs({
     name: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS, tuning: LAN, clock, timers, log, queue, awareness,
     notify: ({ type, member }: MemberEvent) => events.push(`${type} ${member.name} ${member.state}`), tell: (_, message) => told.push(message),
+    admits: () => true, onConflict: (known, word) => events.push(`conflict ${known.name} ${word.address.host}`),
   });
   const alive = (incarnation: number, more: Partial<Alive> = {}): void => beliefs.alive({ incarnation, node: 'b', address: there, meta: Buffer.alloc(0), versions: OWN_VERSIONS, ...more });
   const accuse = (incarnation: number, from = 'c', node = 'b'): Accusation => ({ incarnation, node, from });
@@ -55,7 +56,7 @@ void test('words about others', async (t) => {
     ['dead, then gone by its own word', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.beliefs.dead(s.accuse(5, 'b'))), 'left 5', ['join b alive', 'leave b dead', 'leave b left']],
     ['back from the dead', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.alive(6)), 'alive 6', ['join b alive', 'leave b dead', 'join b alive']],
     ['back from the dead at another address', (s) => (s.alive(5), s.beliefs.dead(s.accuse(5)), s.alive(6, { address: here })), 'alive 6', ['join b alive', 'leave b dead', 'join b alive']],
-    ['a namesake of a live member', (s) => (s.alive(5), s.alive(6, { address: here })), 'alive 5', ['join b alive']],
+    ['a namesake of a live member', (s) => (s.alive(5), s.alive(6, { address: here })), 'alive 5', ['join b alive', 'conflict b 10.0.0.1']],
     ['an absurd incarnation', (s) => (s.alive(5), s.alive(2 ** 32 - 1), s.beliefs.dead(s.accuse(2 ** 32 - 1))), 'alive 5', ['join b alive']],
   ];
   for (const [what, words, state, events] of rows) {
@@ -75,7 +76,7 @@ void test('words about this node', async (t) => {
   beliefs.dead(accuse(1007, 'c', 'self'));
   t.equal(state('self'), 'alive 1008');
   t.equal(awareness.score, 2);
-  t.equal(decodeAlive(queue.take(1000, 4)[0]!.subarray(1)).incarnation, 1008, 'the refutation is passed on');
+  t.equal(decodeAlive(queue.take(1000, { to: 'x', audience: 1, limit: 4 })[0]!.subarray(1)).incarnation, 1008, 'the refutation is passed on');
   const own: Alive = { incarnation: 1008, node: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS };
   beliefs.alive(own);
   beliefs.alive({ ...own, incarnation: 2000, address: there });
@@ -137,18 +138,30 @@ void test('the queue of news', async (t) => {
   const queue = new BroadcastQueue();
   const done: string[] = [];
   const item = (text: string): Buffer => Buffer.from(text);
-  queue.add(item('old'), 'b', () => done.push('old'));
-  queue.add(item('new'), 'b', () => done.push('new'));
+  const take = (room: number, to: string): string[] => queue.take(room, { to, audience: 3, limit: 2 }).map(String);
+  queue.add(item('old'), { about: 'b', done: () => done.push('old') });
+  queue.add(item('new'), { about: 'b', done: () => done.push('new') });
   t.same(done, ['old'], 'replaced');
   queue.add(item('longer'));
-  t.same(queue.take(100, 2).map(String), ['longer', 'new'], 'long before short');
+  t.same(take(100, 'x'), ['longer', 'new'], 'long before short');
   queue.add(item('fresh'));
-  t.same(queue.take(7, 2).map(String), ['fresh'], 'seldom before often; what has no room waits');
-  t.same(queue.take(100, 2).map(String), ['longer', 'fresh', 'new']);
+  t.same(take(7, 'y'), ['fresh'], 'seldom before often; what has no room waits');
+  t.same(take(100, 'z'), ['longer', 'fresh', 'new']);
   t.same(done, ['old', 'new']);
   t.equal(queue.length, 0);
   for (let i = 0; i < 300; i++) queue.add(Buffer.alloc(0));
-  t.equal(queue.take(10_000, 4).length, 254, 'no more than a compound takes');
+  t.equal(queue.take(10_000, { to: 'x', audience: 3, limit: 4 }).length, 254, 'no more than a compound takes');
+});
+
+void test('news is for all, not for the one that asks most', async (t) => {
+  const queue = new BroadcastQueue();
+  const take = (to: string): number => queue.take(100, { to, audience: 3, limit: 4 }).length;
+  queue.add(Buffer.from('d is alive'), { about: 'd', origin: 'd' });
+  t.equal(take('d'), 0, 'who said it knows it');
+  t.same([take('b'), take('b'), take('b')], [1, 0, 0], 'not twice before the others');
+  t.equal(take('c'), 1);
+  t.same([take('d'), take('b'), take('c')], [0, 1, 1], 'twice once all were told');
+  t.equal(queue.length, 0);
 });
 
 void test('formulas', async (t) => {

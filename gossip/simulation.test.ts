@@ -7,7 +7,9 @@ import { createGossip, type Delegate, type Gossip } from './gossip.ts';
 import { Keyring } from './keyring.ts';
 import { MemoryNetwork } from './memory-transport.ts';
 import type { Address } from './messages.ts';
-import { FAST, LAN, type Tuning } from './tuning.ts';
+import { PROFILES, type Tuning } from './tuning.ts';
+
+const { fast: FAST, lan: LAN } = PROFILES;
 
 const KEY = Buffer.alloc(32, 7);
 const addressOf = (i: number): Address => ({ host: `10.0.0.${i + 1}`, port: 7947 });
@@ -84,7 +86,7 @@ for (const seed of [1, 2, 3]) {
 
     const leaver = world.nodes.get(2)!;
     world.nodes.delete(2);
-    const left = leaver.leave(1_000);
+    const left = leaver.leave({ timeoutMs: 1_000 });
     await within(t, world, 'a departure is known to all', 100, () => [...world.nodes.values()].every((node) => node.member('n2')?.state === 'left'));
     await world.clock.advance(1_000);
     await left;
@@ -133,7 +135,7 @@ for (const seed of [1, 2, 3]) {
       if (!node) world.start(i, { seeds: [0, 1, 2] });
       else if (world.random.float() < 0.3) {
         world.nodes.delete(i);
-        void node.leave(500).then(() => node.shutdown());
+        void node.leave({ timeoutMs: 500 }).then(() => node.shutdown());
       } else await world.crash(i);
       await world.clock.advance(world.random.int(4_000));
     }
@@ -219,7 +221,7 @@ void test('messages', async (t) => {
   await world.clock.advance(1_000);
   t.same([...new Set(heard)], ['new'], 'a broadcast');
   first.sendBestEffort('n2', Buffer.from('to the broken handler'));
-  first.updateMeta(Buffer.from('other'));
+  void first.updateNode(Buffer.from('other'));
   await within(t, world, 'meta data', 1_000, () => third.member('n0')?.meta.toString() === 'other');
 
   await world.crash(1);

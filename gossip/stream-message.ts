@@ -1,6 +1,6 @@
-/** One message on a stream: sealed in a frame (`0a | length u32 | sealed`) where there is a key, else bare and without a length. */
-import type { Random } from '../base/random.ts';
-import { SEAL_OVERHEAD, type Keyring } from './keyring.ts';
+/** Reads one message from a stream: sealed in a frame where there is a key, else bare and without a length. */
+import { Refused } from './counters.ts';
+import type { Keyring } from './keyring.ts';
 import { decompress } from './lzw.ts';
 import {
   MAX_USER_BYTES, TYPE, decodeAck, decodeCompressed, decodeError, decodePing, decodePushPull, decodeUserStream, type Ping, type PushPull, type PushPullProgress,
@@ -20,22 +20,30 @@ export type StreamMessage =
   | { type: 'ack'; seq: number };
 
 /** One side has a key and the other has none: worth saying to the other side, which would look for the fault elsewhere. */
-export class SealMismatch extends Error {}
+export class SealMismatch extends Refused {
+  constructor(message: string) {
+    super('seal', message);
+  }
+}
 
-/** The frame's header is what the seal is bound to. */
-export function sealStream(message: Buffer, keyring: Keyring | undefined, random: Random): Buffer {
-  if (!keyring) return message;
-  const header = Buffer.alloc(FRAME_HEADER);
-  header[0] = TYPE.encrypt;
-  header.writeUInt32BE(message.length + SEAL_OVERHEAD, 1);
-  return Buffer.concat([header, keyring.seal(message, header, random)]);
+export interface StreamReaderOptions {
+  keyring: Keyring | undefined;
+  /** What seals are bound to, beside the frame's header. */
+  label: Buffer;
+  /** What the stream has to begin with; empty: it must not begin with a label; undefined: who answers says none. */
+  labelHeader: Buffer | undefined;
+  /** false: what is not sealed is taken as well. */
+  verifyIncoming: boolean;
 }
 
 /**
- * Takes a stream piece by piece; returns the message once all of it is there. Throws RangeError for what is not
- * acceptable, SealMismatch, and an Error with the words of a peer that answered with an error.
+ * Takes a stream piece by piece; returns the message once all of it is there. Throws Refused and RangeError for what is
+ * not acceptable, and an Error with the words of a peer that answered with an error.
  */
-export function createStreamReader(keyring: Keyring | undefined): (piece: Uint8Array) => StreamMessage | undefined {
+export type StreamReader = (piece: Uint8Array) => StreamMessage | undefined;
+
+export function createStreamReader(options: StreamReaderOptions): StreamReader {
+  const { labelHeader } = options;
   let held = Buffer.alloc(0);
   let size = 0;
   const progress: PushPullProgress = { nodes: [], at: 0 };
@@ -50,7 +58,8 @@ export function createStreamReader(keyring: Keyring | undefined): (piece: Uint8A
     held.set(piece, size);
     size += piece.length;
     try {
-      return decode(unseal(held.subarray(0, size), keyring), progress);
+      const data = held.subarray(0, size);
+      return decode(unseal(labelHeader ? withoutLabel(data, labelHeader) : data, options), progress);
     } catch (error) {
       if (error instanceof Incomplete) return undefined;
       throw error;
@@ -58,7 +67,15 @@ export function createStreamReader(keyring: Keyring | undefined): (piece: Uint8A
   };
 }
 
-function unseal(data: Buffer, keyring: Keyring | undefined): Buffer {
+function withoutLabel(data: Buffer, header: Buffer): Buffer {
+  const length = Math.min(data.length, header.length);
+  if (!data.subarray(0, length).equals(header.subarray(0, length))) throw new Refused('label', 'the label is another one');
+  if (header.length === 0 && data[0] === TYPE.label) throw new Refused('label', 'it has a label, and this node has none');
+  return data.subarray(length);
+}
+
+/** `0a | length u32 | sealed`; the header is part of what the seal is bound to. */
+function unseal(data: Buffer, { keyring, label, verifyIncoming }: StreamReaderOptions): Buffer {
   if (data.length === 0) throw new Incomplete();
   if (!keyring) {
     if (data[0] === TYPE.encrypt) throw new SealMismatch('the message is encrypted, and this node has no key');
@@ -66,13 +83,16 @@ function unseal(data: Buffer, keyring: Keyring | undefined): Buffer {
   }
   // An error comes in the clear from a peer that has no key.
   if (data[0] === TYPE.error) return data;
-  if (data[0] !== TYPE.encrypt) throw new SealMismatch('the message is not encrypted, and this node has a key');
+  if (data[0] !== TYPE.encrypt) {
+    if (!verifyIncoming) return data;
+    throw new SealMismatch('the message is not encrypted, and this node has a key');
+  }
   if (data.length < FRAME_HEADER) throw new Incomplete();
   const length = data.readUInt32BE(1);
   if (length > MAX_BYTES) throw new RangeError('a frame of that size is refused');
   if (data.length < FRAME_HEADER + length) throw new Incomplete();
-  const opened = keyring.open(data.subarray(FRAME_HEADER, FRAME_HEADER + length), data.subarray(0, FRAME_HEADER));
-  if (!opened) throw new RangeError('no key opens the message');
+  const opened = keyring.open(data.subarray(FRAME_HEADER, FRAME_HEADER + length), Buffer.concat([data.subarray(0, FRAME_HEADER), label]));
+  if (!opened) throw new Refused('seal', 'no key opens the message');
   return opened;
 }
 
@@ -95,6 +115,6 @@ function decode(message: Buffer, progress: PushPullProgress, depth = 0): StreamM
         throw error instanceof Incomplete ? new RangeError('the compressed message ends early') : error;
       }
     }
-    default: throw new RangeError(`a stream of type ${message[0]}`);
+    default: throw new Refused('type', `a stream of type ${message[0]}`);
   }
 }

@@ -30,15 +30,16 @@ export interface Suspicion {
 export function startSuspicion(limits: SuspicionLimits, accuser: string, now: () => number, timers: Timers, onTimeout: () => void): Suspicion {
   const accusers = new Set([accuser]);
   const start = now();
-  let timer = timers.after(suspicionTimeout(limits, 0), onTimeout);
+  // Who stood still itself gives the suspect the least time anew: its answer may have been missed.
+  let end = timers.judge(suspicionTimeout(limits, 0), limits.min, onTimeout);
   return {
     confirm: (from) => {
       if (accusers.has(from) || accusers.size > limits.expected) return false;
       accusers.add(from);
-      timers.cancel(timer);
-      timer = timers.after(Math.max(0, suspicionTimeout(limits, accusers.size - 1) - (now() - start)), onTimeout);
+      end();
+      end = timers.judge(Math.max(0, suspicionTimeout(limits, accusers.size - 1) - (now() - start)), limits.min, onTimeout);
       return true;
     },
-    end: () => timers.cancel(timer),
+    end: () => end(),
   };
 }

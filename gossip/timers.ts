@@ -8,12 +8,22 @@ export interface Timers {
   after(delayMs: number, run: () => void): TimerHandle;
   cancel(timer: TimerHandle): void;
   /**
+   * For a judgement over somebody's silence. A turn that comes late means that this node stood still, with the answers
+   * unread: it waits `graceMs` more, and says so. Returns the way to cancel.
+   */
+  judge(delayMs: number, graceMs: number, verdict: (stoodStill: boolean) => void): () => void;
+  /**
    * A turn each interval, counted from start to start; a turn that takes longer is followed by the next at once. The
    * first comes at a random moment, so that nodes started together do not act together.
    */
   loop(interval: () => number, turn: () => void | Promise<void>): void;
   stop(): void;
 }
+
+/** A timer of a healthy node is seldom that late. */
+const LATE_MS = 50;
+/** A node that is late again and again has to judge nevertheless. */
+const MAX_GRACES = 3;
 
 export function createTimers(clock: Clock, random: Random, log: Logger): Timers {
   const running = new Set<TimerHandle>();
@@ -28,11 +38,24 @@ export function createTimers(clock: Clock, random: Random, log: Logger): Timers 
     return timer;
   };
 
+  const cancel = (timer: TimerHandle): void => {
+    running.delete(timer);
+    clock.clearTimeout(timer);
+  };
+
   return {
-    after,
-    cancel: (timer) => {
-      running.delete(timer);
-      clock.clearTimeout(timer);
+    after, cancel,
+    judge: (delayMs, graceMs, verdict) => {
+      let graces = 0;
+      const wait = (ms: number): TimerHandle => {
+        const due = clock.now() + ms;
+        return after(ms, () => {
+          if (clock.now() - due > LATE_MS && graces++ < MAX_GRACES) timer = wait(graceMs);
+          else verdict(graces > 0);
+        });
+      };
+      let timer = wait(delayMs);
+      return () => cancel(timer);
     },
     loop: (interval, turn) => {
       const next = async (): Promise<void> => {

@@ -2,20 +2,33 @@
 import { type Test, test } from 'tap';
 import { seededRandom } from '../base/random.ts';
 import { CAPTURED, SEALED_WITH } from './captured-for-tests.ts';
-import { compound, messagesOf, openPacket, sealPacket, withChecksum } from './framing.ts';
+import { Refused } from './counters.ts';
+import { createEnvelope, type Envelope } from './envelope.ts';
+import { compound, messagesOf, withChecksum } from './framing.ts';
 import { Keyring } from './keyring.ts';
-import { decompress } from './lzw.ts';
+import { compress, decompress } from './lzw.ts';
 import {
   decodeAccusation, decodeAck, decodeAlive, decodeIndirectPing, decodePing, decodePushPull, encodeAccusation, encodeAck, encodeAlive, encodeError, encodeIndirectPing, encodeNack, encodePing,
-  encodePushPull, encodeUserPacket, encodeUserStream, type Address,
+  decodeCompressed, encodePushPull, encodeUserPacket, encodeUserStream, type Address,
 } from './messages.ts';
 import { Incomplete, raw, uint } from './msgpack.ts';
-import { createStreamReader, sealStream } from './stream-message.ts';
 
 const bytes = (name: keyof typeof CAPTURED): Buffer => Buffer.from(CAPTURED[name], 'hex');
 const at = (host: string): Address => ({ host, port: 7946 });
 const random = seededRandom(1);
+const sealedWith = (...keys: [Uint8Array, ...Uint8Array[]]): Envelope => createEnvelope({ keyring: new Keyring(...keys) }, random);
+const plain = createEnvelope({}, random);
 const equal = (t: Test, built: Buffer, name: keyof typeof CAPTURED): void => void t.equal(built.toString('hex'), CAPTURED[name], name);
+
+/** Under which reason it is refused. */
+function reasonOf(run: () => unknown): string | undefined {
+  try {
+    run();
+    return undefined;
+  } catch (error) {
+    return error instanceof Refused ? error.reason : 'malformed';
+  }
+}
 
 const ping = { seq: 1, node: 'charlie', sourceNode: 'bravo', source: at('127.0.0.2') };
 const indirect = { seq: 11, node: 'charlie', sourceNode: 'alpha', source: at('127.0.0.1'), target: at('127.0.0.3'), nack: true };
@@ -84,37 +97,113 @@ void test('LZW', async (t) => {
 });
 
 void test('seals', async (t) => {
-  const keyring = new Keyring(SEALED_WITH);
-  t.equal(openPacket(bytes('sealedPacket'), keyring)?.toString('hex'), CAPTURED.twoAlive, 'a sealed packet of a Go peer');
-  t.equal(openPacket(bytes('sealedPacket'), new Keyring(Buffer.alloc(32), SEALED_WITH))?.toString('hex'), CAPTURED.twoAlive, 'by the second key');
-  t.equal(openPacket(bytes('sealedPacket'), new Keyring(Buffer.alloc(16))), undefined);
-  const own = sealPacket(Buffer.from('text'), keyring, random);
-  t.equal(openPacket(own, keyring)?.toString(), 'text');
-  for (let i = 0; i < own.length; i++) {
-    const damaged = Buffer.from(own);
-    damaged[i]! ^= 0x40;
-    t.equal(openPacket(damaged, keyring), undefined);
+  const sealed = sealedWith(SEALED_WITH);
+  t.equal(sealed.openPacket(bytes('sealedPacket')).toString('hex'), CAPTURED.twoAlive, 'a sealed packet of a Go peer');
+  t.equal(sealedWith(Buffer.alloc(32), SEALED_WITH).openPacket(bytes('sealedPacket')).toString('hex'), CAPTURED.twoAlive, 'by the second key');
+  t.equal(reasonOf(() => sealedWith(Buffer.alloc(16)).openPacket(bytes('sealedPacket'))), 'seal');
+  for (const version of [0, 1] as const) {
+    const envelope = createEnvelope({ keyring: new Keyring(SEALED_WITH), sealVersion: version }, random);
+    for (const length of [0, 1, 15, 16, 17, 1300]) {
+      const text = Buffer.alloc(length, 'x');
+      const own = envelope.wrapPacket(text);
+      t.equal(own[0], version);
+      t.ok(own.length <= length + envelope.overhead);
+      t.same(sealed.openPacket(own), text, 'each version opens both');
+      for (let i = 0; i < Math.min(own.length, 60); i++) {
+        const damaged = Buffer.from(own);
+        damaged[i]! ^= 0x40;
+        if (reasonOf(() => sealed.openPacket(damaged)) !== 'seal') t.fail(`changed at ${i}`);
+      }
+    }
   }
+});
+
+void test('a keyring', async (t) => {
+  const [a, b] = [Buffer.alloc(16, 1), Buffer.alloc(32, 2)];
   t.throws(() => new Keyring(Buffer.alloc(5)), RangeError);
+  const keyring = new Keyring(a);
+  t.throws(() => keyring.use(b), RangeError, 'not installed');
+  t.throws(() => keyring.remove(a), RangeError, 'in use');
+  keyring.install(b);
+  keyring.install(b);
+  t.same(keyring.keys.map((key) => key.length), [16, 32]);
+  keyring.use(b);
+  keyring.remove(a);
+  keyring.remove(a);
+  t.same(keyring.keys.map((key) => key.length), [32]);
+});
+
+void test('labels', async (t) => {
+  const blue = createEnvelope({ label: 'blue' }, random);
+  const [go2, go1Alive] = messagesOf(blue.openPacket(bytes('labelledPacket')));
+  t.equal(decodeAlive(go2!.subarray(1)).node, 'go2', 'a Go peer\'s packet');
+  t.equal(blue.wrapPacket(withChecksum(compound([go2!, go1Alive!]))).toString('hex'), CAPTURED.labelledPacket);
+  for (const envelope of [plain, createEnvelope({ label: 'blu' }, random), createEnvelope({ label: 'green' }, random)]) t.equal(reasonOf(() => envelope.openPacket(bytes('labelledPacket'))), 'label');
+  for (const cut of ['', 'f4', 'f400', 'f404', 'f404626c75']) t.equal(reasonOf(() => blue.openPacket(Buffer.from(cut, 'hex'))), 'label', cut);
+  t.throws(() => createEnvelope({ label: 'x'.repeat(256) }, random), RangeError);
+
+  t.equal(blue.wrapStream(encodePushPull({ join: true, nodes: [{ ...go1, node: 'go2', address: at('127.0.0.2') }], userState: Buffer.alloc(0) }), true).toString('hex'), CAPTURED.labelledPushPull);
+  t.match(blue.createReader(false)(bytes('labelledPushPull')), { type: 'pushPull', join: true });
+  t.match(blue.createReader(true)(bytes('pushPull')), { type: 'pushPull' }, 'the answer has no label');
+  t.equal(reasonOf(() => plain.createReader(false)(bytes('labelledPushPull'))), 'label');
+  t.equal(reasonOf(() => blue.createReader(false)(bytes('pushPull'))), 'label');
+
+  const both = (label: string): Envelope => createEnvelope({ label, keyring: new Keyring(SEALED_WITH) }, random);
+  const message = encodeUserStream(Buffer.from('x'));
+  t.match(both('blue').createReader(false)(both('blue').wrapStream(message, true)), { type: 'user' });
+  t.match(both('blue').createReader(true)(both('blue').wrapStream(message, false)), { type: 'user' });
+  t.equal(reasonOf(() => both('grey').createReader(true)(both('blue').wrapStream(message, false))), 'seal', 'seals are bound to the label');
+});
+
+void test('keys are introduced to a running cluster', async (t) => {
+  const keyring = new Keyring(SEALED_WITH);
+  const steps = [createEnvelope({}, random), createEnvelope({ keyring, verifyIncoming: false, verifyOutgoing: false }, random), createEnvelope({ keyring, verifyIncoming: false }, random), createEnvelope({ keyring }, random)];
+  const text = encodeUserStream(Buffer.from('x'));
+  steps.forEach((from, i) => {
+    for (const to of steps.slice(Math.max(0, i - 1), i + 2)) {
+      t.same(to.openPacket(from.wrapPacket(text)), text);
+      t.match(to.createReader(false)(from.wrapStream(text, true)), { type: 'user' });
+    }
+  });
+});
+
+void test('compression', async (t) => {
+  for (const name of ['compressedPacket', 'compressedPushPull'] as const) {
+    const packed = decodeCompressed(bytes(name).subarray(1));
+    t.equal(compress(decompress(packed, 1 << 16)).toString('hex'), packed.toString('hex'), 'the same bytes as a Go peer');
+  }
+  for (const text of ['', 'A', 'ABABABAB']) t.equal(decompress(compress(Buffer.from(text)), 10).toString(), text);
+  t.same(['', 'A', 'ABABABAB'].map((text) => compress(Buffer.from(text)).toString('hex')), ['000302', '00830404', '0083081148504840']);
+  for (let i = 0; i < 200; i++) {
+    const letters = 1 + random.int(255);
+    const data = Buffer.from(Array.from({ length: random.int(i < 20 ? 60_000 : 3_000) }, () => random.int(letters)));
+    if (!decompress(compress(data), data.length).equals(data)) t.fail(`${data.length} bytes of ${letters} letters`);
+  }
+  const envelope = createEnvelope({ compression: true }, random);
+  const wrapped = envelope.wrapPacket(Buffer.alloc(1000, encodeAlive(alpha)));
+  t.ok(wrapped.length < 500);
+  t.equal(wrapped[0], 9);
+  t.equal(envelope.wrapPacket(Buffer.from(random.bytes(1000))).length, 1000, 'what does not get smaller stays');
 });
 
 void test('streams in pieces of any size', async (t) => {
-  const keyring = new Keyring(SEALED_WITH);
+  const sealed = sealedWith(SEALED_WITH);
   const state = encodePushPull({ join: false, nodes: Array.from({ length: 50 }, (_, i) => ({ ...go1, node: `node ${i}` })), userState: Buffer.alloc(3000, 7) });
-  for (const [data, key, nodes] of [
-    [bytes('pushPull'), undefined, 1], [bytes('compressedPushPull'), undefined, 1], [bytes('sealedPushPull'), keyring, 1], [state, undefined, 50], [sealStream(state, keyring, random), keyring, 50],
+  for (const [data, envelope, nodes] of [
+    [bytes('pushPull'), plain, 1], [bytes('compressedPushPull'), plain, 1], [bytes('sealedPushPull'), sealed, 1], [state, plain, 50], [sealed.wrapStream(state, true), sealed, 50],
+    [createEnvelope({ label: 'blue' }, random).wrapStream(state, true), createEnvelope({ label: 'blue' }, random), 50],
   ] as const) {
     for (const size of [1, 7, 100, data.length]) {
-      const read = createStreamReader(key);
+      const read = envelope.createReader(false);
       const results = Array.from({ length: Math.ceil(data.length / size) }, (_, i) => read(data.subarray(i * size, (i + 1) * size)));
       t.match(results.pop(), { type: 'pushPull', nodes: { length: nodes } });
       t.equal(results.find((message) => message !== undefined), undefined, 'nothing before all is there');
     }
   }
-  t.match(createStreamReader(undefined)(bytes('userStream')), { type: 'user', payload: Buffer.from('hello') });
-  t.throws(() => createStreamReader(undefined)(bytes('error')), /Remote state is encrypted/);
-  t.throws(() => createStreamReader(keyring)(bytes('error')), /Remote state is encrypted/);
-  t.throws(() => createStreamReader(undefined)(bytes('sealedPushPull')), /this node has no key/);
-  t.throws(() => createStreamReader(keyring)(bytes('pushPull')), /this node has a key/);
+  t.match(plain.createReader(false)(bytes('userStream')), { type: 'user', payload: Buffer.from('hello') });
+  t.throws(() => plain.createReader(true)(bytes('error')), /Remote state is encrypted/);
+  t.throws(() => sealed.createReader(true)(bytes('error')), /Remote state is encrypted/);
+  t.throws(() => plain.createReader(false)(bytes('sealedPushPull')), /this node has no key/);
+  t.throws(() => sealed.createReader(false)(bytes('pushPull')), /this node has a key/);
   t.throws(() => decodePushPull(bytes('pushPull').subarray(1, 60)), Incomplete);
 });
