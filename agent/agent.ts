@@ -55,7 +55,7 @@ export const FABRIC_PATH = '/run/netns/weft';
 const RETRY_MS = 1_000;
 const OCCUPIED_INTERVAL_MS = 10_000;
 const STALE_AFTER_MS = 30_000;
-/** weftd was away no shorter than this: nothing is half way through a start. */
+/** A start that weftd's own restart interrupted takes no longer to go on. */
 const STALE_AT_START_MS = 5_000;
 /** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
 const SERVICE_TIMEOUT_MS = 2_000;
@@ -127,6 +127,10 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
 
   const addresses = createAddressManager({
     store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
+    holderName: (address, holder) => {
+      const endpoint = endpoints.list().find((each) => each.address !== undefined && withoutLength(each.address) === address);
+      return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
+    },
     occupied: () => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` }))),
   });
 
@@ -212,7 +216,10 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   let link: DockerLink | undefined;
 
   registry.onChange(({ type, network }) => {
-    if (network.scope !== 'cluster') return;
+    if (network.scope !== 'cluster') {
+      publishSelf({ occupied: here() });
+      return;
+    }
     const run = type === 'put' ? controller.createNetwork(network) : controller.deleteNetwork(network);
     run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
     void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
@@ -238,7 +245,8 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
 
   // From here on: what was there before this start --------------------------------------------------------------------
   publishSelf({});
-  await removeStale(STALE_AT_START_MS);
+  // After a boot nothing is half way through a start: without this, a container that was just started is a dead backend for a while.
+  await removeStale(fabric.fresh ? 0 : STALE_AT_START_MS);
   for (const endpoint of endpoints.list()) {
     const network = registry.get(endpoint.networkId);
     if (!network || endpoint.sandbox === undefined) continue;

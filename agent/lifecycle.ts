@@ -1,6 +1,6 @@
 /** Networks from creation to removal, for both front ends: pool, registry and kernel objects, undone together. */
 import { errorText, weftError } from '../base/errors.ts';
-import { contains4, overlaps4, parseIp4, parsePrefix4 } from '../base/ip.ts';
+import { contains4, last4, overlaps4, parseIp4, parsePrefix4, type Prefix4 } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Controller } from '../cnm/controller.ts';
@@ -8,6 +8,10 @@ import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { Occupied } from './occupied.ts';
+
+/** Neither the network's own address nor the broadcast address; a /31 has neither (RFC 3021). */
+const isHostAddress = (prefix: Prefix4, address: number): boolean =>
+  contains4(prefix, address) && (prefix.length >= 31 || (address !== prefix.base && address !== last4(prefix)));
 
 export interface NetworkLifecycle {
   get(id: string): Network | undefined;
@@ -50,7 +54,7 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
     for (const { subnet, gateway, range } of network.subnets) {
       const prefix = parsePrefix4(subnet);
       if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
-      if (gateway !== undefined && !contains4(prefix, parseIp4(gateway) ?? -1)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
+      if (gateway !== undefined && !isHostAddress(prefix, parseIp4(gateway) ?? -1)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
       if (range !== undefined) {
         const part = parsePrefix4(range);
         if (!part || part.length < prefix.length || !contains4(prefix, part.base)) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet });

@@ -1,6 +1,7 @@
 /**
- * The prefixes this node already uses: its routes and Docker's own subnets. Published to all nodes, because a network
- * that overlaps them anywhere would cut that node off from what it reaches now.
+ * The prefixes this node already uses: its routes, Docker's own subnets, and those of its own networks that no pool in
+ * the store stands for. Published to all nodes, because a network that overlaps them anywhere would cut that node off
+ * from what it reaches now.
  */
 import { parsePrefix4 } from '../base/ip.ts';
 import type { Network } from '../cnm/model.ts';
@@ -17,11 +18,13 @@ export function occupiedPrefixes(host: Rtnl, dockerNetworks: readonly DockerNetw
   const ours = new Set(own.flatMap((network) => network.subnets.map(({ subnet }) => subnet)));
   const docker = dockerNetworks.flatMap((network) =>
     (network.IPAM.Config ?? []).flatMap(({ Subnet }) => (Subnet ? [{ prefix: Subnet, by: `Docker network ${network.Name}` }] : [])));
+  const unpooled = own.filter(({ scope, ipam }) => scope === 'node' && ipam !== 'weft')
+    .flatMap((network) => network.subnets.map(({ subnet }) => ({ prefix: subnet, by: `network ${network.name || network.id.slice(0, 12)}` })));
   const known = new Set(docker.map(({ prefix }) => prefix));
   const routed = host.routes({ table: 254 }).flatMap((route) => {
     const dev = route.dev === undefined ? undefined : names.get(route.dev);
     if (route.dst === 'default' || dev === undefined || OUR_LINKS.test(dev) || !parsePrefix4(route.dst)) return [];
     return ours.has(route.dst) || known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
   });
-  return [...docker, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
+  return [...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
 }

@@ -50,6 +50,9 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
 
     add: (request) => withUndo(async (undo) => {
       const network = networkOf(request.network);
+      if (network.scope === 'node' && network.ipam === 'docker') {
+        throw weftError('WEFT-FEATURE-MISSING', { feature: `a sandbox on ${network.name}, whose addresses Docker hands out,`, hint: 'create the network with --ipam-driver weft' });
+      }
       const ports = (request.ports ?? []).map(parsePort);
       const known = read(request.name);
       const netns = request.netns ?? known?.netns ?? `/run/netns/${request.name}`;

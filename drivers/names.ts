@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 /** Names of the links that belong to a network or an endpoint: a prefix and the first 11 digits of its id (a link's name has at most 15 characters). */
 const DIGITS = 11;
 
@@ -14,4 +16,7 @@ export const endpointDigits = (linkName: string): string | undefined => (linkNam
  * A network's gateway has the same MAC on every node, and keeps it: a bridge without one of its own takes that of a port,
  * and changes it as containers come and go, under the feet of everybody's ARP cache.
  */
-export const gatewayMac = (networkId: string): string => `02:77:65:${networkId.slice(0, 2)}:${networkId.slice(2, 4)}:${networkId.slice(4, 6)}`;
+export function gatewayMac(networkId: string): string {
+  const hash = createHash('sha256').update(networkId).digest('hex');
+  return `02:77:65:${hash.slice(0, 2)}:${hash.slice(2, 4)}:${hash.slice(4, 6)}`;
+}

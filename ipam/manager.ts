@@ -29,6 +29,8 @@ export interface AddressManagerOptions {
   restMs?: number;
   /** Prefixes that are routed or used by Docker, on any node. */
   occupied: () => readonly { prefix: string; by: string }[];
+  /** What people call the holder of an address of this node; by default what it was given to. */
+  holderName?: (address: string, holder: string) => string;
 }
 
 export interface StartedAddressManager extends AddressManager {
@@ -43,7 +45,7 @@ export interface StartedAddressManager extends AddressManager {
 const isUnreachable = (error: unknown): boolean => error instanceof WeftError && error.code === 'WEFT-STORE-UNREACHABLE';
 
 export function createAddressManager(options: AddressManagerOptions): StartedAddressManager {
-  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied } = options;
+  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder } = options;
   const claims = createClaims(store, node);
   const pools = createPools({ local, clock, log, restMs });
   const blocks = createBlockClaims({ claims, pools, nodeId: node.id, log });
@@ -139,6 +141,8 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
       if (reservedFor !== undefined) throw weftError('WEFT-ADDRESS-IN-USE', { address: text, holder: `the network itself (${reservedFor})` });
       const block = blockOf(pool.layout, address);
       if (pool.ledger.has(block)) {
+        const other = pool.ledger.holderOf(address);
+        if (other !== undefined && other !== request.holder) throw weftError('WEFT-ADDRESS-IN-USE', { address: text, holder: holderName(text, other) });
         pool.ledger.take(address, request.holder);
         return address;
       }

@@ -14,7 +14,7 @@ function nftSpace(t: Test): Space & { nft: Nft } {
 test('a transaction is done whole or not at all, and errors carry nft\'s words', async (t) => {
   const { nft, run } = nftSpace(t);
   nft.run('table inet a {\n chain b {\n }\n}\n');
-  t.throws(() => nft.run('add rule inet a b accept\nadd rule inet a nope accept\n'), { code: 'ENOENT', message: /^apply nftables rules: ENOENT .*No such file or directory\nadd rule/ });
+  t.throws(() => nft.run('add rule inet a b accept\nadd rule inet a nope accept\n'), { code: 'ENOENT', message: /^WEFT-KERNEL: the kernel refused to apply nftables rules: ENOENT .*No such file or directory\nadd rule/ });
   t.throws(() => nft.run('add rule inet a b accept\ncreate table inet a\n'), { code: 'EEXIST' }, 'refused by the kernel');
   t.throws(() => nft.run('add rule inet a b accept\nadd chain inet a x { type nat hook input priority 0; policy drop\n}\nadd rule inet a x masquerade\n'), { code: 'EOPNOTSUPP' });
   t.throws(() => nft.run('add rule inet a b accept\nadd nonsense\n'), { code: 'EINVAL', detail: /syntax error/ }, 'refused by the language');

@@ -4,6 +4,7 @@
  * those that take the kernel 20–35 ms (deleting a link, moving one between namespaces) return promises and run off the
  * main loop. All of them throw KernelError.
  */
+import { weftError } from '../base/errors.ts';
 
 /** An open network namespace. Closing it does not delete it. */
 export interface Netns {
@@ -129,7 +130,7 @@ export class KernelError extends Error {
   readonly code: string;
   readonly detail: string | undefined;
   constructor(what: string, code: string, detail?: string) {
-    super(detail ? `${what}: ${code} (${detail})` : `${what}: ${code}`);
+    super(weftError('WEFT-KERNEL', { what, detail: detail ? `${code} (${detail})` : code }).message);
     this.name = 'KernelError';
     this.code = code;
     this.detail = detail;
