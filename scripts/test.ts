@@ -103,13 +103,25 @@ async function testFiles(files: readonly string[], sideBySide: number, timeoutMs
   }));
 }
 
+/** The demo is the widest test there is: each of its checks counts. */
+async function demo(): Promise<void> {
+  const start = Date.now();
+  const { output, timedOut } = await execute([join(BIN, 'node'), 'integration/demo.ts'], INTEGRATION_TIMEOUT_MS);
+  const [, passed, failed] = (/^demo: (\d+) passed, (\d+) failed$/m.exec(output) ?? []).map(Number);
+  const isComplete = passed !== undefined && failed !== undefined && !timedOut;
+  total.passed += passed ?? 0;
+  total.failed += isComplete ? failed : 1;
+  console.log(`${isComplete && failed === 0 ? 'ok  ' : 'FAIL'}  integration/demo.ts: ${passed ?? 0} passed${isComplete ? '' : ', not finished'} (${seconds(start)})`);
+  if (!isComplete || failed > 0) console.log(indent(output));
+}
+
 const all = globSync('{base,linux,cnm,store,gossip,cluster,ipam,drivers,dns,ingress,plugin-spec,agent,cli,integration}/**/*.test.ts', { cwd: ROOT }).sort();
 const isIntegration = (file: string): boolean => file.startsWith('integration/');
 
 if (part === 'all' || part === 'static') {
   await check('types', [join(BIN, 'tsc')]);
   await check('lint', [join(BIN, 'oxlint'), '--type-aware', '--deny-warnings']);
-  await check('layers', [join(BIN, 'depcruise'), '--config', '.dependency-cruiser.cjs', 'base', 'linux', 'cnm', 'store', 'gossip', 'cluster', 'ipam', 'drivers', 'dns', 'ingress', 'plugin-spec', 'agent', 'cli', 'integration', 'scripts']);
+  await check('layers', [join(BIN, 'depcruise'), '--config', '.dependency-cruiser.cjs', 'base', 'linux', 'cnm', 'store', 'gossip', 'cluster', 'ipam', 'drivers', 'dns', 'ingress', 'plugin-spec', 'agent', 'cli', 'integration', 'bench', 'scripts']);
   await check('unused files, exports and dependencies', [join(BIN, 'knip')]);
   await check('bundle', bundle);
 }
@@ -117,6 +129,7 @@ if (part === 'all' || part === 'unit') await testFiles(all.filter((file) => !isI
 if (part === 'all' || part === 'integration') {
   if (part === 'integration') await bundle();
   await testFiles(all.filter(isIntegration), 1, INTEGRATION_TIMEOUT_MS);
+  if ('integration/demo.ts'.includes(only)) await demo();
 }
 
 console.log(`\n${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
