@@ -1,6 +1,7 @@
 import { test } from 'tap';
 import fc from 'fast-check';
-import { bytesToIp, contains4, formatIp4, formatPrefix4, ipToBytes, macToBytes, overlaps4, parseIp4, parsePrefix4, size4 } from './ip.ts';
+import IPCIDR from 'ip-cidr';
+import { bytesToIp, contains4, formatIp4, formatPrefix4, ipToBytes, last4, macToBytes, mask4, overlaps4, parseIp4, parsePrefix4, size4 } from './ip.ts';
 
 test('addresses: text and number agree, sloppy text is refused', (t) => {
   fc.assert(fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => parseIp4(formatIp4(value)) === value));
@@ -17,6 +18,22 @@ test('prefixes: host bits are cleared, lengths are bounded', (t) => {
   t.ok(overlaps4(parsePrefix4('10.9.0.0/16')!, parsePrefix4('0.0.0.0/0')!));
   t.notOk(overlaps4(parsePrefix4('10.8.0.0/16')!, parsePrefix4('10.9.0.0/16')!));
   t.ok(contains4(parsePrefix4('192.168.0.0/31')!, parseIp4('192.168.0.1')!));
+  t.end();
+});
+
+test('prefixes: as the package ip-cidr sees them', (t) => {
+  const word = fc.integer({ min: 0, max: 0xffffffff });
+  t.doesNotThrow(() => fc.assert(fc.property(word, fc.nat(32), word, fc.nat(32), (base, length, other, otherLength) => {
+    const text = `${formatIp4(base)}/${length}`;
+    const [ours, theirs] = [parsePrefix4(text)!, new IPCIDR(text)];
+    if (formatIp4(ours.base) !== theirs.start() || formatIp4(last4(ours)) !== theirs.end() || size4(ours) !== Number(theirs.size)) return false;
+    // An address near enough to be inside now and then.
+    const near = length === 32 ? base : (base & mask4(length)) >>> 0 | (other >>> length);
+    for (const address of [other, near >>> 0]) if (contains4(ours, address) !== theirs.contains(formatIp4(address))) return false;
+    const second = parsePrefix4(`${formatIp4(near >>> 0)}/${otherLength}`)!;
+    const overlap = theirs.contains(formatIp4(second.base)) || new IPCIDR(formatPrefix4(second)).contains(theirs.start());
+    return overlaps4(ours, second) === overlap;
+  })));
   t.end();
 });
 

@@ -5,8 +5,7 @@
  *
  * Interleaved in random order, in one run. Milliseconds by the Docker API (connect) and by the CLI (run).
  */
-import { createDockerClient, type DockerClient } from '../agent/docker/client.ts';
-import { silentLogger } from '../base/log.ts';
+import Docker from 'dockerode';
 import { startEtcd } from '../integration/lab/etcd.ts';
 import type { Host } from '../integration/lab/host.ts';
 import { IMAGE } from '../integration/lab/image.ts';
@@ -36,18 +35,18 @@ try {
     { name: 'weft_overlay', host: h1, network: 'wo' }, { name: 'weft_bridge', host: h1, network: 'wb' }, { name: 'user_bridge', host: h1, network: 'ub' },
     { name: 'null', host: h1, network: 'nothing' }, { name: 'docker_overlay', host: h2, network: 'so' },
   ];
-  const clients = new Map<Host, DockerClient>();
+  const clients = new Map<Host, Docker>();
   for (const host of [h1, h2]) {
     await host.docker('run', '-d', '--stop-signal', 'KILL', '--name', 'subject', IMAGE, 'sleep', '100000');
-    clients.set(host, createDockerClient({ socketPath: `/proc/${host.pid}/root/run/docker.sock`, log: silentLogger }));
+    clients.set(host, new Docker({ socketPath: `/proc/${host.pid}/root/run/docker.sock` }));
   }
   const connect = new Map<string, number[]>(subjects.map(({ name }) => [name, []]));
   const run = new Map<string, number[]>(subjects.map(({ name }) => [name, []]));
   for (let i = -WARM_UP; i < ROUNDS; i++) {
     for (const { name, host, network } of inRandomOrder(subjects)) {
-      const client = clients.get(host)!;
-      const took = await timed(() => client.connect(network, 'subject'));
-      await client.disconnect(network, 'subject');
+      const engine = clients.get(host)!.getNetwork(network);
+      const took = await timed(() => engine.connect({ Container: 'subject' }));
+      await engine.disconnect({ Container: 'subject' });
       if (i >= 0) connect.get(name)!.push(took);
     }
     for (const { name, host, network } of inRandomOrder(subjects)) {
