@@ -1,7 +1,7 @@
 /**
  * The tables of soft state on top of gossip. A change is sent at once to the live members (in large clusters to those on
- * its network, who pass it on); what is lost on the way is found by comparing digests (owner → epoch, sequence) with a
- * random member every two seconds, and only that is sent again.
+ * its network, who pass it on), who are asked a moment later whether they have it; whatever else is lost is found by
+ * comparing digests (owner → epoch, sequence) with a random member every two seconds, and only that is sent again.
  */
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
@@ -21,6 +21,8 @@ const DIGEST_INTERVAL_MS = 2_000;
 /** A deletion is told to those who missed it until all have it; or so long, and so many of each owner, while one of them is away. */
 const DELETION_AGE_MS = 86_400_000;
 const MAX_DELETIONS = 10_000;
+/** So long after a change its receivers are asked whether they have it: a lost packet costs this, and not the wait for a digest. */
+const CONFIRM_MS = 200;
 /** Bytes of a message on a stream; small enough to be read in less than a millisecond. */
 const MESSAGE_BYTES = 32 << 10;
 /** Messages that may wait for one member; what is more than that is left to the digests. */
@@ -53,6 +55,8 @@ export interface ClusterState extends SoftState {
   attach(gossip: Gossip): void;
   /** Messages that were of another version or made no sense, and records that this version does not know. */
   readonly ignored: number;
+  /** Deletions that are kept for members that have not heard of them. */
+  readonly deletionsKept: number;
   close(): void;
 }
 
@@ -70,6 +74,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
   /** Messages on their way to a member by stream, and those that wait for them. */
   const outboxes = new Map<string, Buffer[]>();
   let unsentFrom: number | undefined;
+  let confirming = false;
   let gossip: Gossip | undefined;
   let ignored = 0;
   let closed = false;
@@ -161,6 +166,19 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
       if (targets.length > 0) clock.setTimeout(some, 0);
     };
     some();
+    confirmSoon();
+  }
+
+  /** Says in a few bytes how far this node's records go; who lacks some asks for them. Once for all changes of the time. */
+  function confirmSoon(): void {
+    if (confirming) return;
+    confirming = true;
+    clock.setTimeout(() => {
+      confirming = false;
+      if (closed) return;
+      const all = live();
+      for (const { name } of all.length <= MAX_TARGETS ? all : shuffle(all, random).slice(0, MAX_TARGETS)) sendDigest(name, { [self]: [own.epoch, own.upTo] }, { whole: false, reply: true });
+    }, CONFIRM_MS);
   }
 
   const encodeRecords = (shipments: readonly Shipment[]): Buffer[] =>
@@ -310,6 +328,11 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
       mergeState: receive,
     },
     get ignored() { return ignored; },
+    get deletionsKept() {
+      let count = 0;
+      for (const { records } of owners.values()) for (const { value } of records.values()) if (value === null) count++;
+      return count;
+    },
     close: () => {
       saved.flush();
       closed = true;
