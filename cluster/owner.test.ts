@@ -41,7 +41,12 @@ void test('any part of any history, then one repair', async (t) => {
     const bystander = emptyOwner();
     const inFlight: Shipment[] = [];
     for (const [[kind, key, text], fate] of history) {
-      if (kind === 'forget') forgetDeletions(owner.state, { passed: key, now: 0, maxAge: 1, maxCount: 2 });
+      if (kind === 'forget' && key % 2 === 0) forgetDeletions(owner.state, { passed: key, now: 0, maxAge: 1, maxCount: 2 });
+      else if (kind === 'forget') {
+        const all = [owner.state, reader, bystander];
+        const passed = Math.min(...all.map((each) => (each.epoch === epoch ? each.upTo : 0)));
+        for (const each of all) forgetDeletions(each, { passed, now: 0, maxAge: 1, maxCount: 100 });
+      }
       else if (kind === 'sync') catchUp(bystander, key % 2 === 0 ? reader : owner.state, limit);
       else if (kind === 'restart') owner = writer(++epoch);
       else inFlight.push(owner.write(`k${key}`, kind === 'put' ? `v${text}` : null));
@@ -60,6 +65,18 @@ void test('any part of any history, then one repair', async (t) => {
     for (const each of [reader, third, bystander]) if (existing(each).join() !== existing(owner.state).join()) throw new Error(`${existing(each).join()} instead of ${existing(owner.state).join()}`);
   }), { numRuns: 4_000 });
   t.pass('4000 histories');
+});
+
+void test('a word that comes after the deletion it precedes was forgotten', async (t) => {
+  const reader = emptyOwner();
+  const { state, write } = writer(1);
+  const late = write('a', '1');
+  write('a', null);
+  write('b', '1');
+  catchUp(reader, state, 1000);
+  forgetDeletions(reader, { passed: 3, now: 0, maxAge: 1, maxCount: 10 });
+  t.same(accept(reader, late, 0), []);
+  t.same(existing(reader), ['b=1']);
 });
 
 void test('a restarted owner', async (t) => {

@@ -56,6 +56,8 @@ export function accept(state: OwnerState, shipment: Shipment, now: number): Chan
 
   const changes: Change[] = [];
   for (const [table, key, sequence, value] of shipment.records) {
+    // Accounted for: where it is missing, its deletion came and was forgotten before this word of it did.
+    if (sequence <= state.upTo) continue;
     const id = recordId(table, key);
     const before = state.records.get(id);
     if (before?.epoch === epoch && before.sequence >= sequence) continue;

@@ -9,7 +9,7 @@ export async function randomRun(seed: number): Promise<string | undefined> {
   const world = new World(seed);
   const { random, network, clock } = world;
   // Few nodes find most faults, and many nodes cost most time.
-  const count = random.float() < 0.9 ? 2 + random.int(6) : 8 + random.int(random.float() < 0.2 ? 43 : 10);
+  const count = random.float() < 0.94 ? 2 + random.int(6) : 8 + random.int(random.float() < 0.1 ? 43 : 10);
   const networks = 1 + random.int(10);
   const all = Array.from({ length: count }, (_, i) => i + 1);
   const seeds = all.slice(0, 1 + random.int(3));

@@ -1,8 +1,10 @@
 /** Random lives of whole clusters; `SEED=n` replays one, `SEEDS=from-to` runs others. */
-import { test } from 'tap';
+import tap, { test } from 'tap';
 import { randomRun } from './random-run-for-tests.ts';
 
 const [first = 1, last = first] = (process.env['SEED'] ?? process.env['SEEDS'] ?? '1-500').split('-').map(Number);
+
+tap.setTimeout(240_000);
 
 void test(`all views are equal in the end, seeds ${first} to ${last}`, async (t) => {
   for (let seed = first; seed <= last; seed++) {

@@ -1,7 +1,7 @@
 /**
  * The tables of soft state on top of gossip. A change is sent at once to the live members (in large clusters to those on
- * its network, who pass it on); what is lost on the way is found by comparing digests (owner → epoch, sequence) with a
- * random member every two seconds, and only that is sent again.
+ * its network, who pass it on), who are asked a moment later whether they have it; whatever else is lost is found by
+ * comparing digests (owner → epoch, sequence) with a random member every two seconds, and only that is sent again.
  */
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
@@ -21,8 +21,12 @@ const DIGEST_INTERVAL_MS = 2_000;
 /** A deletion is told to those who missed it until all have it; or so long, and so many of each owner, while one of them is away. */
 const DELETION_AGE_MS = 86_400_000;
 const MAX_DELETIONS = 10_000;
+/** So long after a change its receivers are asked whether they have it: a lost packet costs this, and not the wait for a digest. */
+const CONFIRM_MS = 200;
 /** Bytes of a message on a stream; small enough to be read in less than a millisecond. */
 const MESSAGE_BYTES = 32 << 10;
+/** Messages that may wait for one member; what is more than that is left to the digests. */
+const MAX_OUTBOX = 1_024;
 /** A change goes to so many directly; in a larger cluster they pass it on. */
 const MAX_TARGETS = 32;
 /** Packets per turn of the event loop. */
@@ -51,6 +55,8 @@ export interface ClusterState extends SoftState {
   attach(gossip: Gossip): void;
   /** Messages that were of another version or made no sense, and records that this version does not know. */
   readonly ignored: number;
+  /** Deletions that are kept for members that have not heard of them. */
+  readonly deletionsKept: number;
   close(): void;
 }
 
@@ -65,8 +71,10 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
   const progress = createProgressBook();
   const early = createEarlyShipments(clock);
   const absentSince = new Map<string, number>();
-  const shippingTo = new Set<string>();
+  /** Messages on their way to a member by stream, and those that wait for them. */
+  const outboxes = new Map<string, Buffer[]>();
   let unsentFrom: number | undefined;
+  let confirming = false;
   let gossip: Gossip | undefined;
   let ignored = 0;
   let closed = false;
@@ -99,7 +107,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     queueMicrotask(() => {
       const unsent = shipmentsFor(self, own, [own.epoch, unsentFrom!]);
       unsentFrom = undefined;
-      if (!closed) for (const shipments of pack(unsent, MESSAGE_BYTES)) sendToAll(shipments);
+      if (!closed && unsent.length > 0) sendToAll(unsent);
     });
   }
 
@@ -117,14 +125,25 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
 
   // Sending -----------------------------------------------------------------------------------------------------------
 
-  async function deliver(to: string, data: Buffer): Promise<void> {
+  /** One that fits into a packet goes at once; others go one after the other, since in another order they would be asked for again. */
+  function send(to: string, ...messages: readonly Buffer[]): void {
     if (!gossip) return;
-    if (data.length <= gossip.room) gossip.sendBestEffort(to, data);
-    else await gossip.sendReliable(to, data);
+    const [first] = messages;
+    if (messages.length === 1 && first!.length <= gossip.room) return gossip.sendBestEffort(to, first!);
+    const outbox = outboxes.get(to);
+    if (!outbox) void deliver(to, [...messages], gossip);
+    else if (outbox.length < MAX_OUTBOX) outbox.push(...messages);
   }
 
-  function send(to: string, data: Buffer): void {
-    deliver(to, data).catch((error: unknown) => log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it'));
+  async function deliver(to: string, outbox: Buffer[], { sendReliable }: Gossip): Promise<void> {
+    outboxes.set(to, outbox);
+    try {
+      for (let next = outbox.shift(); next && !closed; next = outbox.shift()) await sendReliable(to, next);
+    } catch (error) {
+      log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it');
+    } finally {
+      outboxes.delete(to);
+    }
   }
 
   /** Those on the networks of these records first. */
@@ -138,16 +157,32 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     return [...shuffle(near, random), ...shuffle(far, random)].slice(0, MAX_TARGETS);
   }
 
-  function sendToAll(shipments: Shipment[]): void {
-    const data = encodeMessage({ kind: 'records', from: self, shipments });
+  function sendToAll(shipments: readonly Shipment[]): void {
+    const messages = encodeRecords(shipments);
     const targets = targetsFor(shipments);
-    passOn(data, shipments);
+    if (messages.length === 1) passOn(messages[0]!, shipments);
     const some = (): void => {
-      for (const member of targets.splice(0, SENDS_PER_TURN)) send(member.name, data);
+      for (const member of targets.splice(0, SENDS_PER_TURN)) send(member.name, ...messages);
       if (targets.length > 0) clock.setTimeout(some, 0);
     };
     some();
+    confirmSoon();
   }
+
+  /** Says in a few bytes how far this node's records go; who lacks some asks for them. Once for all changes of the time. */
+  function confirmSoon(): void {
+    if (confirming) return;
+    confirming = true;
+    clock.setTimeout(() => {
+      confirming = false;
+      if (closed) return;
+      const all = live();
+      for (const { name } of all.length <= MAX_TARGETS ? all : shuffle(all, random).slice(0, MAX_TARGETS)) sendDigest(name, { [self]: [own.epoch, own.upTo] }, { whole: false, reply: true });
+    }, CONFIRM_MS);
+  }
+
+  const encodeRecords = (shipments: readonly Shipment[]): Buffer[] =>
+    pack(shipments, MESSAGE_BYTES).map((message) => encodeMessage({ kind: 'records', from: self, shipments: message }));
 
   /** In a cluster too large for its owner to tell everybody. What does not fit into a packet is left to the digests. */
   function passOn(data: Buffer, [first]: readonly Shipment[]): void {
@@ -158,16 +193,8 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     send(to, encodeMessage({ kind: 'digest', from: self, owners: digest, ...options }));
 
   /** One delivery at a time to each: what it turns out to lack after that, the next digest shows. */
-  async function ship(to: string, shipments: Shipment[]): Promise<void> {
-    if (shippingTo.has(to)) return;
-    shippingTo.add(to);
-    try {
-      for (const message of pack(shipments, MESSAGE_BYTES)) await deliver(to, encodeMessage({ kind: 'records', from: self, shipments: message }));
-    } catch (error) {
-      log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it');
-    } finally {
-      shippingTo.delete(to);
-    }
+  function ship(to: string, shipments: readonly Shipment[]): void {
+    if (!outboxes.has(to)) send(to, ...encodeRecords(shipments));
   }
 
   // Receiving ---------------------------------------------------------------------------------------------------------
@@ -186,7 +213,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
       const state = owners.get(owner);
       if (state && isKnown(owner)) shipments.push(...shipmentsFor(owner, state, theirs[owner]));
     }
-    if (shipments.length > 0) void ship(from, shipments);
+    if (shipments.length > 0) ship(from, shipments);
 
     const [lastEpoch, lastUpTo] = theirs[self] ?? [0, 0];
     if (lastEpoch > own.epoch || (lastEpoch === own.epoch && lastUpTo > own.upTo)) outbid(lastEpoch);
@@ -301,6 +328,11 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
       mergeState: receive,
     },
     get ignored() { return ignored; },
+    get deletionsKept() {
+      let count = 0;
+      for (const { records } of owners.values()) for (const { value } of records.values()) if (value === null) count++;
+      return count;
+    },
     close: () => {
       saved.flush();
       closed = true;

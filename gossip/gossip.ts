@@ -95,7 +95,7 @@ export interface Gossip {
   readonly stats: Readonly<GossipStats>;
   /** Says goodbye, so that others see left instead of failed; resolves when it has been said often enough. */
   leave(patience?: Patience): Promise<void>;
-  /** Stops without a word and closes the transport. */
+  /** Stops without a word and closes the transport. Again changes nothing. */
   shutdown(): Promise<void>;
 }
 
@@ -116,6 +116,7 @@ export function createGossip(options: GossipOptions): Gossip {
   const stats = createStats();
   const room = roomFor(tuning.packetBytes, envelope.overhead) - PART_OVERHEAD;
   let closed = false;
+  let closing: Promise<void> | undefined;
 
   const onDrop = (reason: DropReason): void => void stats.dropped[reason]++;
 
@@ -319,10 +320,10 @@ export function createGossip(options: GossipOptions): Gossip {
       for (const member of audience) sendPacket(member.address, [message], checksums(member.versions));
       await patiently(patience, (done) => queue.add(message, { about: name, done }));
     },
-    shutdown: async () => {
+    shutdown: () => {
       closed = true;
       timers.stop();
-      await transport.close();
+      return (closing ??= transport.close());
     },
   };
   return api;

@@ -22,6 +22,8 @@ export class MemoryNetwork {
   /** Bytes and packets that were sent, streams' pieces included. */
   bytes = 0;
   packets = 0;
+  /** Bytes of the longest packet. */
+  longest = 0;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #nodes = new Map<string, Node>();
@@ -57,6 +59,7 @@ export class MemoryNetwork {
         if (this.#nodes.get(own) !== node) return;
         this.packets++;
         this.bytes += packet.length;
+        this.longest = Math.max(this.longest, packet.length);
         if (this.#random.float() < this.loss) return;
         for (let copies = this.#random.float() < this.repeated ? 2 : 1; copies > 0; copies--) {
           const copy = Buffer.from(packet);

@@ -1,65 +1,13 @@
 /** Whole clusters on a simulated network and clock. A seed that fails is in the test's name. */
 import { type Test, test } from 'tap';
 import { silentLogger as log } from '../base/log.ts';
-import { seededRandom, shuffle } from '../base/random.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
-import { createGossip, type Delegate, type Gossip } from './gossip.ts';
+import { shuffle } from '../base/random.ts';
+import { createGossip } from './gossip.ts';
 import { Keyring } from './keyring.ts';
-import { MemoryNetwork } from './memory-transport.ts';
-import type { Address } from './messages.ts';
-import { PROFILES, type Tuning } from './tuning.ts';
+import { PROFILES } from './tuning.ts';
+import { KEY, World, addressOf } from './world-for-tests.ts';
 
 const { fast: FAST, lan: LAN } = PROFILES;
-
-const KEY = Buffer.alloc(32, 7);
-const addressOf = (i: number): Address => ({ host: `10.0.0.${i + 1}`, port: 7947 });
-
-class World {
-  readonly clock = new VirtualClock();
-  readonly random;
-  readonly network;
-  readonly nodes = new Map<number, Gossip>();
-  readonly tuning: Tuning;
-
-  constructor(seed: number, tuning: Tuning = FAST) {
-    this.random = seededRandom(seed);
-    this.network = new MemoryNetwork(this.clock, this.random);
-    this.tuning = tuning;
-  }
-
-  start(i: number, { seeds = [0], delegate = {} }: { seeds?: number[]; delegate?: Delegate } = {}): Gossip {
-    const { clock, random, tuning } = this;
-    const node = createGossip({ name: `n${i}`, transport: this.network.transport(addressOf(i)), clock, random, log, keyring: new Keyring(KEY), tuning, delegate });
-    node.seekSeeds(async () => seeds.map(addressOf));
-    this.nodes.set(i, node);
-    return node;
-  }
-
-  async crash(i: number): Promise<void> {
-    await this.nodes.get(i)!.shutdown();
-    this.nodes.delete(i);
-  }
-
-  async stop(): Promise<void> {
-    for (const i of [...this.nodes.keys()]) await this.crash(i);
-  }
-
-  /** Every running node sees exactly the running ones as alive. */
-  get agreed(): boolean {
-    const expected = [...this.nodes.keys()].map((i) => `n${i}`).sort().join();
-    return [...this.nodes.values()].every((node) => node.members().filter(({ state }) => state === 'alive').map(({ name }) => name).sort().join() === expected);
-  }
-
-  /** Milliseconds until it is so; Infinity when it is not within the limit. */
-  async until(condition: () => boolean, limitMs: number): Promise<number> {
-    const start = this.clock.now();
-    while (!condition()) {
-      if (this.clock.now() - start >= limitMs) return Infinity;
-      await this.clock.advance(50);
-    }
-    return this.clock.now() - start;
-  }
-}
 
 async function within(t: Test, world: World, what: string, limitMs: number, condition: () => boolean): Promise<void> {
   const took = await world.until(condition, limitMs);
@@ -68,7 +16,7 @@ async function within(t: Test, world: World, what: string, limitMs: number, cond
 
 for (const seed of [1, 2, 3]) {
   void test(`three nodes, seed ${seed}`, async (t) => {
-    const world = new World(seed);
+    const world = new World(seed, { tuning: FAST });
     const events: string[] = [];
     world.start(0).watch(({ type, member }) => events.push(`${type} ${member.name}`));
     world.start(1);
@@ -97,7 +45,7 @@ for (const seed of [1, 2, 3]) {
   });
 
   void test(`ten nodes, a fifth of the packets lost, seed ${seed}`, async (t) => {
-    const world = new World(seed);
+    const world = new World(seed, { tuning: FAST });
     world.network.loss = 0.2;
     for (let i = 0; i < 10; i++) world.start(i, { seeds: [0, 1] });
     await within(t, world, 'they find each other', 15_000, () => world.agreed);
@@ -111,7 +59,7 @@ for (const seed of [1, 2, 3]) {
   });
 
   void test(`islands merge by themselves, seed ${seed}`, async (t) => {
-    const world = new World(seed);
+    const world = new World(seed, { tuning: FAST });
     const all = [0, 1, 2, 3, 4, 5, 6];
     for (const i of all) world.start(i);
     await within(t, world, 'they find each other', 2_000, () => world.agreed);
@@ -125,7 +73,7 @@ for (const seed of [1, 2, 3]) {
   });
 
   void test(`twenty nodes that crash, return and leave at random, seed ${seed}`, async (t) => {
-    const world = new World(seed);
+    const world = new World(seed, { tuning: FAST });
     world.network.loss = 0.05;
     for (let i = 0; i < 20; i++) world.start(i, { seeds: [0, 1, 2] });
     await world.clock.advance(5_000);
@@ -146,7 +94,7 @@ for (const seed of [1, 2, 3]) {
 }
 
 void test('a member that is reached only through others, or only by streams, stays', async (t) => {
-  const world = new World(1);
+  const world = new World(1, { tuning: FAST });
   for (const i of [0, 1, 2]) world.start(i);
   await world.until(() => world.agreed, 5_000);
   let left = 0;
@@ -162,7 +110,7 @@ void test('a member that is reached only through others, or only by streams, sta
 });
 
 void test('without seeds, failed members are looked for', async (t) => {
-  const world = new World(1);
+  const world = new World(1, { tuning: FAST });
   world.start(0, { seeds: [] });
   void world.start(1, { seeds: [] }).join([addressOf(0)]);
   await within(t, world, 'joined by hand', 1_000, () => world.agreed);
@@ -175,7 +123,7 @@ void test('without seeds, failed members are looked for', async (t) => {
 });
 
 void test('a node whose clock went back returns', async (t) => {
-  const world = new World(1);
+  const world = new World(1, { tuning: FAST });
   world.start(0);
   world.start(1);
   await world.until(() => world.agreed, 5_000);
@@ -191,7 +139,7 @@ void test('a node whose clock went back returns', async (t) => {
 });
 
 void test('messages', async (t) => {
-  const world = new World(1, LAN);
+  const world = new World(1, { tuning: LAN });
   const heard: string[] = [];
   world.start(0);
   world.start(1, { delegate: { onMessage: (message) => heard.push(message.toString()), localState: () => Buffer.from('state of n1') } });
@@ -233,7 +181,7 @@ void test('messages', async (t) => {
 });
 
 void test('strangers', async (t) => {
-  const { clock, random, network } = new World(1);
+  const { clock, random, network } = new World(1, { tuning: FAST });
   const options = { clock, random, log, tuning: FAST };
   const member = createGossip({ ...options, name: 'member', transport: network.transport(addressOf(0)), keyring: new Keyring(KEY) });
   for (const [i, more, reason] of [

@@ -15,7 +15,7 @@ import { checkVersions, isSane, type Versions } from './versions.ts';
  * When a whole cluster starts at once, news is passed on less often than the cluster's size asks for, since nobody knows
  * that yet; memberlist's nodes then wait for the next regular exchange, a minute or two.
  */
-const SETTLING = { firstMs: 1_000, spreadMs: 4_000, factor: 2, maxMs: 30_000 };
+const SETTLING = { firstMs: 500, spreadMs: 1_500, factor: 2, maxMs: 30_000 };
 
 export interface StateExchangeOptions {
   name: string;

@@ -1,0 +1,277 @@
+/** What tables have to keep whatever happens, and where Docker's networkdb does not. All on the virtual clock. */
+import tap, { type Test, test } from 'tap';
+import type { ClusterOptions } from './cluster.ts';
+import { World, addressOf, endpoint, memoryStore } from './world-for-tests.ts';
+
+tap.setTimeout(120_000);
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+async function worldOf(t: Test, count: number, seed = 1, more: Partial<ClusterOptions> = {}): Promise<World> {
+  const world = new World(seed);
+  t.teardown(() => world.stop());
+  for (let i = 1; i <= count; i++) world.start(i, [1], more).state.ready();
+  await world.until(() => [...world.running.values()].every(({ state }) => state.members().length === count), 10 * SECOND);
+  return world;
+}
+
+const stateOf = (world: World, i: number) => world.running.get(i)!.state;
+const publish = (world: World, i: number, key: string, ip?: string, networkId?: string): void => stateOf(world, i).publish('endpoint', key, endpoint(key, ip, networkId));
+
+/** Until all running nodes see the same, which is this. */
+async function allSee(t: Test, world: World, expected: readonly string[], limitMs: number): Promise<void> {
+  const wanted = [...expected].sort().join();
+  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
+  t.ok(took <= limitMs, `the same everywhere after ${took} ms`);
+  if (took > limitMs) for (const i of world.running.keys()) t.equal(world.sees(i).join(), wanted, `node ${i}`);
+}
+
+void test('create, update and delete on every node of 25: all tables are equal', async (t) => {
+  const world = await worldOf(t, 25);
+  for (let i = 1; i <= 25; i++) for (const kind of ['kept', 'changed', 'deleted']) publish(world, i, `${kind}${i}`);
+  for (let i = 1; i <= 25; i++) {
+    publish(world, i, `changed${i}`, '10.1.0.9');
+    stateOf(world, i).withdraw('endpoint', `deleted${i}`);
+  }
+  const expected = Array.from({ length: 25 }, (_, i) => [`id${i + 1}/kept${i + 1}=10.1.0.2`, `id${i + 1}/changed${i + 1}=10.1.0.9`]).flat();
+  await allSee(t, world, expected, SECOND);
+});
+
+void test('watchers see what concerns them: one network, with the value before, moves as vanishing and appearing', async (t) => {
+  const world = await worldOf(t, 2);
+  publish(world, 1, 'early', '10.1.0.2', 'blue');
+  publish(world, 1, 'other', '10.1.0.2', 'red');
+  await world.clock.advance(SECOND);
+  const seen: string[] = [];
+  const stop = stateOf(world, 2).watch('endpoint', (change) => seen.push(`${change.type} ${change.record.key}${change.type === 'put' ? ` ${change.previous?.ip}` : ''}`), { networkId: 'blue' });
+  const since = async (): Promise<string[]> => {
+    await world.clock.advance(10);
+    return seen.splice(0);
+  };
+  t.same(await since(), ['put early undefined'], 'a snapshot first');
+  publish(world, 1, 'early', '10.1.0.3', 'blue');
+  t.same(await since(), ['put early 10.1.0.2']);
+  publish(world, 1, 'other', '10.1.0.3', 'red');
+  t.same(await since(), []);
+  publish(world, 1, 'early', '10.1.0.3', 'red');
+  t.same(await since(), ['delete early']);
+  publish(world, 1, 'other', '10.1.0.3', 'blue');
+  t.same(await since(), ['put other undefined']);
+  stop();
+  stateOf(world, 1).withdraw('endpoint', 'other');
+  t.same(await since(), []);
+});
+
+// networkdb keeps the one that came first, on each side another, for ever: equal Lamport times.
+void test('two nodes that write the same key at the same moment have a record each', async (t) => {
+  const world = await worldOf(t, 4);
+  world.network.cut([1, 2].map(addressOf), [3, 4].map(addressOf));
+  publish(world, 1, 'same', '10.1.0.1');
+  publish(world, 3, 'same', '10.1.0.3');
+  await world.clock.advance(MINUTE);
+  world.network.heal();
+  await allSee(t, world, ['id1/same=10.1.0.1', 'id3/same=10.1.0.3'], 40 * SECOND);
+  stateOf(world, 3).withdraw('endpoint', 'same');
+  await allSee(t, world, ['id1/same=10.1.0.1'], SECOND);
+});
+
+// networkdb forgets deletions after half an hour: who was away for longer brings the record back.
+for (const [what, deletionAgeMs] of [['', undefined], [', nor one that was away for longer than deletions are kept', 10 * MINUTE]] as const) {
+  void test(`a member that was away for two hours raises nothing that was deleted meanwhile${what}`, async (t) => {
+    const world = await worldOf(t, 3, 1, { ...(deletionAgeMs !== undefined && { deletionAgeMs }) });
+    publish(world, 1, 'a');
+    publish(world, 1, 'b');
+    publish(world, 3, 'c');
+    await allSee(t, world, ['id1/a=10.1.0.2', 'id1/b=10.1.0.2', 'id3/c=10.1.0.2'], SECOND);
+    await world.crash(3);
+    stateOf(world, 1).withdraw('endpoint', 'a');
+    await world.clock.advance(120 * MINUTE);
+    const kept = deletionAgeMs === undefined ? 1 : 0;
+    t.same([1, 2].map((i) => stateOf(world, i).deletionsKept), [kept, kept]);
+    const back = world.start(3);
+    back.state.publish('endpoint', 'c', endpoint('c'));
+    back.state.ready();
+    await allSee(t, world, ['id1/b=10.1.0.2', 'id3/c=10.1.0.2'], 10 * SECOND);
+  });
+}
+
+void test('deletions are kept while one member has not passed them, and then forgotten by all', async (t) => {
+  const world = await worldOf(t, 3);
+  for (let k = 0; k < 50; k++) publish(world, 1, `e${k}`);
+  await world.clock.advance(3 * SECOND);
+  world.network.cut([addressOf(3)], [addressOf(1), addressOf(2)]);
+  for (let k = 0; k < 50; k++) stateOf(world, 1).withdraw('endpoint', `e${k}`);
+  await world.clock.advance(10 * MINUTE);
+  t.ok(stateOf(world, 1).deletionsKept > 49 && stateOf(world, 2).deletionsKept > 49, 'told to the one that is away when it returns');
+  world.network.heal();
+  await world.until(() => stateOf(world, 3).list('endpoint').length === 0, MINUTE);
+  await world.clock.advance(MINUTE);
+  t.same([1, 2, 3].map((i) => stateOf(world, i).deletionsKept), [0, 0, 0]);
+  t.ok(world.disks.get(2)!.list('state/').length < 10, 'on the disk as well');
+});
+
+// networkdb asks all peers one after the other, 30 s for each that has just died.
+void test('a newcomer has everything within two seconds although a third of the members has just died', async (t) => {
+  const world = await worldOf(t, 12);
+  const expected: string[] = [];
+  for (let i = 1; i <= 8; i++) for (let k = 0; k < 40; k++) publish(world, i, `e${i}-${k}`);
+  for (let i = 1; i <= 8; i++) for (let k = 0; k < 40; k++) expected.push(`id${i}/e${i}-${k}=10.1.0.2`);
+  await allSee(t, world, expected, 5 * SECOND);
+  for (let i = 9; i <= 12; i++) await world.crash(i);
+  world.start(13, [1]).state.ready();
+  const took = await world.until(() => world.sees(13).length === expected.length, 30 * SECOND);
+  t.ok(took <= 2 * SECOND, `${took} ms`);
+});
+
+// networkdb rejects a record that overtakes word of its owner or network, until the next bulk sync: a tail of a minute.
+void test('a record that overtakes word of its owner is there as soon as its owner is known', async (t) => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const world = await worldOf(t, 6, seed);
+    // Word of the newcomer and its records take different ways, in any order.
+    Object.assign(world.network, { delay: 40, reordered: 0.3 });
+    const newcomer = world.start(7, [1]);
+    newcomer.state.publish('endpoint', 'new', endpoint('new'));
+    newcomer.state.ready();
+    const took = await world.until(() => [1, 2, 3, 4, 5, 6].every((i) => world.sees(i).length === 1), MINUTE);
+    t.ok(took <= 2 * SECOND, `seed ${seed}: ${took} ms`);
+    await world.stop();
+  }
+});
+
+void test('records of a failed node are hidden, also from new watchers; dropped when it leaves; told of when it returns', async (t) => {
+  const world = await worldOf(t, 3);
+  publish(world, 3, 'c');
+  await allSee(t, world, ['id3/c=10.1.0.2'], SECOND);
+  const seen: string[] = [];
+  stateOf(world, 1).watch('endpoint', ({ type, record }) => seen.push(`${type} ${record.key}`));
+  world.network.cut([addressOf(3)], [addressOf(1), addressOf(2)]);
+  await world.until(() => world.sees(1).length === 0, 20 * SECOND);
+  t.same(seen.splice(0), ['put c', 'delete c']);
+  const late: string[] = [];
+  stateOf(world, 2).watch('endpoint', ({ type, record }) => late.push(`${type} ${record.key}`));
+  t.same(late, [], 'not in a snapshot');
+  publish(world, 3, 'written while away');
+  world.network.heal();
+  await allSee(t, world, ['id3/c=10.1.0.2', 'id3/written while away=10.1.0.2'], 40 * SECOND);
+  t.same([seen.sort(), late.sort()], [['put c', 'put written while away'], ['put c', 'put written while away']]);
+});
+
+void test('a node that joins and leaves ten times leaves nothing behind', async (t) => {
+  const world = await worldOf(t, 3);
+  publish(world, 1, 'a');
+  for (let i = 0; i < 10; i++) {
+    const guest = world.start(4, [1 + (i % 3)]);
+    guest.state.publish('endpoint', `guest${i}`, endpoint(`guest${i}`));
+    guest.state.ready();
+    await allSee(t, world, ['id1/a=10.1.0.2', `id4/guest${i}=10.1.0.2`], 3 * SECOND);
+    const leaving = guest.leave();
+    world.running.delete(4);
+    await world.clock.advance(1_100);
+    await leaving;
+    await allSee(t, world, ['id1/a=10.1.0.2'], SECOND);
+  }
+});
+
+void test('a node that returns under its name from another address, with an empty disk', async (t) => {
+  const world = await worldOf(t, 3);
+  publish(world, 3, 'c');
+  await allSee(t, world, ['id3/c=10.1.0.2'], SECOND);
+  await world.crash(3);
+  await world.until(() => world.sees(1).length === 0, 20 * SECOND);
+  world.disks.set(9, memoryStore());
+  const elsewhere = world.start(9, [1], { node: { id: 'id3', name: 'host3' } });
+  elsewhere.state.publish('endpoint', 'c', endpoint('c', '10.1.0.33'));
+  elsewhere.state.ready();
+  await allSee(t, world, ['id3/c=10.1.0.33'], 10 * SECOND);
+});
+
+void test('two islands, each with records of its own, are one again when the seeds return', async (t) => {
+  const world = await worldOf(t, 8);
+  for (let i = 1; i <= 8; i++) publish(world, i, `e${i}`);
+  await world.clock.advance(3 * SECOND);
+  await world.crash(1);
+  world.network.cut([2, 3, 4].map(addressOf), [5, 6, 7, 8].map(addressOf));
+  await world.clock.advance(5 * MINUTE);
+  for (const i of [2, 5]) {
+    stateOf(world, i).withdraw('endpoint', `e${i}`);
+    publish(world, i, `later${i}`);
+  }
+  world.network.heal();
+  world.start(1).state.ready();
+  const expected = [3, 4, 6, 7, 8].map((i) => `id${i}/e${i}=10.1.0.2`).concat(['id2/later2=10.1.0.2', 'id5/later5=10.1.0.2']);
+  await allSee(t, world, expected, MINUTE);
+});
+
+/** Milliseconds from each write until all others have it, sorted. */
+async function propagation(world: World, writes: number, betweenWrites: () => Promise<void>): Promise<number[]> {
+  const missing = new Map<string, { at: number; left: number }>();
+  const times: number[] = [];
+  const watched = new Set<number>();
+  const watchAll = (): void => {
+    for (const [i, { state }] of world.running) {
+      if (watched.has(i) || i > 25) continue;
+      watched.add(i);
+      state.watch('endpoint', ({ type, record: { key } }) => {
+        const write = type === 'put' ? missing.get(key) : undefined;
+        if (write && --write.left === 0) times.push(world.clock.now() - write.at);
+      });
+    }
+  };
+  watchAll();
+  for (let n = 0; n < writes; n++) {
+    const i = 1 + (n % 25);
+    missing.set(`w${n}`, { at: world.clock.now(), left: 25 });
+    publish(world, i, `w${n}`);
+    await betweenWrites();
+  }
+  await world.clock.advance(MINUTE);
+  return times.sort((a, b) => a - b);
+}
+
+const quantile = (sorted: readonly number[], q: number): number => sorted[Math.floor(q * sorted.length)] ?? Infinity;
+
+void test('a change is with 25 nodes within 300 ms (99 %) when all is quiet', async (t) => {
+  const world = await worldOf(t, 25);
+  world.network.delay = 5;
+  const times = await propagation(world, 200, () => world.clock.advance(50));
+  t.equal(times.length, 200, 'all arrived');
+  t.ok(quantile(times, 0.99) <= 300, `p50 ${quantile(times, 0.5).toFixed(0)} ms, p99 ${quantile(times, 0.99).toFixed(0)} ms`);
+});
+
+void test('and within a second (90 %) while others crash, return and packets are lost', async (t) => {
+  const world = await worldOf(t, 30);
+  Object.assign(world.network, { delay: 5, loss: 0.02 });
+  const times = await propagation(world, 200, async () => {
+    const i = 26 + world.random.int(5);
+    if (world.random.float() < 0.1) {
+      if (world.running.has(i)) await world.crash(i);
+      else world.start(i).state.ready();
+    }
+    await world.clock.advance(100);
+  });
+  t.equal(times.length, 200, 'all arrived');
+  t.ok(quantile(times, 0.9) <= 1_000, `p50 ${quantile(times, 0.5).toFixed(0)} ms, p90 ${quantile(times, 0.9).toFixed(0)} ms`);
+});
+
+void test('16 nodes with 16,000 records: a newcomer has them all, an unchanged peer costs little, no message is too long', async (t) => {
+  const world = await worldOf(t, 16);
+  for (let i = 1; i <= 16; i++) for (let k = 0; k < 1_000; k++) publish(world, i, `e${i}-${k}`);
+  const has = (i: number): boolean => stateOf(world, i).list('endpoint').length === 16_000;
+  t.ok(await world.until(() => [...world.running.keys()].every(has), 10 * SECOND) <= 10 * SECOND);
+  await world.clock.advance(10 * SECOND);
+
+  const quiet = world.network.bytes;
+  await world.clock.advance(10 * SECOND);
+  const perExchange = (world.network.bytes - quiet) / 10 / 16 * 2;
+  t.ok(perExchange < 64 << 10, `${perExchange.toFixed(0)} bytes for each comparison, probes included`);
+
+  const before = world.network.bytes;
+  world.start(17).state.ready();
+  const took = await world.until(() => has(17), 10 * SECOND);
+  t.ok(took <= 10 * SECOND, `${took} ms`);
+  await world.clock.advance(5 * SECOND);
+  const received = (world.network.bytes - before) / 16_000;
+  t.ok(received < 600, `${received.toFixed(0)} bytes for each record: once, not from everybody`);
+  t.ok(world.network.longest <= 1_400);
+});
