@@ -11,15 +11,19 @@ import { startCapture, type Capture } from './capture.ts';
 import { removeControlGroups } from './control-groups.ts';
 import { IMAGE, imageTar } from './image.ts';
 import { must, run, until, type Result, type RunOptions } from './run.ts';
-import type { Wire } from './wire.ts';
+import { connect as connectCard, type Card, type Wire } from './wire.ts';
 
 export interface HostOptions {
   /** Unique on the machine: 'wl-NAME-h1'. */
   namespace: string;
   name: string;
   directory: string;
-  /** Its first address on the underlay. */
-  address: string;
+  /** The namespace that its network cards are wired to. */
+  router: string;
+  /** The first one's address is the host's. */
+  cards: readonly Card[];
+  /** Makes its network namespace, with these cards. */
+  install(cards: readonly Card[]): Promise<Wire[]>;
   cacheDirectory: string;
   nameserver: string;
   /** Directory with another dockerd, containerd and shim. */
@@ -34,8 +38,8 @@ export class Host {
   readonly address: string;
   readonly directory: string;
   readonly namespace: string;
-  /** Its network cards' wires, the underlay's first. */
-  readonly wires: Wire[] = [];
+  readonly #cards: Card[];
+  #wires: Wire[] = [];
   readonly #options: HostOptions;
   readonly #captures = new Set<Capture>();
   #unshare: ChildProcess | undefined;
@@ -45,7 +49,8 @@ export class Host {
   constructor(options: HostOptions) {
     this.#options = options;
     this.name = options.name;
-    this.address = options.address;
+    this.#cards = [...options.cards];
+    this.address = this.#cards[0]!.address;
     this.directory = options.directory;
     this.namespace = options.namespace;
   }
@@ -65,10 +70,17 @@ export class Host {
     return `/run/netns/${this.namespace}`;
   }
 
-  /** Switches the host on; what was on its disk before is there again. */
+  /** A further network card; it stays. */
+  async addCard(card: Card): Promise<void> {
+    this.#cards.push(card);
+    this.#wires.push(await connectCard(this.#options.router, this.namespace, card));
+  }
+
+  /** Switches the host on; what was on its disk before is there again, and nothing of its kernel's. */
   async powerOn(): Promise<void> {
     const { directory, name, namespace, nameserver } = this.#options;
     const ready = join(directory, 'ready');
+    this.#wires = await this.#options.install(this.#cards);
     await mkdir(join(directory, 'cgroup'), { recursive: true });
     for (const layer of LAYERED) await mkdir(join(directory, 'layers', layer, 'upper'), { recursive: true });
     for (const layer of LAYERED) await mkdir(join(directory, 'layers', layer, 'work'), { recursive: true });
@@ -111,7 +123,7 @@ while :; do sleep 1000000 & wait; done
     this.#init = await until(`process 1 of ${name}`, () => childOf(started.pid!), 5_000, 10);
   }
 
-  /** All its processes end at once, as if its power failed. */
+  /** All its processes and its kernel's state end at once, as if its power failed. */
   async powerCut(): Promise<void> {
     const init = this.#init;
     if (init === undefined) return;
@@ -121,6 +133,8 @@ while :; do sleep 1000000 & wait; done
     if (this.#unshare?.pid !== undefined) kill(this.#unshare.pid);
     await until(`${this.name} ends`, () => !existsSync(`/proc/${init}`), 20_000, 10);
     await removeControlGroups(this.namespace);
+    for (const wire of this.#wires) await wire.remove();
+    await must(['ip', 'netns', 'delete', this.namespace]);
   }
 
   #enter(command: readonly string[]): string[] {
@@ -195,11 +209,11 @@ while :; do sleep 1000000 & wait; done
 
   /** Its cables are out. */
   async cutLink(): Promise<void> {
-    for (const wire of this.wires) await wire.cut();
+    for (const wire of this.#wires) await wire.cut();
   }
 
   async healLink(): Promise<void> {
-    for (const wire of this.wires) await wire.heal();
+    for (const wire of this.#wires) await wire.heal();
   }
 
   /** A running container's network namespace, as this machine sees it. */

@@ -17,7 +17,7 @@ import { removeControlGroups } from './control-groups.ts';
 import { Host } from './host.ts';
 import { lockLab, type Lock } from './lock.ts';
 import { must, run, until, type Result } from './run.ts';
-import { connect, gatewayOf, type Wire } from './wire.ts';
+import { connect, gatewayOf, type Card, type Wire } from './wire.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 export const LAB_DIRECTORY = join(ROOT, '.lab');
@@ -74,23 +74,21 @@ export class Lab {
 
   /** A second network card for a host, on a subnet of its own. Returns its address. */
   async addNic(number: number): Promise<string> {
-    const host = this.host(number);
     const address = `10.99.${100 + number}.${number}`;
-    host.wires.push(await this.#wire(host.namespace, 'eth1', `r${number}b`, address));
+    await this.host(number).addCard({ device: 'eth1', routerEnd: `r${number}b`, address });
     return address;
   }
 
-  /** A network namespace with its wire to the router. */
-  async addMachine(label: string, address: string): Promise<Wire> {
+  /** A network namespace, wired to the router; the default route is by the first card. */
+  async addMachine(label: string, cards: readonly Card[]): Promise<Wire[]> {
     const namespace = this.namespace(label);
     await must(['ip', 'netns', 'add', namespace]);
-    const wire = await this.#wire(namespace, 'eth0', `r-${label}`, address);
-    await must(['ip', '-n', namespace, 'route', 'add', 'default', 'via', gatewayOf(address)]);
-    return wire;
-  }
-
-  #wire(namespace: string, device: string, routerEnd: string, address: string): Promise<Wire> {
-    return connect(this.namespace('router'), routerEnd, namespace, device, address);
+    // As Debian boots. A new namespace has the machine's value, which depends on what runs there.
+    await must(['ip', 'netns', 'exec', namespace, 'sysctl', '-qw', 'net.ipv4.ip_forward=0']);
+    const wires: Wire[] = [];
+    for (const card of cards) wires.push(await connect(this.namespace('router'), namespace, card));
+    await must(['ip', '-n', namespace, 'route', 'add', 'default', 'via', gatewayOf(cards[0]!.address)]);
+    return wires;
   }
 
   /** Also of a run that crashed: whatever carries the name. */
@@ -122,18 +120,16 @@ export async function createLab({ name, hosts, docker = false, dockerFlags = [],
     await must(['ip', 'netns', 'add', router]);
     await must(['ip', '-n', router, 'link', 'set', 'lo', 'up']);
     await must(['ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv4.ip_forward=1']);
-    await lab.addMachine('outside', OUTSIDER_ADDRESS);
+    await lab.addMachine('outside', [{ device: 'eth0', routerEnd: 'r-outside', address: OUTSIDER_ADDRESS }]);
     for (let number = 1; number <= hosts; number++) {
       const address = `10.99.${number % 2 === 1 ? 1 : 2}.${number}`;
       const label = `h${number}`;
-      const wire = await lab.addMachine(label, address);
-      const namespace = lab.namespace(label);
-      // As Debian boots. A new namespace has the machine's value, which depends on what runs there.
-      await must(['ip', 'netns', 'exec', namespace, 'sysctl', '-qw', 'net.ipv4.ip_forward=0']);
       const directory = join(lab.directory, label);
       await mkdir(directory, { recursive: true });
-      const host = new Host({ namespace, name: label, directory, address, cacheDirectory: LAB_DIRECTORY, nameserver, engine });
-      host.wires.push(wire);
+      const host = new Host({
+        namespace: lab.namespace(label), router, name: label, directory, cards: [{ device: 'eth0', routerEnd: `r-${label}`, address }], cacheDirectory: LAB_DIRECTORY, nameserver, engine,
+        install: (cards) => lab.addMachine(label, cards),
+      });
       lab.hosts.push(host);
       await host.powerOn();
     }
