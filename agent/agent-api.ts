@@ -117,7 +117,11 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     networks: async () => registry.list().map(describe),
     network: async (reference) => describe(find(reference)),
     createNetwork,
-    removeNetwork: (reference) => lifecycle.remove(find(reference).id),
+    removeNetwork: async (reference) => {
+      await lifecycle.remove(find(reference).id);
+      // One of this host alone that was made through Docker is still in its list.
+      await options.replicator.reconcile('it was removed');
+    },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
   };

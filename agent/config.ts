@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
+import { parsePrefix4 } from '../base/ip.ts';
 
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
@@ -20,7 +21,7 @@ const Schema = v.strictObject({
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),
-  defaultPools: v.optional(v.array(v.string()), ['10.192.0.0/11']),
+  defaultPools: v.optional(v.array(v.pipe(v.string(), v.check((text) => parsePrefix4(text) !== undefined, 'give IPv4 prefixes such as 10.192.0.0/11'))), ['10.192.0.0/11']),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
 });
 

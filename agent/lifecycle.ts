@@ -4,6 +4,7 @@ import { contains4, last4, overlaps4, parseIp4, parsePrefix4, type Prefix4 } fro
 import type { Logger } from '../base/log.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Controller } from '../cnm/controller.ts';
+import { wantedVni } from '../drivers/options.ts';
 import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import type { NetworkRegistry } from './networks.ts';
@@ -81,7 +82,8 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       } else {
         checkHere(network);
       }
-      const stored = await registry.create(network);
+      const vni = network.scope === 'cluster' ? wantedVni(network) : undefined;
+      const stored = await registry.create({ ...network, ...(vni !== undefined && { vni }) });
       undo.push(() => registry.remove(stored.id));
       undo.push(() => controller.deleteNetwork(stored));
       await controller.createNetwork(stored);

@@ -15,6 +15,9 @@ const CREATE_ATTEMPTS = 16;
 
 export interface NetworkChange { type: 'put' | 'delete'; network: Network }
 
+/** What Docker tells only after a network's creation. `ranges` are those of its subnets, by subnet. */
+export interface NetworkFacts { name: string; labels: Record<string, string>; attachable: boolean; ranges: ReadonlyMap<string, string> }
+
 export interface NetworkRegistry {
   get(id: string): Network | undefined;
   list(): Network[];
@@ -22,8 +25,7 @@ export interface NetworkRegistry {
   find(reference: string): Network | undefined;
   /** Throws WEFT-NETWORK-EXISTS. Returns the network with what was chosen for it (VNI). */
   create(network: Network): Promise<Network>;
-  /** Fills in what Docker tells only after the creation. */
-  describe(id: string, facts: Pick<Network, 'name' | 'labels' | 'attachable'>): Promise<void>;
+  describe(id: string, facts: NetworkFacts): Promise<void>;
   /** Idempotent. */
   remove(id: string): Promise<void>;
   onChange(listener: (change: NetworkChange) => void): void;
@@ -92,16 +94,24 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
     throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of VNIs' });
   }
 
-  async function describe(id: string, facts: Pick<Network, 'name' | 'labels' | 'attachable'>): Promise<void> {
+  const described = (network: Network, { ranges, ...facts }: NetworkFacts): Network => ({
+    ...network, ...facts,
+    subnets: network.subnets.map((each) => {
+      const range = ranges.get(each.subnet);
+      return { ...each, ...(range !== undefined && { range }) };
+    }),
+  });
+
+  async function describe(id: string, facts: NetworkFacts): Promise<void> {
     const known = networks.get(id);
     if (!known || known.name !== '') return;
     if (known.scope === 'node') {
-      remember({ ...known, ...facts });
+      remember(described(known, facts));
       return;
     }
     const entry = await store.get(`networks/${id}`);
     if (!entry) return;
-    const complete = { ...(JSON.parse(entry.value) as Network), ...facts };
+    const complete = described(JSON.parse(entry.value) as Network, facts);
     const result = await store.txn(
       [{ key: `networks/${id}`, revision: entry.revision }, { key: `network-names/${facts.name}`, revision: 0 }],
       [{ put: `networks/${id}`, value: JSON.stringify(complete) }, { put: `network-names/${facts.name}`, value: JSON.stringify(id) }],

@@ -5,6 +5,7 @@
  */
 import { parsePrefix4 } from '../base/ip.ts';
 import type { Network } from '../cnm/model.ts';
+import { NODE_PREFIX } from '../drivers/overlay/addressing.ts';
 import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
 
@@ -26,5 +27,5 @@ export function occupiedPrefixes(host: Rtnl, dockerNetworks: readonly DockerNetw
     if (route.dst === 'default' || dev === undefined || OUR_LINKS.test(dev) || !parsePrefix4(route.dst)) return [];
     return ours.has(route.dst) || known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
   });
-  return [...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
+  return [{ prefix: NODE_PREFIX, by: 'the addresses of Weft\'s nodes' }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
 }

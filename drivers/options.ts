@@ -29,10 +29,11 @@ export function wantedMtu(network: Network, underlay: number, overhead: number):
   return mtu;
 }
 
-/** Throws WEFT-OPTION-VALUE. */
-export function checkVni(network: Network): void {
+/** The VNI that the user asks for; undefined when they leave it to us. Throws WEFT-OPTION-VALUE. */
+export function wantedVni(network: Network): number | undefined {
   const value = network.options[VNI_OPTION];
-  if (value === undefined || (/^\d+$/.test(value) && Number(value) >= FIRST_VNI && Number(value) <= LAST_VNI)) return;
+  if (value === undefined) return undefined;
+  if (/^\d+$/.test(value) && Number(value) >= FIRST_VNI && Number(value) <= LAST_VNI) return Number(value);
   throw weftError('WEFT-OPTION-VALUE', { option: VNI_OPTION, value, hint: `give a number from ${FIRST_VNI} to ${LAST_VNI}, or leave it to Weft` });
 }
 

@@ -38,7 +38,12 @@ export function createReplicator({ docker, registry, map, undecided, log }: Repl
     const known = id === undefined ? undefined : registry.get(id);
     if (known) {
       // Docker tells a plugin neither name nor labels at the creation: they are filled in here.
-      if (known.name === '') await registry.describe(known.id, { name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false });
+      if (known.name === '') {
+        await registry.describe(known.id, {
+          name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false,
+          ranges: new Map((network.IPAM.Config ?? []).flatMap(({ Subnet, IPRange }) => (Subnet && IPRange ? [[Subnet, IPRange] as const] : []))),
+        });
+      }
       map.bind(network.Id, known.id);
     } else if (id === undefined) {
       log.warn({ network: network.Name }, 'Docker has a network that Weft does not know; remove it and create it again');

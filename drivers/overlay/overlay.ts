@@ -13,7 +13,7 @@ import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { bridgeEnd, gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, checkOptions, checkVni, interfacePrefix, wantedMtu } from '../options.ts';
+import { MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, checkOptions, interfacePrefix, wantedMtu, wantedVni } from '../options.ts';
 import { ensurePort, joinAnswer, makePair } from '../veth.ts';
 import { VXLAN_OVERHEAD } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
@@ -132,7 +132,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     scope: 'cluster',
     validate: (network) => {
       checkOptions(network, OPTIONS);
-      checkVni(network);
+      wantedVni(network);
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
       interfacePrefix(network);
     },

@@ -6,7 +6,7 @@ import { must } from './run.ts';
 
 export const IMAGE = 'weft-lab';
 
-/** Makes the tar once; returns its path. */
+/** Makes the tar once, also when several hosts start at the same time; returns its path. */
 export async function imageTar(directory: string): Promise<string> {
   const path = join(directory, 'image.tar');
   if (existsSync(path)) return path;
@@ -21,8 +21,8 @@ export async function imageTar(directory: string): Promise<string> {
     await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
     await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
     await chmod(join(root, 'tmp'), 0o1777);
-    await must(['tar', '-C', root, '--sort=name', '--mtime=@0', '--owner=0', '--group=0', '-cf', `${path}.new`, '.']);
-    await rename(`${path}.new`, path);
+    await must(['tar', '-C', root, '--sort=name', '--mtime=@0', '--owner=0', '--group=0', '-cf', `${root}.tar`, '.']);
+    await rename(`${root}.tar`, path);
   } finally {
     await rm(root, { recursive: true, force: true });
   }
