@@ -233,8 +233,7 @@ export function createGossip(options: GossipOptions): Gossip {
   // Rounds ------------------------------------------------------------------------------------------------------------
 
   timers.loop(() => tuning.probeInterval, () => prober.probe());
-  timers.loop(() => tuning.gossipInterval, () => {
-    if (queue.length === 0) return;
+  queue.onNews = timers.loopWhile(() => queue.length > 0, () => tuning.gossipInterval, () => {
     const recent = beliefs.others('dead').filter((member) => clock.now() - member.since < tuning.gossipToTheDeadTime);
     for (const member of shuffle([...beliefs.others('alive', 'suspect'), ...recent], random).slice(0, tuning.gossipNodes)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
   });

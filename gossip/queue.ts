@@ -41,6 +41,8 @@ export class BroadcastQueue {
   readonly #items: Item[] = [];
   readonly #byAbout = new Map<string, Item>();
   #order = 0;
+  /** Called whenever there is something new to pass on. */
+  onNews = (): void => {};
 
   add(message: Buffer, { about, origin, done }: NewsOptions = {}): void {
     const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), transmits: 0 };
@@ -53,6 +55,7 @@ export class BroadcastQueue {
       this.#byAbout.set(about, item);
     }
     this.#insert(item);
+    this.onNews();
   }
 
   get length(): number {

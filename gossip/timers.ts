@@ -17,6 +17,8 @@ export interface Timers {
    * first comes at a random moment, so that nodes started together do not act together.
    */
   loop(interval: () => number, turn: () => void | Promise<void>): void;
+  /** As loop, for as long as there is something to do: an idle node need not wake up. Returns the way to say that there is again. */
+  loopWhile(isBusy: () => boolean, interval: () => number, turn: () => void): () => void;
   stop(): void;
 }
 
@@ -68,6 +70,26 @@ export function createTimers(clock: Clock, random: Random, log: Logger): Timers 
         if (!stopped) after(Math.max(0, interval() - (clock.now() - start)), () => void next());
       };
       after(random.float() * interval(), () => void next());
+    },
+    loopWhile: (isBusy, interval, turn) => {
+      let waiting = false;
+      const wait = (ms: number): void => {
+        waiting = true;
+        after(ms, next);
+      };
+      const next = (): void => {
+        waiting = false;
+        if (!isBusy()) return;
+        try {
+          turn();
+        } catch (error) {
+          log.warn({ detail: errorText(error) }, 'a round of gossip failed');
+        }
+        if (!waiting) wait(interval());
+      };
+      return () => {
+        if (!waiting && !stopped) wait(random.float() * interval());
+      };
     },
     stop: () => {
       stopped = true;
