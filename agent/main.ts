@@ -9,23 +9,17 @@ import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
 import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
-import { DEFAULT_CONFIG_PATH, loadConfig, type Config } from './config.ts';
-import { openConfiguredEtcd } from './configured-store.ts';
+import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
+import { identityFiles, openNodeStore } from './node-store.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
 
 const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
-
-function openStore(config: Config, log: Logger): Store {
-  if (!config.etcd) return openSqliteStore(join(config.dataDir, 'store.db'), { clock: systemClock, log });
-  return openConfiguredEtcd(config.etcd, { clock: systemClock, log });
-}
 
 /** Until the agent is up, everything is answered with the reason why it is not. */
 function whenReady(agent: () => Agent | undefined, store: Store): AgentApi {
@@ -50,7 +44,8 @@ async function main(): Promise<void> {
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const store = openStore(config, log);
+  const node = openNodeStore({ config, local, tls: identityFiles(config), clock: systemClock, log });
+  const { store } = node;
   const inherited = inheritedSockets();
   let agent: Agent | undefined;
 
@@ -63,7 +58,7 @@ async function main(): Promise<void> {
     void (async () => {
       await control.close();
       await agent?.stop();
-      await store.close();
+      await node.close();
       local.close();
       rmSync(pidPath, { force: true });
       process.exit(0);

@@ -39,6 +39,8 @@ export const ERRORS = {
   'WEFT-PORT-ADDRESS': { cause: '{address} is not an address of this host', fix: 'publish on one that is, or on all of them' },
   'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} cannot be used: {detail}', fix: 'check that it runs, that this host reaches it and that it accepts this host; containers already started are not affected' },
   'WEFT-STORE-LOCKED': { cause: 'the store {path} is open in another process', fix: 'stop the other weftd first; `fuser {path}` shows which it is' },
+  'WEFT-STORE-ETCD': { cause: 'a cluster needs etcd 3.4 or newer on this host: {detail}', fix: 'install it (`apt-get install etcd-server`, and `systemctl disable --now etcd`: weftd runs its own), or use an etcd of yours with `weft up --store`' },
+  'WEFT-STORE-ALONE': { cause: 'this host belongs to no cluster', fix: 'make it one with `weft token`, or join one with `weft join`' },
   'WEFT-STORE-OCCUPIED': { cause: 'the store at {store} is not empty: it has {count} entries of another cluster', fix: 'use an empty one, or join that cluster' },
   'WEFT-STORE-QUORUM': { cause: 'the change would leave the store without a majority: {detail}', fix: 'bring the members that are away back first; `weft status` shows them' },
   'WEFT-STORE-MEMBER-BUSY': { cause: 'another node is becoming a member of the store at this moment', fix: 'repeat the command in a moment' },

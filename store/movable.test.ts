@@ -4,7 +4,7 @@ import { type Test, test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
 import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
-import { COPY_MARK } from './copy.ts';
+import { COPY_MARK, finishCopy } from './copy.ts';
 import { openEtcdStore } from './etcd.ts';
 import { etcdForTests } from './etcd-for-tests.ts';
 import { createMovableStore } from './movable.ts';
@@ -19,7 +19,7 @@ async function scene(t: Test) {
   const path = join(t.testdir(), 'store.db');
   const embedded = openSqliteStore(path, { clock, log });
   const target = openEtcdStore({ endpoints: [endpoint], prefix: `/test/${folders++}/`, clock, log });
-  const store = createMovableStore(embedded, { log });
+  const store = createMovableStore(embedded);
   t.teardown(async () => {
     await store.close();
     await embedded.close();
@@ -68,10 +68,11 @@ void test('nobody who uses the store notices more than a pause and a snapshot', 
     const entry = await target.get(`n/${key}`);
     if (entry && (await store.txn([{ key: entry.key, revision: entry.revision }], [{ delete: entry.key }])).succeeded) t.fail(`${entry.key} went by a revision of the other store`);
   }
-  await watch.until((events) => replay(events)['k'] === '2');
+  t.ok(await store.get(COPY_MARK));
+  await finishCopy(target);
+  await watch.until((events) => replay(events)['k'] === '2' && replay(events)[COPY_MARK] === undefined);
   const { entries, revision } = await store.range('');
   t.same(replay(watch.events), Object.fromEntries(entries.map(({ key, value }) => [key, value])));
-  t.same(entries.filter(({ key }) => key === COPY_MARK), []);
   t.ok(entries.every((entry) => entry.revision <= revision));
   t.equal(watch.events.filter(({ type }) => type === 'snapshot').length, 2);
 
@@ -94,6 +95,7 @@ void test('a target that fails or is another\'s leaves everything as it was', as
   t.match(store.description, /embedded/);
   await t.rejects(store.moveTo(target, { ...move, id: 'second' }), { code: 'WEFT-STORE-OCCUPIED' }, 'another attempt\'s remains');
   await store.moveTo(target, move);
+  await finishCopy(target);
   t.same((await target.range('')).entries.map(({ key }) => key), ['b', 'c'], 'what the first attempt had copied is gone');
   t.same((await embedded.range('')).entries.map(({ key }) => key), ['b', 'c'], 'the old file is as it was');
 });
@@ -105,14 +107,15 @@ void test('a lease whose holder is gone stays behind with its keys', async (t) =
   await embedded.close();
   const again = openSqliteStore(path, { clock, log });
   t.teardown(() => again.close());
-  await createMovableStore(again, { log }).moveTo(target, move);
+  await createMovableStore(again).moveTo(target, move);
+  await finishCopy(target);
   t.same((await target.range('')).entries.map(({ key }) => key), ['kept']);
 });
 
 void test('the store, before a move', async (t) => storeSuite(t.test.bind(t), async (each) => {
   const virtual = new VirtualClock();
   const path = join(each.testdir(), 'store.db');
-  const open = (): Store => createMovableStore(openSqliteStore(path, { clock: virtual, log }), { log });
+  const open = (): Store => createMovableStore(openSqliteStore(path, { clock: virtual, log }));
   let store = open();
   each.teardown(() => store.close());
   return { store, other: store, pass: (ms) => virtual.advance(ms), reopen: async () => {
@@ -137,8 +140,10 @@ void test('the store, after a move', async (t) => {
     each.teardown(() => Promise.all(opened.map((store) => store.close())));
     for (let i = 0; i < 30; i++) await embedded.txn([], [{ put: 'x', value: '' }, { delete: 'y' }]);
     await embedded.txn([], [{ delete: 'x' }]);
-    const store = createMovableStore(embedded, { log });
-    await store.moveTo(etcd(), move);
+    const store = createMovableStore(embedded);
+    const target = etcd();
+    await store.moveTo(target, move);
+    await finishCopy(target);
     return { store, other: store, pass: (ms) => delay(ms), reopen: async () => {
       await store.close();
       return etcd();

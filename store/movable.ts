@@ -2,9 +2,7 @@
  * A store that can change what is behind it while it is used: the embedded one becomes the cluster's. Writes wait while the
  * contents are copied; reads and watches go on. Whoever watches gets a new snapshot, as after an outage.
  */
-import { errorText } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
-import { copyInto, finishCopy } from './copy.ts';
+import { copyInto } from './copy.ts';
 import type { EmbeddedStore } from './sqlite.ts';
 import type { Compare, Entry, Lease, Store, TxnResult, WatchEvent, Write } from './store.ts';
 import { leaseEnded } from './txn.ts';
@@ -15,7 +13,8 @@ const NEVER = Number.MAX_SAFE_INTEGER;
 export interface MovableStore extends Store {
   /**
    * Copies everything to `target` and goes on there. `id` names the attempt over restarts; `commit` makes the change of
-   * place durable: before it the old store counts, after it the new one. When anything fails before, all stays as it was.
+   * place durable: before it the old store counts, after it the new one, where finishCopy is left to do. When anything
+   * fails before, all stays as it was.
    */
   moveTo(target: Store, options: { id: string; commit: () => void }): Promise<void>;
 }
@@ -37,7 +36,7 @@ function shiftedEvent(event: WatchEvent, offset: number): WatchEvent {
   return { ...event, revision: event.revision + offset };
 }
 
-export function createMovableStore(first: EmbeddedStore, { log }: { log: Logger }): MovableStore {
+export function createMovableStore(first: EmbeddedStore): MovableStore {
   let place: Place = { store: first, offset: 0 };
   let moving: Promise<void> | undefined;
   const watchers = new Set<Watcher>();
@@ -120,7 +119,6 @@ export function createMovableStore(first: EmbeddedStore, { log }: { log: Logger 
       watcher.stop();
       subscribe(watcher);
     }
-    await finishCopy(target).catch((error: unknown) => log.debug({ detail: errorText(error) }, 'the mark of the copy is removed at the next start'));
   }
 
   return {
