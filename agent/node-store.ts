@@ -64,6 +64,12 @@ export interface NodeStoreOptions {
 /** `weft join`: this host belongs to the cluster whose etcd is there. Before its store is opened for the first time. */
 export const rememberCluster = (local: LocalStore, endpoints: readonly string[]): void => local.put(HOME, JSON.stringify(endpoints));
 
+/** This host is alone again. */
+export function forgetCluster(local: LocalStore): void {
+  local.delete(HOME);
+  local.delete(MOVE);
+}
+
 const homeOf = (local: LocalStore): string[] | undefined => {
   const text = local.get(HOME);
   return text === undefined ? undefined : JSON.parse(text) as string[];
@@ -75,7 +81,7 @@ export const clientUrlOf = ({ advertise, storePort }: Config): string => `https:
 export const peerUrlOf = ({ advertise, storePeerPort }: Config): string => `https://${advertise}:${storePeerPort}`;
 export const memberFolder = ({ dataDir }: Config): string => join(dataDir, 'etcd');
 
-const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');
+export const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');
 
 /** Where this node's certificate is; node.pem is for servers and clients, without a common name. */
 export const identityFiles = ({ dataDir }: Config): Required<TlsFiles> =>

@@ -51,6 +51,7 @@ export const ERRORS = {
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
   'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
+  'WEFT-BACKUP': { cause: 'the backup {path} cannot be used: {detail}', fix: 'choose another file; `weft backup FILE` makes one' },
   'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },
   'WEFT-CONFIG': { cause: 'the configuration {path} cannot be used: {detail}', fix: 'correct it or write it anew with `weft up`' },
 } as const satisfies Record<string, { cause: string; fix: string }>;

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, PsAnswer, SandboxAnswer, StatusAnswer } from '../agent/api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
 import { errorText } from '../base/errors.ts';
+import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
 import { networkTable, psText, statusText } from './render.ts';
 import { purge, startAgent, stopAgent } from './service.ts';
@@ -123,6 +124,8 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
   await ask('DELETE', `sandboxes/${encodeURIComponent(name)}`);
   show({ removed: name }, () => name);
 });
+
+addBackupCommands(program, { ask, show, config: () => loadConfig(configPath()) });
 
 program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));
