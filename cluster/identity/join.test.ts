@@ -81,7 +81,7 @@ test('to somebody who is not of the cluster nothing is said', async (t) => {
 
 test('nobody there, no TLS there, nonsense there', async (t) => {
   const { token, server } = await cluster(t, await createAuthority());
-  const silent = net.createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(0, '127.0.0.1');
+  const silent = net.createServer((socket) => socket.resume().on('error', () => {}).end('HTTP/1.1 400 Bad Request\r\n\r\n')).listen(0, '127.0.0.1');
   await once(silent, 'listening');
   const port = (silent.address() as net.AddressInfo).port;
   await t.rejects(join({ ...token, port }, await joiner()), { code: 'WEFT-JOIN-UNREACHABLE' });
