@@ -13,8 +13,10 @@ import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
+import type { Joining } from './joining.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
+import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
@@ -35,6 +37,8 @@ export interface AgentApiOptions {
   commands: SandboxCommands;
   link: DockerLink;
   replicator: Replicator;
+  joining: Joining;
+  nodes: NodeCommands;
   nodeName(id: string): string;
 }
 
@@ -124,5 +128,8 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
+    nodes: async () => options.nodes.list(),
+    removeNode: options.nodes.remove,
+    token: options.joining.token,
   };
 }

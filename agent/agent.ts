@@ -1,8 +1,9 @@
 /** Builds weftd's parts and wires them. Everything is served from this node's own disk; store, peers and Docker join in when they answer. */
+import { X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
-import { errorText } from '../base/errors.ts';
+import { errorText, weftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
@@ -10,6 +11,8 @@ import { runAll } from '../base/undo.ts';
 import { createController } from '../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
 import { startCluster } from '../cluster/cluster.ts';
+import { nodeOf } from '../cluster/identity/authority.ts';
+import { identityDirectory, readIdentity } from '../cluster/identity/files.ts';
 import type { NodeInfo } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
@@ -42,8 +45,10 @@ import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
 import { claimNumber, gossipKey, knownNumber, nodeId } from './identity.ts';
+import { startJoining } from './joining.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
+import { createNodeCommands } from './node-commands.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes, type Occupied } from './occupied.ts';
 import { createPublisher } from './publisher.ts';
@@ -90,7 +95,8 @@ async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Prom
 export async function startAgent({ config, store, local, log, inherited }: AgentOptions): Promise<Agent> {
   const clock = systemClock;
   const random = systemRandom;
-  const id = nodeId(local);
+  const identity = readIdentity(identityDirectory(config.dataDir));
+  const id = nodeId(local, identity && nodeOf(new X509Certificate(identity.certificate)));
   const name = config.name ?? hostname();
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
   const cachedKey = local.get('cluster/gossip-key');
@@ -102,9 +108,16 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
-  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort } });
+  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, key, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
+  const joining = startJoining({
+    store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
+    settings: () => ({ store: { endpoints: config.etcd?.endpoints ?? [] }, gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
+    admissible: (request) => {
+      if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
+    },
+  });
 
   // This node, as the others see it -----------------------------------------------------------------------------------
   const hostRtnl = openRtnl(hostNetns);
@@ -304,7 +317,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, nodeName,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, nodes: createNodeCommands({ self: id, store, state, directory }), nodeName,
   });
 
   return {
@@ -319,6 +332,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
         () => sandboxes.close(),
         () => mesh.close(),
         () => overlay.close(),
+        () => joining.close(),
         () => cluster.close(),
         () => addresses.close(),
         () => resolver.close(),

@@ -41,6 +41,11 @@ export interface AddSandboxRequest {
   service?: string;
 }
 
+export interface NodeAnswer { id: string; name: string; number: number; address: string; state: string; self: boolean }
+
+/** `expires`: milliseconds since the Unix epoch. */
+export interface TokenAnswer { token: string; expires: number }
+
 export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
 
 export interface AgentApi {
@@ -52,6 +57,10 @@ export interface AgentApi {
   removeNetwork(reference: string): Promise<void>;
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
+  nodes(): Promise<NodeAnswer[]>;
+  removeNode(reference: string, force: boolean): Promise<void>;
+  /** What a host joins with; with `rotate` earlier ones are refused from now on. */
+  token(rotate: boolean): Promise<TokenAnswer>;
 }
 
 export interface ErrorAnswer { code?: string; message: string }

@@ -4,6 +4,8 @@ import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
 
+export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
+
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
   advertise: v.pipe(v.string(), v.ipv4()),
@@ -17,7 +19,7 @@ const Schema = v.strictObject({
   gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),
-  dataDir: v.optional(v.string(), '/var/lib/weft'),
+  dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),

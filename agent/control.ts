@@ -20,6 +20,9 @@ const AddSandbox = v.strictObject({
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
 
+const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
+const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
+
 function valid<S extends v.GenericSchema>(schema: S, what: string, body: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, body);
   if (result.success) return result.output;
@@ -36,6 +39,9 @@ const ROUTES: Record<string, Route> = {
   'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
+  'GET nodes': (api) => api.nodes(),
+  'DELETE nodes': (api, reference, body) => api.removeNode(reference, valid(RemoveNode, 'the removal', body ?? {}).force ?? false),
+  'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
 };
 

@@ -5,11 +5,11 @@ import type { LocalStore, Store } from '../store/store.ts';
 
 const LAST_NUMBER = 65534;
 
-/** 16 hex digits, made at the first start and kept. */
-export function nodeId(local: LocalStore): string {
+/** 16 hex digits, for ever: what an earlier start had, else what the node joined with, else a new one. */
+export function nodeId(local: LocalStore, joinedWith?: string): string {
   const known = local.get('node/id');
   if (known !== undefined) return known;
-  const id = randomBytes(8).toString('hex');
+  const id = joinedWith ?? randomBytes(8).toString('hex');
   local.put('node/id', id);
   return id;
 }

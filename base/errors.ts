@@ -50,6 +50,7 @@ export const ERRORS = {
   'WEFT-IDENTITY': { cause: 'the identity of this node cannot be used: {detail}', fix: 'join the cluster again: `weft down --purge`, then `weft join` with a new token' },
   'WEFT-OPENSSL': { cause: 'openssl cannot make a certificate: {detail}', fix: 'install the package openssl (3.0 or newer)' },
   'WEFT-NODE-UNKNOWN': { cause: 'there is no node {node}', fix: '`weft node ls` shows the nodes' },
+  'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
   'WEFT-NODE-ALIVE': { cause: 'node {node} is alive', fix: 'run `weft down` there first, or repeat with --force' },
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },

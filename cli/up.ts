@@ -18,7 +18,12 @@ export function configure(path: string, options: UpOptions): Config {
     ...(options.name !== undefined && { name: options.name }),
     ...(options.store !== undefined && { etcd: { ...(before['etcd'] as object | undefined), endpoints: options.store.split(',') } }),
   };
-  const text = `${JSON.stringify(next, undefined, 2)}\n`;
+  return writeConfig(path, next);
+}
+
+/** Throws WEFT-CONFIG, and writes nothing, where it is none. */
+export function writeConfig(path: string, value: object): Config {
+  const text = `${JSON.stringify(value, undefined, 2)}\n`;
   const config = parseConfig(text, path);
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, text, { mode: 0o600 });

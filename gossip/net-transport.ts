@@ -11,11 +11,15 @@ const STREAM_TIMEOUT_MS = 10_000;
 const MAX_STREAMS = 128;
 const RECEIVE_BUFFER = 2 << 20;
 
+/** The first byte of a TLS handshake (RFC 8446 §5.1); no message of gossip's begins with it. */
+const TLS_HANDSHAKE = 0x16;
+
 /**
  * Resolves once both are bound. `bind.port` 0 takes any; `advertise` is where others reach it, the bound address by
- * default. Rejects with WEFT-GOSSIP-BIND.
+ * default. A stream that begins as TLS goes to `onTls`, whole: a second service needs no second port. Rejects with
+ * WEFT-GOSSIP-BIND.
  */
-export async function openTransport({ bind, advertise }: { bind: Address; advertise?: Address }): Promise<Transport> {
+export async function openTransport({ bind, advertise, onTls }: { bind: Address; advertise?: Address; onTls?: (socket: Socket) => void }): Promise<Transport> {
   // With a look-up of its own a send does not go through dns.lookup and the next tick.
   const socket = createSocket({ type: 'udp4', lookup: (host, _, done) => done(null, host, 4) });
   const server = createServer({ noDelay: true });
@@ -63,7 +67,19 @@ export async function openTransport({ bind, advertise }: { bind: Address; advert
       return streamOf(stream);
     },
     onPacket: (handler) => void socket.on('message', (packet, from) => handler(packet, { host: from.address, port: from.port })),
-    onStream: (handler) => void server.on('connection', (stream) => handler(streamOf(track(stream)), { host: stream.remoteAddress ?? '', port: stream.remotePort ?? 0 })),
+    onStream: (handler) => void server.on('connection', (stream) => {
+      track(stream);
+      const take = (): void => handler(streamOf(stream), { host: stream.remoteAddress ?? '', port: stream.remotePort ?? 0 });
+      if (!onTls) return take();
+      stream.on('error', () => {});
+      stream.once('data', (first: Buffer) => {
+        stream.pause();
+        stream.unshift(first);
+        if (first[0] === TLS_HANDSHAKE) return onTls(stream);
+        take();
+        stream.resume();
+      });
+    }),
     close: async () => {
       for (const each of open) each.destroy();
       await Promise.all([new Promise<void>((resolve) => socket.close(() => resolve())), new Promise<void>((resolve) => server.close(() => resolve()))]);
