@@ -89,7 +89,7 @@ export function createProber(options: ProberOptions): Prober {
       });
       const askOthers = timers.after(tuning.probeTimeout, () => {
         direct = false;
-        const helpers = shuffle(beliefs.others('alive').filter((member) => member.name !== target.name), random).slice(0, tuning.indirectChecks);
+        const helpers = beliefs.members.sample(tuning.indirectChecks, random, (member) => member.state === 'alive' && member.name !== target.name && member.name !== name);
         for (const helper of helpers) {
           const nack = nacks(helper.versions);
           if (nack) expected++;
