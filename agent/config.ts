@@ -6,16 +6,26 @@ import { parsePrefix4 } from '../base/ip.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
 
+const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
+
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
   advertise: v.pipe(v.string(), v.ipv4()),
   /** How people call this node; default: the host's name. */
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
-  /** Absent: embedded store, one node. */
-  etcd: v.optional(v.strictObject({
-    endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1)),
-    ca: v.optional(v.string()), cert: v.optional(v.string()), key: v.optional(v.string()),
-  })),
+  /** The user's own etcd. Absent: the store is Weft's affair. */
+  etcd: v.optional(v.pipe(
+    v.strictObject({
+      endpoints: v.pipe(v.array(v.pipe(v.string(), v.regex(/^https?:\/\/[^/]+\/?$/, 'give endpoints such as https://10.0.0.10:2379'))), v.minLength(1)),
+      /** PEM files. */
+      ca: v.optional(path), cert: v.optional(path), key: v.optional(path),
+      /** A user of etcd's own. */
+      user: v.optional(v.pipe(v.string(), v.minLength(1))), password: v.optional(v.string()),
+    }),
+    v.check(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key come together'),
+    v.check(({ user, password }) => (user === undefined) === (password === undefined), 'user and password come together'),
+    v.check(({ endpoints, ca, cert }) => (ca ?? cert) === undefined || endpoints.every((endpoint) => endpoint.startsWith('https:')), 'certificates need endpoints with https://'),
+  )),
   gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),

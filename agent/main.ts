@@ -8,13 +8,13 @@ import { systemClock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
-import { openEtcdStore } from '../store/etcd.ts';
 import { openLocalStore } from '../store/local.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
 import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig, type Config } from './config.ts';
+import { openConfiguredEtcd } from './configured-store.ts';
 import { serveControl } from './control.ts';
 import { purgeHost } from './purge.ts';
 
@@ -24,7 +24,7 @@ const { values } = parseArgs({ options: { config: { type: 'string', default: DEF
 
 function openStore(config: Config, log: Logger): Store {
   if (!config.etcd) return openSqliteStore(join(config.dataDir, 'store.db'), { clock: systemClock, log });
-  return openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
+  return openConfiguredEtcd(config.etcd, { clock: systemClock, log });
 }
 
 /** Until the agent is up, everything is answered with the reason why it is not. */

@@ -18,11 +18,11 @@ import { writeSysctl } from '../linux/sysctl.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
 import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
-import { openEtcdStore } from '../store/etcd.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { LocalStore } from '../store/store.ts';
 import { FABRIC_PATH } from './agent.ts';
 import type { Config } from './config.ts';
+import { openConfiguredEtcd } from './configured-store.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGIN_PREFIX } from './docker/replicator.ts';
 import { knownNumber, nodeId } from './identity.ts';
@@ -81,7 +81,7 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
 /** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
 async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
   if (!config.etcd) return;
-  const store = openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
+  const store = openConfiguredEtcd(config.etcd, { clock: systemClock, log });
   const number = knownNumber(local);
   try {
     const id = nodeId(local);

@@ -37,7 +37,7 @@ export const ERRORS = {
   'WEFT-PORT-HELD': { cause: 'port {port}/{proto} belongs to service {service}', fix: 'choose another host port, or stop that service; `weft ps` shows who publishes what' },
   'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },
   'WEFT-PORT-ADDRESS': { cause: '{address} is not an address of this host', fix: 'publish on one that is, or on all of them' },
-  'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} does not answer: {detail}', fix: 'check that it runs and that this host reaches it; containers already started are not affected' },
+  'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} cannot be used: {detail}', fix: 'check that it runs, that this host reaches it and that it accepts this host; containers already started are not affected' },
   'WEFT-STORE-LOCKED': { cause: 'the store {path} is open in another process', fix: 'stop the other weftd first; `fuser {path}` shows which it is' },
   'WEFT-STORE-CONFLICT': { cause: '{what} was changed by another node at the same moment', fix: 'repeat the command' },
   'WEFT-KERNEL': { cause: 'the kernel refused to {what}: {detail}', fix: 'see `weft status`; the kernel log may say more' },

@@ -39,7 +39,10 @@ const defined = (fields: Record<string, unknown>): object => Object.fromEntries(
 program.command('up')
   .description('set this host up and start weftd')
   .option('--advertise <address|interface>', 'underlay address that other nodes send to')
-  .option('--store <urls>', 'etcd endpoints, comma-separated; without it this node keeps its own state')
+  .option('--store <urls>', 'endpoints of an etcd of yours, comma-separated; without it this node keeps its own state')
+  .option('--store-ca <file>', 'who signed its certificate (PEM)')
+  .option('--store-cert <file>', 'certificate to show it (PEM)')
+  .option('--store-key <file>', 'key of that certificate (PEM)')
   .option('--name <name>', 'what people call this node (default: the host\'s name)')
   .option('--no-start', 'write the configuration only')
   .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
