@@ -13,6 +13,7 @@ import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
+import type { GossipKeys } from './gossip-keys.ts';
 import type { Joining } from './joining.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
@@ -39,6 +40,7 @@ export interface AgentApiOptions {
   replicator: Replicator;
   joining: Joining;
   nodes: NodeCommands;
+  keys: GossipKeys;
   nodeName(id: string): string;
 }
 
@@ -131,5 +133,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     nodes: async () => options.nodes.list(),
     removeNode: options.nodes.remove,
     token: options.joining.token,
+    rotateKey: () => options.keys.rotate(false),
   };
 }

@@ -44,7 +44,8 @@ import { createNetworkMap } from './docker/network-map.ts';
 import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
-import { claimNumber, gossipKey, knownNumber, nodeId } from './identity.ts';
+import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
+import { claimNumber, knownNumber, nodeId } from './identity.ts';
 import { startJoining } from './joining.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
@@ -99,17 +100,14 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   const id = nodeId(local, identity && nodeOf(new X509Certificate(identity.certificate)));
   const name = config.name ?? hostname();
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
-  const cachedKey = local.get('cluster/gossip-key');
-  const key = cachedKey === undefined
-    ? await insist('the store has to give this node the gossip key', log, () => gossipKey(store, local))
-    : Buffer.from(JSON.parse(cachedKey) as string, 'base64');
+  const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
 
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
   const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
-  const cluster = startCluster({ node: { id, name }, transport, key, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
+  const cluster = startCluster({ node: { id, name }, transport, keys, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
   const joining = startJoining({
     store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
@@ -292,7 +290,8 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   }
 
   // Store, peers and Docker join in -----------------------------------------------------------------------------------
-  stops.push(registry.follow(), directory.follow());
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (revision) => publishSelf({ gossipKeys: revision }), clock, random, log: log.child({ part: 'identity' }) });
+  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {
     await claimNumber(store, local, id);
@@ -317,7 +316,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, nodes: createNodeCommands({ self: id, store, state, directory }), nodeName,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes: createNodeCommands({ self: id, store, state, directory, keys: gossipKeyring }), nodeName,
   });
 
   return {

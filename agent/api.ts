@@ -61,6 +61,8 @@ export interface AgentApi {
   removeNode(reference: string, force: boolean): Promise<void>;
   /** What a host joins with; with `rotate` earlier ones are refused from now on. */
   token(rotate: boolean): Promise<TokenAnswer>;
+  /** Gossip gets a new key; resolves when the change has begun. */
+  rotateKey(): Promise<void>;
 }
 
 export interface ErrorAnswer { code?: string; message: string }

@@ -41,6 +41,7 @@ const ROUTES: Record<string, Route> = {
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'GET nodes': (api) => api.nodes(),
   'DELETE nodes': (api, reference, body) => api.removeNode(reference, valid(RemoveNode, 'the removal', body ?? {}).force ?? false),
+  'POST key': (api) => api.rotateKey(),
   'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
 };

@@ -35,20 +35,3 @@ export async function claimNumber(store: Store, local: LocalStore, id: string): 
     }
   }
 }
-
-/** The cluster's gossip key (32 bytes): the store's, made there by whoever comes first; this node's copy while the store is away. */
-export async function gossipKey(store: Store, local: LocalStore): Promise<Uint8Array> {
-  const cached = local.get('cluster/gossip-key');
-  try {
-    let entry = await store.get('gossip-key');
-    while (!entry) {
-      await store.txn([{ key: 'gossip-key', revision: 0 }], [{ put: 'gossip-key', value: JSON.stringify(randomBytes(32).toString('base64')) }]);
-      entry = await store.get('gossip-key');
-    }
-    if (entry.value !== cached) local.put('cluster/gossip-key', entry.value);
-    return Buffer.from(JSON.parse(entry.value) as string, 'base64');
-  } catch (error) {
-    if (cached === undefined) throw error;
-    return Buffer.from(JSON.parse(cached) as string, 'base64');
-  }
-}

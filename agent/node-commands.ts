@@ -3,6 +3,7 @@ import { weftError } from '../base/errors.ts';
 import type { SoftState } from '../cluster/state.ts';
 import type { Store } from '../store/store.ts';
 import type { NodeAnswer } from './api.ts';
+import type { GossipKeys } from './gossip-keys.ts';
 import type { NodeDirectory } from './nodes.ts';
 
 export interface NodeCommands {
@@ -11,7 +12,7 @@ export interface NodeCommands {
   remove(reference: string, force: boolean): Promise<void>;
 }
 
-export function createNodeCommands({ self, store, state, directory }: { self: string; store: Store; state: SoftState; directory: NodeDirectory }): NodeCommands {
+export function createNodeCommands({ self, store, state, directory, keys }: { self: string; store: Store; state: SoftState; directory: NodeDirectory; keys: GossipKeys }): NodeCommands {
   return {
     list: () => {
       const states = new Map(state.members().map((member) => [member.id, member.state]));
@@ -23,6 +24,7 @@ export function createNodeCommands({ self, store, state, directory }: { self: st
       const seen = state.members().find((member) => member.id === node.id)?.state;
       if (node.id === self || ((seen === 'alive' || seen === 'suspect') && !force)) throw weftError('WEFT-NODE-ALIVE', { node: node.name });
       await store.txn([], [{ delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }]);
+      await keys.rotate(true);
     },
   };
 }

@@ -86,6 +86,11 @@ program.command('join [token]')
     show({ advertise: config.advertise, started: start }, () => `joined: other nodes reach this one at ${config.advertise}`);
   });
 
+program.command('key').description('the key of the gossip protocol').command('rotate').description('change it now; it changes by itself every 12 hours').action(async () => {
+  await ask('POST', 'key');
+  show({ rotating: true }, () => 'the key is being changed');
+});
+
 const node = program.command('node').description('the hosts of the cluster');
 
 node.command('ls').action(async () => {

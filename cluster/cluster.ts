@@ -14,8 +14,8 @@ export interface ClusterOptions {
   node: { id: string; name: string };
   /** Bound already; closed with the cluster. */
   transport: Transport;
-  /** 16, 24 or 32 bytes, the same on every node. */
-  key: Uint8Array;
+  /** Of 16, 24 or 32 bytes, the same on every node: all open, the first one seals. */
+  keys: readonly Uint8Array[];
   /** Where other nodes may be; asked again and again while they are not members. */
   seeds(): Promise<readonly Address[]>;
   clock: Clock;
@@ -43,9 +43,10 @@ export interface Cluster {
 
 const LEAVE_TIMEOUT_MS = 1_000;
 
-export function startCluster({ node, transport, key, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
+export function startCluster({ node, transport, keys, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
   const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
-  const keyring = new Keyring(key);
+  const [key, ...others] = keys;
+  const keyring = new Keyring(key!, ...others);
   const gossip = createGossip({
     name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: state.delegate, coordinates: true,
   });

@@ -61,6 +61,12 @@ test('hosts join by a token', async (t) => {
   for (const [host, name] of [[h1, 'a'], [h3, 'c']] as const) await weftJson(host, 'sandbox', 'add', name, '--network', 'web');
   await until('they reach each other', async () => (await h3.exec(['ip', 'netns', 'exec', 'c', 'busybox', 'ping', '-c', '1', '-W', '1', 'a'])).code === 0, 10_000);
 
+  const sealing = async (): Promise<string> => (JSON.parse((await stored(h1, etcd.url, 'gossip-keys'))!) as { keys: string[] }).keys[0]!;
+  const before = await sealing();
+  t.equal((await weft(h2, 'key', 'rotate')).code, 0);
+  await until('the gossip key is another one', async () => await sealing() !== before, 20_000);
+  t.equal(((await weft(h1, 'node', 'ls')).stdout.match(/ alive/g) ?? []).length, 3, 'and all are alive');
+
   t.match((await weft(h1, 'node', 'rm', 'h3')).stderr, 'WEFT-NODE-ALIVE');
   t.match((await weft(h1, 'node', 'rm', 'nobody')).stderr, 'WEFT-NODE-UNKNOWN');
   await third.kill();
@@ -68,3 +74,10 @@ test('hosts join by a token', async (t) => {
   t.equal((await weft(h1, 'node', 'rm', 'h3')).code, 0);
   await until('it is listed no more', async () => !/ h3 /.test((await weft(h2, 'node', 'ls')).stdout), 5_000);
 });
+
+/** A value of ours in the store. */
+async function stored(host: Host, url: string, key: string): Promise<string | undefined> {
+  const body = JSON.stringify({ key: Buffer.from(`/weft/v1/${key}`).toString('base64') });
+  const { kvs = [] } = JSON.parse(await host.must(['curl', '-sf', '-d', body, `${url}/v3/kv/range`])) as { kvs?: { value: string }[] };
+  return kvs[0] && Buffer.from(kvs[0].value, 'base64').toString();
+}
