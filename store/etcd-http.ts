@@ -162,8 +162,8 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
-/** Found before anything is proposed: by the hasleader metadata, or because a learner serves nobody. */
-const NOT_PROPOSED = new Set(['etcdserver: no leader', 'etcdserver: rpc not supported for learner']);
+/** Found before anything is proposed: by the hasleader metadata, because a learner serves nobody, because members are away. */
+const NOT_PROPOSED = new Set(['etcdserver: no leader', 'etcdserver: rpc not supported for learner', 'etcdserver: unhealthy cluster']);
 
 /** Errors are JSON as a rule, plain text where the gateway itself speaks. */
 function refusal(httpStatus: number, text: string, parsed: Record<string, unknown> | undefined): GatewayError {

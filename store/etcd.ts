@@ -6,6 +6,7 @@ import { createCodec, type RangeAnswer, revisionOf, type TxnAnswer } from './etc
 import type { Credentials } from './etcd-auth.ts';
 import { createGateway, GRPC } from './etcd-gateway.ts';
 import { GatewayError } from './etcd-http.ts';
+import { createMembers, type Members } from './etcd-members.ts';
 import { grantLease } from './etcd-lease.ts';
 import type { TlsFiles } from './etcd-tls.ts';
 import { followPrefix } from './etcd-watch.ts';
@@ -30,6 +31,7 @@ export interface EtcdOptions {
 export interface EtcdStore extends Store {
   /** The cluster's members have changed. */
   useEndpoints(endpoints: readonly string[]): void;
+  readonly members: Members;
 }
 
 /** Connects at the first call, so that it can be opened while etcd is away. */
@@ -126,6 +128,7 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
       list: () => list(prefix),
       revision: async () => revisionOf(((await call('/v3/kv/range', { key: codec.key(prefix), count_only: true }, { safe: true })) as RangeAnswer).header),
     })),
+    members: createMembers(call),
     lease: async (ttl): Promise<Lease> => {
       const { lease, stop } = await grantLease({ call, ttl, clock, log });
       const end = background(() => stop);
