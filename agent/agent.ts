@@ -290,7 +290,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   }
 
   // Store, peers and Docker join in -----------------------------------------------------------------------------------
-  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (revision) => publishSelf({ gossipKeys: revision }), clock, random, log: log.child({ part: 'identity' }) });
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
   stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {

@@ -21,7 +21,7 @@ async function scene(t: Test, count: number) {
   const deaf = new Set<string>();
   const members = Array.from({ length: count }, (_, i) => ({ id: `n${i}`, name: `n${i}`, state: 'alive' as 'alive' | 'dead', address: '' }));
   const state = {
-    list: () => [...told].map(([owner, revision]) => ({ owner, value: { gossipKeys: revision } })),
+    list: () => [...told].map(([owner, version]) => ({ owner, value: { gossipKeys: version } })),
     members: () => members,
   } as unknown as SoftState;
   const nodes = await Promise.all(members.map(async ({ id }) => {
@@ -29,7 +29,7 @@ async function scene(t: Test, count: number) {
     t.teardown(() => local.close());
     const [first, ...others] = await gossipKeys(store, local, clock.wallNow());
     const keyring = new Keyring(first!, ...others);
-    const keys = followGossipKeys({ store, local, keyring, state, clock, random, log, onInstalled: (revision) => void (deaf.has(id) || told.set(id, revision)) });
+    const keys = followGossipKeys({ store, local, keyring, state, clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)) });
     t.teardown(() => keys.close());
     return { id, local, keyring, keys };
   }));

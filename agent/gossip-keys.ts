@@ -21,6 +21,8 @@ const CHECK_MS = 1_000;
 
 /** As it is in the store; keys in base 64. */
 interface Keys {
+  /** Of this record. Not the store's revision: a node whose store was moved counts that otherwise. */
+  version: number;
   /** The first one seals; the one before it still opens, for nodes that were away. */
   keys: string[];
   /** Being installed. */
@@ -34,8 +36,6 @@ interface Keys {
 export interface GossipKeys {
   /** Asks for a change; resolves when it has begun. `forget`: the present key is of no use afterwards. */
   rotate(forget: boolean): Promise<void>;
-  /** The revision of the keys that this node has installed, as it tells the others. */
-  readonly installed: number;
   close(): void;
 }
 
@@ -56,7 +56,7 @@ export async function gossipKeys(store: Store, local: LocalStore, now: number): 
       local.put(CACHE, entry.value);
       return read(entry.value);
     }
-    const made: Keys = { keys: [newKey()], since: now };
+    const made: Keys = { version: 1, keys: [newKey()], since: now };
     await store.txn([{ key: KEY, revision: 0 }], [{ put: KEY, value: JSON.stringify(made) }]);
   }
 }
@@ -66,8 +66,8 @@ export interface GossipKeysOptions {
   local: LocalStore;
   keyring: Keyring;
   state: SoftState;
-  /** Tells the others which revision is installed here. */
-  onInstalled(revision: number): void;
+  /** Tells the others which version is installed here. */
+  onInstalled(version: number): void;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -81,16 +81,16 @@ export function followGossipKeys({ store, local, keyring, state, onInstalled, cl
   let closed = false;
 
   function apply(entry: Entry): void {
-    const { keys, next } = parse(entry.value);
+    const { version, keys, next } = parse(entry.value);
     const wanted = [...keys, ...(next === undefined ? [] : [next])].map((key) => Buffer.from(key, 'base64'));
     for (const key of wanted) keyring.install(key);
     keyring.use(wanted[0]!);
     for (const key of keyring.keys) if (!wanted.some((each) => each.equals(key))) keyring.remove(key);
     if (local.get(CACHE) !== entry.value) local.put(CACHE, entry.value);
     current = entry;
-    if (entry.revision === installed) return;
-    installed = entry.revision;
-    onInstalled(installed);
+    if (version === installed) return;
+    installed = version;
+    onInstalled(version);
   }
 
   /** Writes it where nobody else has changed the keys meanwhile; what is the case then comes by the watch. */
@@ -101,20 +101,20 @@ export function followGossipKeys({ store, local, keyring, state, onInstalled, cl
   async function advance(): Promise<void> {
     const entry = current;
     if (!entry) return;
-    const { keys, next, forget, since } = parse(entry.value);
+    const { version, keys, next, forget, since } = parse(entry.value);
     if (next === undefined) {
       if (clock.wallNow() - since > lifetime) await begin(entry, false);
       return;
     }
     const told = new Map(state.list('node').map(({ owner, value }) => [owner, value.gossipKeys ?? 0]));
-    const waitingFor = state.members().filter((member) => (member.state === 'alive' || member.state === 'suspect') && (told.get(member.id) ?? 0) < entry.revision);
+    const waitingFor = state.members().filter((member) => (member.state === 'alive' || member.state === 'suspect') && (told.get(member.id) ?? 0) < version);
     if (waitingFor.length > 0) return;
-    if (await change(entry, { keys: [next, ...(forget ? [] : keys.slice(0, 1))], since: clock.wallNow() })) log.info({ forget: forget ?? false }, 'gossip has a new key');
+    if (await change(entry, { version: version + 1, keys: [next, ...(forget ? [] : keys.slice(0, 1))], since: clock.wallNow() })) log.info({ forget: forget ?? false }, 'gossip has a new key');
   }
 
   async function begin(entry: Entry, forget: boolean): Promise<boolean> {
-    const { keys, since } = parse(entry.value);
-    return change(entry, { keys: keys.slice(0, 1), next: newKey(), ...(forget && { forget }), since });
+    const { version, keys, since } = parse(entry.value);
+    return change(entry, { version: version + 1, keys: keys.slice(0, 1), next: newKey(), ...(forget && { forget }), since });
   }
 
   async function round(): Promise<void> {
@@ -145,9 +145,6 @@ export function followGossipKeys({ store, local, keyring, state, onInstalled, cl
         if (parse(entry.value).next !== undefined && !forget) return;
         if (await begin(entry, forget)) return;
       }
-    },
-    get installed() {
-      return installed;
     },
     close: () => {
       closed = true;

@@ -16,7 +16,7 @@ export interface NodeInfo {
   occupied: { prefix: string; by: string }[];
   /** Published ports it had to leave to a program of its host: 'tcp/8080'. */
   skippedPorts: string[];
-  /** Store revision of the gossip keys that it has installed; what it can open is known by that. */
+  /** Version of the gossip keys that it has installed: what it can open. */
   gossipKeys?: number;
 }
 
