@@ -21,6 +21,7 @@ import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
+import type { StoreMembers } from './store-members.ts';
 import { VERSION } from './version.ts';
 
 export interface AgentApiOptions {
@@ -40,6 +41,7 @@ export interface AgentApiOptions {
   replicator: Replicator;
   joining: Joining;
   nodes: NodeCommands;
+  storeMembers: StoreMembers;
   keys: GossipKeys;
   nodeName(id: string): string;
 }
@@ -102,17 +104,20 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   }
 
   return {
-    status: async () => ({
-      node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
-      store: { description: store.description, healthy: store.healthy },
-      docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
-      members: state.members(),
-      counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
-      pools: addresses.usage(),
-      dns: resolver.stats(),
-      repairs: [...repairs.recent],
-      problems: problems(),
-    }),
+    status: async () => {
+      const quorum = options.storeMembers.quorum();
+      return {
+        node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
+        store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
+        docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
+        members: state.members(),
+        counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
+        pools: addresses.usage(),
+        dns: resolver.stats(),
+        repairs: [...repairs.recent],
+        problems: problems(),
+      };
+    },
     ps: async () => ({
       endpoints: endpoints.list().map((endpoint) => {
         const workload = publisher.workloadOf(endpoint.id);

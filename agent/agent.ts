@@ -1,5 +1,4 @@
 /** Builds weftd's parts and wires them. Everything is served from this node's own disk; store, peers and Docker join in when they answer. */
-import { X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
@@ -11,8 +10,7 @@ import { runAll } from '../base/undo.ts';
 import { createController } from '../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
 import { startCluster } from '../cluster/cluster.ts';
-import { nodeOf } from '../cluster/identity/authority.ts';
-import { identityDirectory, readIdentity } from '../cluster/identity/files.ts';
+import { identityDirectory } from '../cluster/identity/files.ts';
 import type { NodeInfo } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
@@ -30,7 +28,7 @@ import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
-import type { LocalStore, Store } from '../store/store.ts';
+import type { LocalStore } from '../store/store.ts';
 import { createAddressClaims } from './address-claims.ts';
 import type { AgentApi } from './api.ts';
 import { createAgentApi } from './agent-api.ts';
@@ -50,11 +48,13 @@ import { startJoining } from './joining.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
+import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes, type Occupied } from './occupied.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
+import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
@@ -68,7 +68,7 @@ const SERVICE_TIMEOUT_MS = 2_000;
 
 export interface AgentOptions {
   config: Config;
-  store: Store;
+  nodeStore: NodeStore;
   local: LocalStore;
   log: Logger;
   /** Listening sockets from the service manager, by path. */
@@ -93,11 +93,11 @@ async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Prom
   }
 }
 
-export async function startAgent({ config, store, local, log, inherited }: AgentOptions): Promise<Agent> {
+export async function startAgent({ config, nodeStore, local, log, inherited }: AgentOptions): Promise<Agent> {
+  const { store } = nodeStore;
   const clock = systemClock;
   const random = systemRandom;
-  const identity = readIdentity(identityDirectory(config.dataDir));
-  const id = nodeId(local, identity && nodeOf(new X509Certificate(identity.certificate)));
+  const id = nodeId(local);
   const name = config.name ?? hostname();
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
   const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
@@ -109,9 +109,16 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, keys, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
+  /** A first member is not listed before it has been asked. */
+  const storePlace = () => {
+    if (config.etcd) return { endpoints: config.etcd.endpoints, own: false };
+    const known = storeMembers.endpoints();
+    return { endpoints: known.length > 0 ? known : [clientUrlOf(config)], own: true };
+  };
   const joining = startJoining({
     store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
-    settings: () => ({ store: { endpoints: config.etcd?.endpoints ?? [] }, gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
+    settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
+    found: () => nodeStore.startCluster(),
     admissible: (request) => {
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
@@ -291,7 +298,12 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
 
   // Store, peers and Docker join in -----------------------------------------------------------------------------------
   const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
-  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close());
+  const nodes = createNodeCommands({ self: id, store, state, directory, keys: gossipKeyring });
+  const storeMembers = keepStoreMembers({
+    nodeStore, self: { id, peerUrl: peerUrlOf(config) }, clock, log: log.child({ part: 'store' }),
+    peers: () => nodes.list().map((node) => ({ id: node.id, name: node.name, number: node.number, isAlive: node.self || node.state === 'alive' || node.state === 'suspect' })),
+  });
+  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {
     await claimNumber(store, local, id);
@@ -316,7 +328,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes: createNodeCommands({ self: id, store, state, directory, keys: gossipKeyring }), nodeName,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName,
   });
 
   return {

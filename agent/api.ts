@@ -3,7 +3,7 @@ import type { PublishedPort } from '../ingress/ingress.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
-  store: { description: string; healthy: boolean };
+  store: { description: string; healthy: boolean; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
   docker: { up: boolean; version?: string };
   members: { id: string; name: string; address: string; state: string }[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };

@@ -5,7 +5,7 @@ import type { LocalStore, Store } from '../store/store.ts';
 
 const LAST_NUMBER = 65534;
 
-/** 16 hex digits, for ever: what an earlier start had, else what the node joined with, else a new one. */
+/** 16 hex digits, for ever; made at the first start, or by who joins a cluster with it. */
 export function nodeId(local: LocalStore, joinedWith?: string): string {
   const known = local.get('node/id');
   if (known !== undefined) return known;

@@ -25,6 +25,8 @@ export interface JoiningOptions {
   /** Where the identity lies on the disk. */
   directory: string;
   node: { id: string; address: string };
+  /** Gives the cluster a store that others reach, where this node keeps its state alone. */
+  found(): Promise<void>;
   /** What a joiner is told besides. */
   settings(): Omit<JoinAnswer, 'certificate' | 'authority'>;
   /** Throws where a node may not join: its name is taken, say. */
@@ -104,8 +106,8 @@ export function startJoining(options: JoiningOptions): Joining {
       else socket.destroy();
     },
     token: async (rotate) => {
-      if (options.settings().store.endpoints.length === 0) throw weftError('WEFT-FEATURE-MISSING', { feature: 'joining a node that keeps its state alone', hint: 'give it an etcd: `weft up --store URL`' });
       if (!server || !identity) throw weftError('WEFT-IDENTITY', { detail: 'it has no certificate yet' });
+      await options.found();
       const { secret, expires } = await joinSecret(store, clock.wallNow(), rotate);
       return { token: formatToken({ authority: fingerprint(identity.authority), secret, host: node.address, port: options.settings().gossipPort }), expires };
     },

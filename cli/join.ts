@@ -2,14 +2,17 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { DEFAULT_DATA_DIRECTORY, type Config } from '../agent/config.ts';
+import { join } from 'node:path';
+import { DEFAULT_DATA_DIRECTORY, writeConfig, type Config } from '../agent/config.ts';
+import { nodeId } from '../agent/identity.ts';
+import { rememberCluster } from '../agent/node-store.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { newKey, requestCertificate } from '../cluster/identity/authority.ts';
 import { identityDirectory, identityFiles, writeIdentity } from '../cluster/identity/files.ts';
-import { join } from '../cluster/identity/join-client.ts';
+import { join as joinBy } from '../cluster/identity/join-client.ts';
 import { parseToken } from '../cluster/identity/token.ts';
+import { openLocalStore } from '../store/local.ts';
 import { chooseAdvertised, hostAddresses } from './advertise.ts';
-import { writeConfig } from './up.ts';
 
 export interface JoinOptions { advertise?: string; name?: string; tokenFile?: string }
 
@@ -19,15 +22,20 @@ export async function joinCluster(configPath: string, given: string | undefined,
   if (existsSync(configPath)) throw weftError('WEFT-JOIN-AGAIN', {});
   const advertise = chooseAdvertised(options.advertise, hostAddresses());
   const key = await newKey();
-  const answer = await join(token, { request: await requestCertificate(key), id: randomBytes(8).toString('hex'), name: options.name ?? hostname(), address: advertise });
+  const id = randomBytes(8).toString('hex');
+  const answer = await joinBy(token, { request: await requestCertificate(key), id, name: options.name ?? hostname(), address: advertise });
   const directory = identityDirectory(DEFAULT_DATA_DIRECTORY);
   writeIdentity(directory, { authority: answer.authority, certificate: answer.certificate, key });
   const files = identityFiles(directory);
-  const { endpoints } = answer.store;
+  const { endpoints, own } = answer.store;
+  const local = openLocalStore(join(DEFAULT_DATA_DIRECTORY, 'local.db'));
+  nodeId(local, id);
+  if (own) rememberCluster(local, endpoints);
+  local.close();
   return writeConfig(configPath, {
     advertise,
     ...(options.name !== undefined && { name: options.name }),
-    etcd: { endpoints, ...(endpoints.some((url) => url.startsWith('https:')) && { ca: files.authority, cert: files.node, key: files.node }) },
+    ...(!own && { etcd: { endpoints, ...(endpoints.some((url) => url.startsWith('https:')) && { ca: files.authority, cert: files.node, key: files.node }) } }),
     gossipPort: answer.gossipPort, vxlanPort: answer.vxlanPort, defaultPools: answer.defaultPools,
   });
 }

@@ -9,6 +9,7 @@ export function statusText(status: StatusAnswer): string {
   return [
     `node     ${node.name} (${node.id}), number ${node.number}, reached at ${node.vtep}`,
     `store    ${store.description}${store.healthy ? '' : ': does not answer (containers go on; new networks wait for it)'}`,
+    ...(store.quorum === undefined ? [] : [`         ${store.quorum}`]),
     `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
     `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
     '',

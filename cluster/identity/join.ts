@@ -25,7 +25,7 @@ export type JoinRequest = v.InferOutput<typeof JoinRequest>;
 export const JoinAnswer = v.object({
   certificate: pem,
   authority: pem,
-  store: v.object({ endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1), v.maxLength(16)) }),
+  store: v.object({ endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1), v.maxLength(16)), own: v.boolean() }),
   /** What all nodes must have the same. */
   gossipPort: Port, vxlanPort: Port, defaultPools: v.pipe(v.array(v.string()), v.maxLength(64)),
 });
