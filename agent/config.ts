@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
+import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
 
@@ -28,6 +29,9 @@ const Schema = v.strictObject({
     v.check(({ endpoints, ca, cert }) => (ca ?? cert) === undefined || endpoints.every((endpoint) => endpoint.startsWith('https:')), 'certificates need endpoints with https://'),
   )),
   gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
+  /** TCP ports of the cluster's etcd on this host: for nodes, and among its members. */
+  storePort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), CLIENT_PORT),
+  storePeerPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),

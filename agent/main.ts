@@ -7,7 +7,6 @@ import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { identityDirectory, identityFiles } from '../cluster/identity/files.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { Store } from '../store/store.ts';
@@ -15,7 +14,7 @@ import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
-import { openNodeStore } from './node-store.ts';
+import { openNodeStore, tlsFiles } from './node-store.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
@@ -39,14 +38,15 @@ async function main(): Promise<void> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   mkdirSync(config.runDir, { recursive: true, mode: 0o700 });
   if (values.purge) {
+    // Timers of ours do not keep a process alive, and it must not end half way.
+    setInterval(() => {}, 60_000);
     const errors = await purgeHost(config, values.config, log);
     for (const error of errors) console.error(errorText(error));
     process.exit(errors.length > 0 ? 1 : 0);
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const files = identityFiles(identityDirectory(config.dataDir));
-  const nodeStore = openNodeStore({ config, local, tls: { ca: files.authority, cert: files.node, key: files.node }, clock: systemClock, log });
+  const nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
   const { store } = nodeStore;
   const inherited = inheritedSockets();
   let agent: Agent | undefined;

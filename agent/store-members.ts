@@ -32,6 +32,8 @@ export interface StoreMembers {
   close(): void;
 }
 
+const byNumber = (a: Peer, b: Peer): number => a.number - b.number;
+
 export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMembersOptions): StoreMembers {
   let members: Member[] = [];
   let closed = false;
@@ -48,9 +50,18 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     if (mine?.isLearner) return cluster.members.promote(self.id);
     // Taken off the members while it was away: its log must not vote again.
     if (!mine && nodeStore.etcd) return nodeStore.stopMember();
-    const wanted = peers().length >= VOTERS ? VOTERS : 1;
+    const nodes = peers();
+    // Of a node that is in the cluster no more, and could not say so to the store.
+    const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
+    const [first] = nodes.filter(({ id, isAlive }) => isAlive && members.some(({ name }) => name === id)).sort(byNumber);
+    if (gone && first?.id === self.id) {
+      await cluster.members.remove(gone.name);
+      log.info({ node: gone.name }, 'its copy of the store is out of the count');
+      return;
+    }
+    const wanted = nodes.length >= VOTERS ? VOTERS : 1;
     if (mine || members.length >= wanted || members.some(({ isLearner }) => isLearner)) return;
-    const [next] = peers().filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort((a, b) => a.number - b.number);
+    const [next] = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     if (next?.id !== self.id) return;
     nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
     log.info({}, 'this node gets a copy of the store');

@@ -2,10 +2,11 @@
  * One etcd process that outlives weftd. It is known by its working directory, a folder that is its alone: no pid file can be
  * stale or missing, and no other process is taken for it.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../base/clock.ts';
+import { weftError } from '../base/errors.ts';
 
 /** A process that is not our child has to be looked at. */
 const POLL_MS = 500;
@@ -28,6 +29,15 @@ export interface ProcessOptions { folder: string; binary: string; args: readonly
 
 /** Name of the socket in its folder on which etcd answers without certificates; its form is etcd's (host:port). */
 export const LOCAL_SOCKET = 'client:0';
+
+/** Learners and their promotion came with 3.4. Throws WEFT-STORE-ETCD. */
+export function checkEtcd(binary: string): void {
+  const { error, stdout } = spawnSync(binary, ['--version'], { encoding: 'utf8' });
+  const [, version = '', major = '0', minor = '0'] = /^etcd Version: ((\d+)\.(\d+)\S*)/.exec(stdout ?? '') ?? [];
+  if (error || Number(major) * 100 + Number(minor) < 304) {
+    throw weftError('WEFT-STORE-ETCD', { detail: error ? error.message : version === '' ? `${binary} does not say its version` : `${binary} is ${version}` }, { cause: error });
+  }
+}
 
 const isSame = (a: { dev: number; ino: number }, b: { dev: number; ino: number }): boolean => a.dev === b.dev && a.ino === b.ino;
 

@@ -13,6 +13,12 @@ const SCHEMA = `
   INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('lease', 0);`;
 
 interface Stored extends Entry { lease: string | null }
+
+export interface EmbeddedStore extends Store {
+  /** Id of the lease that a key was written with. */
+  leaseOf(key: string): string | undefined;
+}
+
 interface Watcher { prefix: string; deliver(event: WatchEvent): void }
 
 /** Code-point order, which is that of UTF-8 bytes, so of etcd. */
@@ -24,7 +30,7 @@ const plain = ({ key, value, revision }: Stored): Entry => ({ key, value, revisi
  * one that is found at opening lost its holder: it ends after its time to live.
  * Throws WEFT-STORE-LOCKED, WEFT-STORE-UNREACHABLE.
  */
-export function openSqliteStore(path: string, { clock, log }: { clock: Clock; log: Logger }): Store {
+export function openSqliteStore(path: string, { clock, log }: { clock: Clock; log: Logger }): EmbeddedStore {
   const database = openDatabase(path, SCHEMA);
   const upsert = database.prepare(`INSERT INTO entries VALUES (?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision, lease = excluded.lease`);
@@ -117,6 +123,7 @@ export function openSqliteStore(path: string, { clock, log }: { clock: Clock; lo
       return stored && plain(stored);
     },
     range: async (prefix) => ({ entries: under(prefix), revision }),
+    leaseOf: (key) => entries.get(key)?.lease ?? undefined,
     txn,
 
     watch: (prefix, onEvent) => {

@@ -12,10 +12,6 @@ import { type EtcdProcess, findEtcd, LOCAL_SOCKET, runEtcd } from './etcd-proces
 import type { TlsFiles } from './etcd-tls.ts';
 import { writeDurably } from './files.ts';
 
-/** 7947 is gossip's. */
-export const CLIENT_PORT = 7948;
-export const PEER_PORT = 7949;
-
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 30_000;
 /** Whoever lived for so long did not fail at its start. */
