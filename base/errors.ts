@@ -43,6 +43,7 @@ export const ERRORS = {
   'WEFT-KERNEL': { cause: 'the kernel refused to {what}: {detail}', fix: 'see `weft status`; the kernel log may say more' },
   'WEFT-DOCKER': { cause: 'Docker refused {what}: {detail}', fix: 'see the Docker daemon\'s log' },
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },
+  'WEFT-DISCOVERY-DHT': { cause: 'other nodes cannot be looked for in a hash table: {detail}', fix: 'install hyperdht beside weftd and give it a free port, or name the other nodes' },
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
   'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
   'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },
