@@ -12,7 +12,7 @@ import { systemRandom as random } from '../base/random.ts';
 import { createGossip, type Gossip } from '../gossip/gossip.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 
-const [count = 10, only] = [Number(process.argv[2]), process.argv[3]];
+const [count, only] = [Number(process.argv[2] ?? 10), process.argv[3]];
 const PORT = 7946;
 const CASTS = 5;
 const KILLS = 3;

@@ -58,7 +58,7 @@ export async function openDht({ self, port, bootstrap, secret, keyring, clock, r
     });
     await server.listen(keyPair);
     let closed = false;
-    let timer: TimerHandle | undefined;
+    let timer: TimerHandle;
     /** Says where this node is and yields who else is there. Fails while nobody else is there to keep it. */
     const announce = async (): Promise<Buffer[]> => {
       const found = new Map<string, Buffer>();

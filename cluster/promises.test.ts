@@ -276,3 +276,19 @@ void test('16 nodes with 16,000 records: a newcomer has them all, an unchanged p
   t.ok(received < 600, `${received.toFixed(0)} bytes for each record: once, not from everybody`);
   t.ok(world.network.longest <= 1_400);
 });
+
+void test('a cluster that was off as a whole finds itself again although nobody knows a seed any more', async (t) => {
+  const world = await worldOf(t, 5);
+  publish(world, 2, 'a');
+  await world.clock.advance(5 * SECOND);
+  for (let i = 1; i <= 5; i++) await world.crash(i);
+  await world.clock.advance(MINUTE);
+  // The seed of all, node 1, stays away.
+  for (let i = 2; i <= 5; i++) world.start(i, []);
+  publish(world, 2, 'a');
+  for (let i = 2; i <= 5; i++) stateOf(world, i).ready();
+  const living = (i: number): number => stateOf(world, i).members().filter(({ state }) => state === 'alive').length;
+  const took = await world.until(() => [2, 3, 4, 5].every((i) => living(i) === 4), MINUTE);
+  t.ok(took <= 10 * SECOND, `${took} ms`);
+  await allSee(t, world, ['id2/a=10.1.0.2'], 5 * SECOND);
+});
