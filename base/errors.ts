@@ -59,6 +59,7 @@ export const ERRORS = {
   'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
   'WEFT-NODE-ALIVE': { cause: 'node {node} is alive', fix: 'run `weft down` there first, or repeat with --force' },
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },
+  'WEFT-DISCOVERY-DHT': { cause: 'other nodes cannot be looked for in a hash table: {detail}', fix: 'install hyperdht beside weftd and give it a free port, or name the other nodes' },
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
   'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
   'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },

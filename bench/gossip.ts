@@ -9,7 +9,7 @@ import { buildMemberlistPeer } from '../integration/memberlist-peer/build.ts';
 import { must } from '../integration/lab/run.ts';
 import { median, report } from './figures.ts';
 
-const SIZES = (process.env['SIZES'] ?? '10,50,100,200').split(',').map(Number);
+const SIZES = (process.env['SIZES'] ?? '10,50,100,200').split(',').filter(Boolean).map(Number);
 const JOINS = Number(process.env['JOINS'] ?? 8);
 const VIRTUAL = (process.env['VIRTUAL'] ?? '1000,5000').split(',').filter(Boolean).map(Number);
 /** Sizes whose worst of several storms counts. */

@@ -12,6 +12,7 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ...Array.from({ length: 10 }, (_, i): [string, Record<string, string>] => ['cluster/random.test.ts', { SEEDS: `${i * 2_000 + 1}-${(i + 1) * 2_000}` }]),
   ['gossip/fuzz.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/wire.test.ts', { FUZZ_CASES: '5000000' }],
+  ['cluster/promises.test.ts', { RECORDS: '100000' }],
   ['integration/interop-trouble.test.ts', { TROUBLE_S: '600', SEED: String(Date.now() % 100_000) }],
 ];
 
