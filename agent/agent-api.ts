@@ -79,6 +79,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
+    if (request.subnet !== undefined && !parsePrefix4(request.subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: request.subnet });
     const created = await withUndo(async (undo) => {
       const { subnet } = await addresses.requestPool({ ...(request.subnet !== undefined && { subnet: request.subnet }), ...(request.range !== undefined && { range: request.range }) });
       undo.push(() => addresses.releasePool(subnet));
