@@ -13,6 +13,7 @@ import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
+import type { IpamApi } from './ipam-api.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { Publisher } from './publisher.ts';
@@ -36,6 +37,7 @@ export interface AgentApiOptions {
   link: DockerLink;
   replicator: Replicator;
   nodeName(id: string): string;
+  ipam: IpamApi;
 }
 
 const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
@@ -70,6 +72,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   function problems(): string[] {
     return [
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
+      ...options.ipam.problems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
     ];
@@ -125,5 +128,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
+    ipam: options.ipam,
   };
 }

@@ -22,6 +22,7 @@ import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
 import { createMesh } from '../ingress/mesh.ts';
 import { createAddressManager } from '../ipam/manager.ts';
+import type { Occupied } from '../ipam/subnets.ts';
 import { deleteFlowsTo } from '../linux/conntrack.ts';
 import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
@@ -42,10 +43,11 @@ import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
 import { claimNumber, gossipKey, knownNumber, nodeId } from './identity.ts';
+import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeDirectory } from './nodes.ts';
-import { occupiedPrefixes, type Occupied } from './occupied.ts';
+import { occupiedPrefixes } from './occupied.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
@@ -125,13 +127,14 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   };
   const nodeName = (node: string): string => state.list('node').find(({ owner }) => owner === node)?.value.name ?? node;
 
+  const occupied = (): Occupied[] => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` })));
   const addresses = createAddressManager({
     store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
     holderName: (address, holder) => {
       const endpoint = endpoints.list().find((each) => each.address !== undefined && withoutLength(each.address) === address);
       return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
     },
-    occupied: () => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` }))),
+    occupied,
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
@@ -303,8 +306,12 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   const occupiedTimer = setInterval(() => publishSelf({ occupied: here(), underlayMtu: underlayMtu() }), OCCUPIED_INTERVAL_MS).unref();
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
+  const ipam = createIpamApi({
+    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock,
+    foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
+  });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, nodeName,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, nodeName, ipam,
   });
 
   return {
@@ -320,6 +327,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
         () => mesh.close(),
         () => overlay.close(),
         () => cluster.close(),
+        () => ipam.close(),
         () => addresses.close(),
         () => resolver.close(),
         () => docker.close(),

@@ -1,5 +1,6 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
 import type { PublishedPort } from '../ingress/ingress.ts';
+import type { IpamApi } from './ipam-api.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
@@ -52,6 +53,7 @@ export interface AgentApi {
   removeNetwork(reference: string): Promise<void>;
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
+  readonly ipam: IpamApi;
 }
 
 export interface ErrorAnswer { code?: string; message: string }

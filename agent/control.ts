@@ -20,6 +20,8 @@ const AddSandbox = v.strictObject({
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
 
+const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
+
 function valid<S extends v.GenericSchema>(schema: S, what: string, body: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, body);
   if (result.success) return result.output;
@@ -37,6 +39,10 @@ const ROUTES: Record<string, Route> = {
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
+  'GET ipam': (api, reference) => (reference === 'check' ? api.ipam.check() : api.ipam.list()),
+  'POST ipam': (api, _, body) => api.ipam.fix(valid(Fix, 'the list of findings', body).ids),
+  'GET node-blocks': (api, reference) => api.ipam.planReclaim(reference),
+  'DELETE node-blocks': (api, reference) => api.ipam.reclaim(reference),
 };
 
 export interface ControlServer { close(): Promise<void> }

@@ -26,6 +26,8 @@ export const ERRORS = {
   'WEFT-ADDRESS-IN-USE': { cause: 'address {address} is in use by {holder}', fix: 'choose another address, or leave it to Weft' },
   'WEFT-ADDRESS-ELSEWHERE': { cause: 'address {address} was handed out by Docker, but its block belongs to node {node}', fix: 'create the network with --ipam-driver weft, which keeps addresses apart by construction: {command}' },
   'WEFT-ADDRESS-FOREIGN': { cause: 'address {address} is in a block of addresses that node {node} hands out', fix: 'start the container there, choose an address in a block of this node ({own}), or leave it to Weft' },
+  'WEFT-NODE-UNKNOWN': { cause: 'there is not one node {node} that has blocks of addresses', fix: 'give the id of one that has: {known}' },
+  'WEFT-NODE-ALIVE': { cause: 'node {node} may still use its addresses: {why}', fix: 'switch it off for good first, and wait until `weft status` shows it as dead' },
   'WEFT-NETWORK-UNKNOWN': { cause: 'there is no network {network}', fix: '`weft network ls` shows the networks' },
   'WEFT-NETWORK-EXISTS': { cause: 'there is a network {network} already', fix: 'choose another name, or remove it with `weft network rm {network}`' },
   'WEFT-NETWORK-BUSY': { cause: 'network {network} still has endpoints: {endpoints}', fix: 'disconnect them first' },

@@ -6,6 +6,7 @@ import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, PsAnswer, 
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
 import { errorText } from '../base/errors.ts';
 import { call } from './client.ts';
+import { addIpamCommands } from './ipam.ts';
 import { networkTable, psText, statusText } from './render.ts';
 import { purge, startAgent, stopAgent } from './service.ts';
 import { configure, type UpOptions } from './up.ts';
@@ -98,6 +99,8 @@ network.command('inspect <network>').action(async (reference: string) => {
   const answer = await ask<NetworkAnswer>('GET', `networks/${encodeURIComponent(reference)}`);
   console.log(JSON.stringify(answer, undefined, 2));
 });
+
+addIpamCommands(program, { ask, show });
 
 const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');
 

@@ -5,6 +5,7 @@
  * free.
  */
 import { randomUUID } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import { bytesToIp } from '../base/ip.ts';
 import { formatPrefix, parsePrefix, type Prefix } from '../base/prefix.ts';
@@ -18,6 +19,8 @@ export interface PoolRecord {
   id: string;
   subnet: string;
   range?: string;
+  /** By the maker's wall clock, in ms. */
+  made: number;
   /** Addresses that no endpoint may get → what they are for ('gateway', 'aux:name'). */
   reserved: Record<string, string>;
 }
@@ -37,6 +40,7 @@ interface IndexItem { subnet: string; range?: string; /** Name of the node that 
 const INDEX = 'pools-index';
 const UNIQUE_LOCAL = 'unique-local-prefix';
 export const POOLS = 'pools/';
+export const BLOCKS = 'blocks/';
 export const WANTS = 'wants/';
 /** Beside a wish: the question to one node whether it has such a block. */
 export const questionKey = (wantKey: string, node: string): string => `${wantKey}/${node}`;
@@ -47,12 +51,12 @@ const CHUNK = 100;
 
 /** '10.1.0.0/24' as part of a key. */
 export const keyName = (subnet: string): string => subnet.replace('/', '_');
-const poolKey = (subnet: string): string => POOLS + keyName(subnet);
-const blockPrefix = (subnet: string): string => `blocks/${keyName(subnet)}/`;
-export const blockKey = (subnet: string, index: number): string => blockPrefix(subnet) + index;
+export const poolKey = (subnet: string): string => POOLS + keyName(subnet);
+const blockPrefix = (subnet: string): string => `${BLOCKS}${keyName(subnet)}/`;
+const blockKey = (subnet: string, index: number): string => blockPrefix(subnet) + index;
 
 export const readPool = ({ value, revision }: Entry): PoolEntry => ({ record: JSON.parse(value) as PoolRecord, revision });
-const readBlock = ({ key, value, revision }: Entry): BlockEntry =>
+export const readBlock = ({ key, value, revision }: Entry): BlockEntry =>
   ({ index: Number(key.slice(key.lastIndexOf('/') + 1)), claim: JSON.parse(value) as BlockClaim, revision });
 
 type ClaimOutcome =
@@ -63,7 +67,7 @@ type ClaimOutcome =
 
 export type Claims = ReturnType<typeof createClaims>;
 
-export function createClaims(store: Store, node: { id: string; name: string }) {
+export function createClaims(store: Store, node: { id: string; name: string }, clock: Clock) {
   async function readIndex(): Promise<{ items: IndexItem[]; revision: number }> {
     const entry = await store.get(INDEX);
     return { items: entry ? (JSON.parse(entry.value) as IndexItem[]) : [], revision: entry?.revision ?? 0 };
@@ -84,13 +88,14 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
     const entry = current.find(({ key }) => key === poolKey(pool.record.subnet));
     return {
       pool: entry && readPool(entry), changed: entry?.revision !== pool.revision,
-      blocks: current.filter(({ key }) => key.startsWith('blocks/')).map(readBlock),
+      blocks: current.filter(({ key }) => key.startsWith(BLOCKS)).map(readBlock),
     };
   }
 
   return {
     getPool,
     listBlocks,
+    listPools: async (): Promise<readonly IndexItem[]> => (await readIndex()).items,
 
     /** This cluster's own IPv6 /48, made when it is asked for first (RFC 4193 §3.2: fd00::/8 and 40 random bits). */
     uniqueLocalPrefix: async (random: Random): Promise<string> => {
@@ -111,7 +116,7 @@ export function createClaims(store: Store, node: { id: string; name: string }) {
         const { items, revision } = await readIndex();
         const subnet = formatPrefix(choose(items.map((item) => ({ prefix: parsePrefix(item.subnet)!, by: `a pool made on node ${item.by}` }))));
         const ranged = { subnet, ...(range !== undefined && { range }) };
-        const record: PoolRecord = { id: randomUUID(), ...ranged, reserved: {} };
+        const record: PoolRecord = { id: randomUUID(), ...ranged, made: clock.wallNow(), reserved: {} };
         onAttempt(record);
         const result = await store.txn([{ key: INDEX, revision }], [
           { put: INDEX, value: JSON.stringify([...items, { ...ranged, by: node.name } satisfies IndexItem]) },

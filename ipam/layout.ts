@@ -3,7 +3,7 @@
  * IPv6 /64 has 2^48 blocks of 2^16. Behind this file an address is a slot, a pair of exact numbers in both families.
  */
 import { formatIp4, parseIp4 } from '../base/ip.ts';
-import { BITS, formatIp, lastOf, parseIp, type Prefix, sizeOf } from '../base/prefix.ts';
+import { BITS, formatIp, lastOf, parseIp, type Prefix } from '../base/prefix.ts';
 
 /** An address of a pool: its block, counted from the bottom, and its place in it. */
 export interface Slot { block: number; offset: number }
@@ -15,6 +15,7 @@ export interface Layout {
   prefix: Prefix;
   /** Addresses in a block. */
   blockSize: number;
+  blockCount: number;
   /** What hosts can have: not the first and last of an IPv4 subnet, not the first of an IPv6 one (RFC 4291 §2.6.1). */
   hosts: Bounds;
   /** What Weft chooses from when nothing is asked for. */
@@ -48,7 +49,7 @@ export function layoutOf(prefix: Prefix): Layout {
   const high = last - (edges.includes(last) ? 1n : 0n);
   const text = prefix.family === 4 ? texts4(Number(first), 2 ** hostBits, 2 ** blockBits) : texts6(first, last, blockBits);
   return {
-    prefix, blockSize: 2 ** blockBits, edges: edges.map(slot),
+    prefix, blockSize: 2 ** blockBits, blockCount: 2 ** (hostBits - blockBits), edges: edges.map(slot),
     hosts: { low: slot(low), high: slot(high) },
     choosable: { low: slot(low), high: slot(prefix.family === 4 ? high : highestChosen(first, high, hostBits)) },
     ...text,
@@ -86,8 +87,7 @@ function texts6(first: bigint, last: bigint, blockBits: number): Pick<Layout, 's
   };
 }
 
-export const isBlock = ({ prefix, blockSize }: Layout, index: number): boolean =>
-  Number.isInteger(index) && index >= 0 && index < Number(sizeOf(prefix)) / blockSize;
+export const isBlock = ({ blockCount }: Layout, index: number): boolean => Number.isInteger(index) && index >= 0 && index < blockCount;
 
 /** Negative when a comes before b. */
 const order = (a: Slot, b: Slot): number => a.block - b.block || a.offset - b.offset;

@@ -13,6 +13,7 @@ import type { AddressManager, AddressRequest, Pool } from './ipam.ts';
 import { type Bounds, boundsOf, intersect, isEmpty, isWithin, type Slot } from './layout.ts';
 import { createPools, type KnownPool } from './pools.ts';
 import { chooseSubnet, type Occupied } from './subnets.ts';
+import { createUpkeep, type Upkeep } from './upkeep.ts';
 
 const DEFAULT_POOLS = ['10.192.0.0/11'];
 /**
@@ -48,6 +49,7 @@ export interface StartedAddressManager extends AddressManager {
    * after the first comparison with the store or its failure, so within the store's deadline.
    */
   start(): Promise<void>;
+  readonly upkeep: Upkeep;
   close(): void;
 }
 
@@ -55,7 +57,7 @@ const isUnreachable = (error: unknown): boolean => error instanceof WeftError &&
 
 export function createAddressManager(options: AddressManagerOptions): StartedAddressManager {
   const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder, random = systemRandom } = options;
-  const claims = createClaims(store, node);
+  const claims = createClaims(store, node, clock);
   const pools = createPools({ local, clock, log, restMs });
   const blocks = createBlockClaims({ claims, pools, nodeId: node.id, log });
   const borrowing = createBorrowing({ store, claims, blocks, pools, node, clock, log });
@@ -292,6 +294,8 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
     },
 
     usage: () => pools.all().map(({ record, ledger }) => ({ subnet: record.subnet, ...ledger.usage() })).filter((each) => each.blocks > 0),
+
+    upkeep: createUpkeep({ store, claims, pools, blocks, nodeId: node.id }),
 
     start: async () => {
       stopWatch = store.watch(POOLS, onEvent);
