@@ -128,6 +128,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
-    ipam: options.ipam,
+    ...options.ipam.calls,
   };
 }

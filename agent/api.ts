@@ -1,6 +1,6 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
 import type { PublishedPort } from '../ingress/ingress.ts';
-import type { IpamApi } from './ipam-api.ts';
+import type { IpamCalls } from './ipam-api.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
@@ -44,7 +44,7 @@ export interface AddSandboxRequest {
 
 export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
 
-export interface AgentApi {
+export interface AgentApi extends IpamCalls {
   status(): Promise<StatusAnswer>;
   ps(): Promise<PsAnswer>;
   networks(): Promise<NetworkAnswer[]>;
@@ -53,7 +53,6 @@ export interface AgentApi {
   removeNetwork(reference: string): Promise<void>;
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
-  readonly ipam: IpamApi;
 }
 
 export interface ErrorAnswer { code?: string; message: string }

@@ -39,10 +39,10 @@ const ROUTES: Record<string, Route> = {
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
-  'GET ipam': (api, reference) => (reference === 'check' ? api.ipam.check() : api.ipam.list()),
-  'POST ipam': (api, _, body) => api.ipam.fix(valid(Fix, 'the list of findings', body).ids),
-  'GET node-blocks': (api, reference) => api.ipam.planReclaim(reference),
-  'DELETE node-blocks': (api, reference) => api.ipam.reclaim(reference),
+  'GET ipam': (api, reference) => (reference === 'check' ? api.ipamCheck() : api.ipamPools()),
+  'POST ipam': (api, _, body) => api.ipamFix(valid(Fix, 'the list of findings', body).ids),
+  'GET node-blocks': (api, reference) => api.planReclaim(reference),
+  'DELETE node-blocks': (api, reference) => api.reclaim(reference),
 };
 
 export interface ControlServer { close(): Promise<void> }

@@ -25,14 +25,18 @@ export interface FixAnswer { results: { id: string; outcome: string }[] }
 export interface ReclaimPlan { id: string; name: string; state: string; blocks: { subnet: string; network?: string; blocks: number; addresses: number }[] }
 export interface ReclaimAnswer { id: string; name: string; blocks: number }
 
-export interface IpamApi {
-  list(): Promise<PoolAnswer[]>;
-  check(): Promise<CheckAnswer>;
+export interface IpamCalls {
+  ipamPools(): Promise<PoolAnswer[]>;
+  ipamCheck(): Promise<CheckAnswer>;
   /** Mends what the report has and a new check finds again; nothing else. */
-  fix(ids: readonly string[]): Promise<FixAnswer>;
+  ipamFix(ids: readonly string[]): Promise<FixAnswer>;
   /** By id or name. Throws WEFT-NODE-UNKNOWN, WEFT-NODE-ALIVE. */
   planReclaim(node: string): Promise<ReclaimPlan>;
   reclaim(node: string): Promise<ReclaimAnswer>;
+}
+
+export interface IpamApi {
+  readonly calls: IpamCalls;
   /** For status. */
   problems(): string[];
   close(): void;
@@ -157,8 +161,8 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     if (silentMs < SILENT_MS) throw weftError('WEFT-NODE-ALIVE', { node: name, why: `it has been silent for ${Math.floor(silentMs / 1000)} s only, and other nodes may still send to it for ${SILENT_MS / 1000} s` });
   }
 
-  return {
-    list: async () => {
+  const calls: IpamCalls = {
+    ipamPools: async () => {
       const { pools } = await upkeep.survey();
       const names = networks();
       const inUse = onPools();
@@ -179,12 +183,12 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
       });
     },
 
-    check: async () => {
+    ipamCheck: async () => {
       const { pools, found } = await findings();
       return { node: node.name, pools, findings: found.map(({ id, kind, text, fix, repair }) => ({ id, kind, text, fix, fixable: repair !== undefined })) };
     },
 
-    fix: async (ids) => {
+    ipamFix: async (ids) => {
       const { found } = await findings();
       const results: FixAnswer['results'] = [];
       for (const id of ids) {
@@ -213,7 +217,10 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
       refuseWhileAlive(id, name);
       return { id, name, blocks: await upkeep.reclaim(id) };
     },
+  };
 
+  return {
+    calls,
     problems: () => conflicts(networks(), options.defaultPools, options.occupied()),
     close: () => clock.clearTimeout(timer),
   };
