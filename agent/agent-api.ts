@@ -15,6 +15,7 @@ import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { GossipKeys } from './gossip-keys.ts';
 import type { Joining } from './joining.ts';
+import type { IpamApi } from './ipam-api.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { NodeCommands } from './node-commands.ts';
@@ -44,6 +45,7 @@ export interface AgentApiOptions {
   storeMembers: StoreMembers;
   keys: GossipKeys;
   nodeName(id: string): string;
+  ipam: IpamApi;
 }
 
 const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
@@ -78,6 +80,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   function problems(): string[] {
     return [
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
+      ...options.ipam.problems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
     ];
@@ -87,6 +90,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
+    if (request.subnet !== undefined && !parsePrefix4(request.subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: request.subnet });
     const created = await withUndo(async (undo) => {
       const { subnet } = await addresses.requestPool({ ...(request.subnet !== undefined && { subnet: request.subnet }), ...(request.range !== undefined && { range: request.range }) });
       undo.push(() => addresses.releasePool(subnet));
@@ -139,5 +143,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     removeNode: options.nodes.remove,
     token: options.joining.token,
     rotateKey: () => options.keys.rotate(false),
+    ...options.ipam.calls,
   };
 }

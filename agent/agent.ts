@@ -23,6 +23,7 @@ import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
 import { createMesh } from '../ingress/mesh.ts';
 import { createAddressManager } from '../ipam/manager.ts';
+import type { Occupied } from '../ipam/subnets.ts';
 import { deleteFlowsTo } from '../linux/conntrack.ts';
 import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
@@ -45,12 +46,13 @@ import { createEndpoints } from './endpoints.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
 import { claimNumber, knownNumber, nodeId } from './identity.ts';
 import { startJoining } from './joining.ts';
+import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { createNodeDirectory } from './nodes.ts';
-import { occupiedPrefixes, type Occupied } from './occupied.ts';
+import { occupiedPrefixes } from './occupied.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
@@ -143,13 +145,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   };
   const nodeName = (node: string): string => state.list('node').find(({ owner }) => owner === node)?.value.name ?? node;
 
+  const occupied = (): Occupied[] => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` })));
   const addresses = createAddressManager({
     store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
     holderName: (address, holder) => {
       const endpoint = endpoints.list().find((each) => each.address !== undefined && withoutLength(each.address) === address);
       return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
     },
-    occupied: () => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` }))),
+    occupied,
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
@@ -327,8 +330,12 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   const occupiedTimer = setInterval(() => publishSelf({ occupied: here(), underlayMtu: underlayMtu() }), OCCUPIED_INTERVAL_MS).unref();
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
+  const ipam = createIpamApi({
+    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock,
+    foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
+  });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName, ipam,
   });
 
   return {
@@ -345,6 +352,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
         () => overlay.close(),
         () => joining.close(),
         () => cluster.close(),
+        () => ipam.close(),
         () => addresses.close(),
         () => resolver.close(),
         () => docker.close(),

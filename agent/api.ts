@@ -1,5 +1,6 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
 import type { PublishedPort } from '../ingress/ingress.ts';
+import type { IpamCalls } from './ipam-api.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
@@ -48,7 +49,7 @@ export interface TokenAnswer { token: string; expires: number }
 
 export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
 
-export interface AgentApi {
+export interface AgentApi extends IpamCalls {
   status(): Promise<StatusAnswer>;
   ps(): Promise<PsAnswer>;
   networks(): Promise<NetworkAnswer[]>;

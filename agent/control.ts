@@ -22,6 +22,7 @@ const AddSandbox = v.strictObject({
 
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
+const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
 
 function valid<S extends v.GenericSchema>(schema: S, what: string, body: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, body);
@@ -44,6 +45,10 @@ const ROUTES: Record<string, Route> = {
   'POST key': (api) => api.rotateKey(),
   'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
+  'GET ipam': (api, reference) => (reference === 'check' ? api.ipamCheck() : api.ipamPools()),
+  'POST ipam': (api, _, body) => api.ipamFix(valid(Fix, 'the list of findings', body).ids),
+  'GET node-blocks': (api, reference) => api.planReclaim(reference),
+  'DELETE node-blocks': (api, reference) => api.reclaim(reference),
 };
 
 export interface ControlServer { close(): Promise<void> }

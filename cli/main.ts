@@ -8,6 +8,7 @@ import { errorText, weftError } from '../base/errors.ts';
 import { call } from './client.ts';
 import { joinCluster, type JoinOptions } from './join.ts';
 import { networkTable, nodeTable, psText, statusText } from './render.ts';
+import { addIpamCommands } from './ipam.ts';
 import { purge, startAgent, stopAgent } from './service.ts';
 import { configure, type UpOptions } from './up.ts';
 
@@ -140,6 +141,8 @@ network.command('inspect <network>').action(async (reference: string) => {
   const answer = await ask<NetworkAnswer>('GET', `networks/${encodeURIComponent(reference)}`);
   console.log(JSON.stringify(answer, undefined, 2));
 });
+
+addIpamCommands(program, { ask, show });
 
 const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');
 
