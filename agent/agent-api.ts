@@ -14,11 +14,16 @@ import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
+import type { GossipKeys } from './gossip-keys.ts';
+import type { Joining } from './joining.ts';
+import type { IpamApi } from './ipam-api.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
+import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
+import type { StoreMembers } from './store-members.ts';
 import { VERSION } from './version.ts';
 
 export interface AgentApiOptions {
@@ -36,7 +41,12 @@ export interface AgentApiOptions {
   commands: SandboxCommands;
   link: DockerLink;
   replicator: Replicator;
+  joining: Joining;
+  nodes: NodeCommands;
+  storeMembers: StoreMembers;
+  keys: GossipKeys;
   nodeName(id: string): string;
+  ipam: IpamApi;
 }
 
 const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
@@ -71,6 +81,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   function problems(): string[] {
     return [
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
+      ...options.ipam.problems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
     ];
@@ -80,6 +91,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
+    if (request.subnet !== undefined && !parsePrefix4(request.subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: request.subnet });
     const created = await withUndo(async (undo) => {
       const { subnet } = await addresses.requestPool({ ...(request.subnet !== undefined && { subnet: request.subnet }), ...(request.range !== undefined && { range: request.range }) });
       undo.push(() => addresses.releasePool(subnet));
@@ -97,17 +109,20 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   }
 
   return {
-    status: async () => ({
-      node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
-      store: { description: store.description, healthy: store.healthy },
-      docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
-      members: state.members(),
-      counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
-      pools: addresses.usage(),
-      dns: resolver.stats(),
-      repairs: [...repairs.recent],
-      problems: problems(),
-    }),
+    status: async () => {
+      const quorum = options.storeMembers.quorum();
+      return {
+        node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
+        store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
+        docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
+        members: state.members(),
+        counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
+        pools: addresses.usage(),
+        dns: resolver.stats(),
+        repairs: [...repairs.recent],
+        problems: problems(),
+      };
+    },
     backup: async () => {
       const { entries, revision } = await store.range('');
       return { node: self().name, store: store.description, revision, entries: entries.filter(({ key }) => key !== COPY_MARK).map(({ key, value }) => ({ key, value })) };
@@ -129,5 +144,10 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
+    nodes: async () => options.nodes.list(),
+    removeNode: options.nodes.remove,
+    token: options.joining.token,
+    rotateKey: () => options.keys.rotate(false),
+    ...options.ipam.calls,
   };
 }

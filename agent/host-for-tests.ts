@@ -36,8 +36,13 @@ export async function hostsForTests(t: Test): Promise<{ host(): Promise<HostForT
         config, options, close,
         open: () => {
           const local = openLocalStore(join(dataDir, 'local.db'));
-          opened = { local, node: openNodeStore({ ...options, local }) };
-          return opened.node;
+          try {
+            opened = { local, node: openNodeStore({ ...options, local }) };
+            return opened.node;
+          } catch (error) {
+            local.close();
+            throw error;
+          }
         },
       };
     },

@@ -8,7 +8,7 @@ import { wantedVni } from '../drivers/options.ts';
 import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import type { NetworkRegistry } from './networks.ts';
-import type { Occupied } from './occupied.ts';
+import type { Occupied } from '../ipam/subnets.ts';
 
 /** Neither the network's own address nor the broadcast address; a /31 has neither (RFC 3021). */
 const isHostAddress = (prefix: Prefix4, address: number): boolean =>

@@ -14,7 +14,7 @@ import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
-import { identityFiles, openNodeStore } from './node-store.ts';
+import { openNodeStore, tlsFiles } from './node-store.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
@@ -38,14 +38,16 @@ async function main(): Promise<void> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   mkdirSync(config.runDir, { recursive: true, mode: 0o700 });
   if (values.purge) {
+    // Timers of ours do not keep a process alive, and it must not end half way.
+    setInterval(() => {}, 60_000);
     const errors = await purgeHost(config, values.config, log);
     for (const error of errors) console.error(errorText(error));
     process.exit(errors.length > 0 ? 1 : 0);
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const node = openNodeStore({ config, local, tls: identityFiles(config), clock: systemClock, log });
-  const { store } = node;
+  const nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
+  const { store } = nodeStore;
   const inherited = inheritedSockets();
   let agent: Agent | undefined;
 
@@ -58,7 +60,7 @@ async function main(): Promise<void> {
     void (async () => {
       await control.close();
       await agent?.stop();
-      await node.close();
+      await nodeStore.close();
       local.close();
       rmSync(pidPath, { force: true });
       process.exit(0);
@@ -71,7 +73,7 @@ async function main(): Promise<void> {
   const socket = join(config.runDir, 'weft.sock');
   const fd = inherited.get(socket);
   const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, store), log);
-  agent = await startAgent({ config, store, local, log, inherited });
+  agent = await startAgent({ config, nodeStore, local, log, inherited });
 }
 
 main().catch((error: unknown) => {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { COPY_MARK } from '../store/copy.ts';
@@ -37,6 +37,20 @@ void test('a host alone becomes a cluster of one, for good', async (t) => {
   node = host.open();
   t.equal(node.kind, 'cluster');
   t.same(await contents(node.store), { ...FILLED, after: '1' });
+});
+
+void test('a store that was there and is gone is not replaced by an empty one', async (t) => {
+  const host = await (await hostsForTests(t)).host();
+  const path = join(host.config.dataDir, 'store.db');
+  await host.open().store.txn([], [{ put: 'a', value: '1' }]);
+  await host.close();
+  const whole = readFileSync(path);
+  for (const ruin of [() => writeFileSync(path, ''), () => rmSync(path)]) {
+    ruin();
+    t.throws(() => host.open(), { code: 'WEFT-STORE-LOST' });
+  }
+  writeFileSync(path, whole);
+  t.equal((await host.open().store.get('a'))?.value, '1');
 });
 
 void test('without etcd nothing is begun', async (t) => {

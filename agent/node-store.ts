@@ -3,11 +3,12 @@
  * or an etcd of the user's. Where it is stands in the node's own state, so that a start needs nobody.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { identityDirectory, identityFiles } from '../cluster/identity/files.ts';
 import { finishCopy } from '../store/copy.ts';
 import { type EtcdStore, openEtcdStore } from '../store/etcd.ts';
 import { checkEtcd } from '../store/etcd-process.ts';
@@ -25,6 +26,8 @@ import { nodeId } from './identity.ts';
 const HOME = 'store/home';
 /** Id of a move that was begun and is not tidied up after. */
 const MOVE = 'store/move';
+/** Set once this host's own store was opened. */
+const OWN = 'store/own';
 const READY_MS = 30_000;
 const TIDY_MS = 1000;
 
@@ -66,8 +69,7 @@ export const rememberCluster = (local: LocalStore, endpoints: readonly string[])
 
 /** This host is alone again. */
 export function forgetCluster(local: LocalStore): void {
-  local.delete(HOME);
-  local.delete(MOVE);
+  for (const key of [HOME, MOVE]) local.delete(key);
 }
 
 const homeOf = (local: LocalStore): string[] | undefined => {
@@ -83,9 +85,11 @@ export const memberFolder = ({ dataDir }: Config): string => join(dataDir, 'etcd
 
 export const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');
 
-/** Where this node's certificate is; node.pem is for servers and clients, without a common name. */
-export const identityFiles = ({ dataDir }: Config): Required<TlsFiles> =>
-  ({ ca: join(dataDir, 'identity/ca.pem'), cert: join(dataDir, 'identity/node.pem'), key: join(dataDir, 'identity/node.key') });
+/** This node's certificate, as etcd and its clients take it. */
+export function tlsFiles({ dataDir }: Config): Required<TlsFiles> {
+  const { authority, node } = identityFiles(identityDirectory(dataDir));
+  return { ca: authority, cert: node, key: node };
+}
 
 /** The embedded store is kept as it was, under a name by which nobody opens it any more. The log first: without its file it means nothing. */
 function setAside(config: Config): void {
@@ -119,7 +123,11 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
       if (hasMember(folder)) etcd = supervise();
       return (cluster = connect(home));
     }
-    embedded = openSqliteStore(embeddedPath(config), { clock, log });
+    const path = embeddedPath(config);
+    // An empty file would be taken for a new store, and everything on this host for leftovers.
+    if (local.get(OWN) !== undefined && (statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) throw weftError('WEFT-STORE-LOST', { path });
+    embedded = openSqliteStore(path, { clock, log });
+    if (local.get(OWN) === undefined) local.put(OWN, 'true');
     return (movable = createMovableStore(embedded));
   }
   const store = openStore();

@@ -6,26 +6,25 @@
 import { parsePrefix4 } from '../base/ip.ts';
 import type { Network } from '../cnm/model.ts';
 import { NODE_PREFIX } from '../drivers/overlay/addressing.ts';
+import type { Occupied } from '../ipam/subnets.ts';
 import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
-
-export interface Occupied { prefix: string; by: string }
 
 const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-)/;
 
 /** `dockerNetworks` are those of other drivers than ours. */
 export function occupiedPrefixes(host: Rtnl, dockerNetworks: readonly DockerNetwork[], own: readonly Network[]): Occupied[] {
   const names = new Map(host.links().map((link) => [link.index, link.name]));
-  const ours = new Set(own.flatMap((network) => network.subnets.map(({ subnet }) => subnet)));
-  const docker = dockerNetworks.flatMap((network) =>
-    (network.IPAM.Config ?? []).flatMap(({ Subnet }) => (Subnet ? [{ prefix: Subnet, by: `Docker network ${network.Name}` }] : [])));
+  const ofDocker = dockerNetworks.flatMap((network) =>
+    (network.IPAM.Config ?? []).flatMap(({ Subnet }) => (Subnet ? [{ prefix: Subnet, by: `Docker network ${network.Name}`, pooled: network.IPAM.Driver === 'weft' }] : [])));
+  const docker = ofDocker.filter(({ pooled }) => !pooled).map(({ prefix, by }) => ({ prefix, by }));
   const unpooled = own.filter(({ scope, ipam }) => scope === 'node' && ipam !== 'weft')
     .flatMap((network) => network.subnets.map(({ subnet }) => ({ prefix: subnet, by: `network ${network.name || network.id.slice(0, 12)}` })));
-  const known = new Set(docker.map(({ prefix }) => prefix));
+  const known = new Set(ofDocker.map(({ prefix }) => prefix));
   const routed = host.routes({ table: 254 }).flatMap((route) => {
     const dev = route.dev === undefined ? undefined : names.get(route.dev);
     if (route.dst === 'default' || dev === undefined || OUR_LINKS.test(dev) || !parsePrefix4(route.dst)) return [];
-    return ours.has(route.dst) || known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
+    return known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
   });
   return [{ prefix: NODE_PREFIX, by: 'the addresses of Weft\'s nodes' }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
 }

@@ -25,7 +25,7 @@ import type { Config } from './config.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGIN_PREFIX } from './docker/replicator.ts';
 import { knownNumber, nodeId } from './identity.ts';
-import { identityFiles, inCluster, type NodeStore, openNodeStore } from './node-store.ts';
+import { inCluster, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 
 /** Docker asks its plugins while it lets go of their networks: they agree to everything and keep nothing. */
 const agreeable: NetworkDriverHandlers = {
@@ -81,7 +81,7 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
 /** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
 async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
   if (!config.etcd && !inCluster(local)) return;
-  const node = openNodeStore({ config, local, tls: identityFiles(config), clock: systemClock, log });
+  const node = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
   const { store } = node;
   const number = knownNumber(local);
   try {

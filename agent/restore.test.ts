@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
@@ -61,15 +61,17 @@ void test('onto a host of a cluster: it is alone again, and can begin another cl
   await host.close();
   const before = openLocalStore(join(host.config.dataDir, 'local.db'));
   const id = nodeId(before);
-  for (const key of ['cache/networks/x', 'cluster/gossip-key', 'node/number', 'endpoints/y']) before.put(key, '1');
+  for (const key of ['cache/networks/x', 'cluster/gossip-keys', 'node/number', 'endpoints/y']) before.put(key, '1');
   before.close();
   t.ok(findEtcd(memberFolder(host.config)), 'etcd runs without weftd');
 
+  mkdirSync(join(host.config.dataDir, 'identity'));
   await restoreStore(host.config, entries, options);
   t.notOk(existsSync(memberFolder(host.config)));
+  t.notOk(existsSync(join(host.config.dataDir, 'identity')));
   const local = openLocalStore(join(host.config.dataDir, 'local.db'));
   t.equal(nodeId(local), id);
-  t.same(['cache/networks/x', 'cluster/gossip-key', 'node/number', 'endpoints/y'].map((key) => local.get(key)), [undefined, undefined, undefined, '1'], 'what it knew of the other store is forgotten');
+  t.same(['cache/networks/x', 'cluster/gossip-keys', 'node/number', 'endpoints/y'].map((key) => local.get(key)), [undefined, undefined, undefined, '1'], 'what it knew of the other store is forgotten');
   local.close();
   node = host.open();
   t.equal(node.kind, 'embedded');

@@ -1,8 +1,9 @@
 /** `weft restore`: the store as it was when a backup was made, on this host. weftd must not run. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import { identityDirectory } from '../cluster/identity/files.ts';
 import type { BackupEntry } from '../store/backup.ts';
 import { copyInto, finishCopy } from '../store/copy.ts';
 import { openLocalStore } from '../store/local.ts';
@@ -41,6 +42,8 @@ export async function restoreStore(config: Config, entries: readonly BackupEntry
       for (const prefix of MEMORIES) for (const { key } of local.list(prefix)) local.delete(key);
     });
     await removeMember(memberFolder(config), clock);
+    // The store's authority makes another certificate at the next start; this one may be of another cluster.
+    rmSync(identityDirectory(config.dataDir), { recursive: true, force: true });
   } finally {
     local.close();
   }

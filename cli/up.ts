@@ -1,6 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { parseConfig, type Config } from '../agent/config.ts';
+import { resolve } from 'node:path';
+import { changeConfig, readRawConfig, type Config } from '../agent/config.ts';
 import { chooseAdvertised, hostAddresses } from './advertise.ts';
 
 export interface UpOptions { advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string }
@@ -18,18 +17,12 @@ function etcdOf({ store, storeCa: ca, storeCert: cert, storeKey: key }: UpOption
  * when the result would be refused.
  */
 export function configure(path: string, options: UpOptions): Config {
-  const before = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>) : {};
+  const before = readRawConfig(path);
   const known = typeof before['advertise'] === 'string' ? before['advertise'] : undefined;
   const etcd = etcdOf(options);
-  const next = {
-    ...before,
+  return changeConfig(path, {
     advertise: options.advertise === undefined && known !== undefined ? known : chooseAdvertised(options.advertise, hostAddresses()),
     ...(options.name !== undefined && { name: options.name }),
     ...(etcd && { etcd: { ...(before['etcd'] as object | undefined), ...etcd } }),
-  };
-  const text = `${JSON.stringify(next, undefined, 2)}\n`;
-  const config = parseConfig(text, path);
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, text, { mode: 0o600 });
-  return config;
+  });
 }

@@ -1,11 +1,10 @@
 /** Getting blocks into hand, and comparing those in hand with the store. */
-import { weftError } from '../base/errors.ts';
-import { formatIp4 } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
-import { type Bounds, blockBounds, blockOf, intersect } from './blocks.ts';
-import type { BlockClaim, Claims } from './claims.ts';
-import type { Chooser } from './ledger.ts';
+import type { BlockClaim, BlockEntry, Claims } from './claims.ts';
+import { type Bounds, partOf } from './layout.ts';
 import type { KnownPool, Pools } from './pools.ts';
+import { createSharedCalls } from './shared-calls.ts';
+import type { Chooser } from './space.ts';
 
 export interface BlockClaims {
   /**
@@ -15,15 +14,17 @@ export interface BlockClaims {
   claim(pool: KnownPool, index: number, chooser: Chooser): Promise<BlockClaim | undefined>;
   /**
    * Claims the highest free block that has an address within bounds, for Weft to choose from. Requests that wait at the
-   * same time wait for the same block. Throws WEFT-POOL-EXHAUSTED, and what claim throws.
+   * same time wait for the same block. False: there is none. Throws what claim throws.
    */
-  claimNext(pool: KnownPool, bounds: Bounds): Promise<void>;
+  claimNext(pool: KnownPool, bounds: Bounds): Promise<boolean>;
+  /** Takes in the blocks that the store has for this node and the ledger has not; returns how many. */
+  takeIn(pool: KnownPool, stored: ReadonlyMap<number, BlockEntry>): Promise<number>;
   /** The store's word against the ledger's: takes in what is ours there, claims again what it lost. */
   compare(pool: KnownPool): Promise<void>;
 }
 
 export function createBlockClaims({ claims, pools, nodeId, log }: { claims: Claims; pools: Pools; nodeId: string; log: Logger }): BlockClaims {
-  const running = new WeakMap<KnownPool, Map<string, Promise<void>>>();
+  const shared = createSharedCalls<KnownPool, boolean>();
   const isOurs = ({ record }: KnownPool, claim: BlockClaim): boolean => claim.node === nodeId && claim.pool === record.id;
 
   async function claim(pool: KnownPool, index: number, chooser: Chooser): Promise<BlockClaim | undefined> {
@@ -31,62 +32,55 @@ export function createBlockClaims({ claims, pools, nodeId, log }: { claims: Clai
     if (pool.revision === 0) pools.confirm(subnet, await claims.getPool(subnet));
     while (pools.get(subnet) === pool) {
       const outcome = await claims.claimBlock(pool, index, chooser);
-      if (outcome.type === 'pool-changed') {
-        pools.confirm(subnet, outcome.entry);
-      } else {
-        if (outcome.type === 'taken' && !isOurs(pool, outcome.by)) return outcome.by;
-        // Ours already: an earlier claim whose answer was lost.
-        if (pools.get(subnet) === pool) pool.ledger.addBlock(index, outcome.type === 'taken' ? outcome.by.chooser : chooser);
+      if (outcome.type === 'taken') return outcome.by;
+      if (outcome.type === 'pool-changed') pools.confirm(subnet, outcome.entry);
+      else {
+        if (pools.get(subnet) === pool) pool.ledger.addBlock(index, outcome.chooser);
         return undefined;
       }
     }
     return undefined;
   }
 
-  async function claimNext(pool: KnownPool, bounds: Bounds): Promise<void> {
-    const { layout, ledger, record } = pool;
+  async function claimNext(pool: KnownPool, bounds: Bounds): Promise<boolean> {
+    const { ledger, record } = pool;
     const stored = await claims.listBlocks(record.subnet);
-    if (pools.get(record.subnet) !== pool || takeIn(pool, stored) > 0) return;
-    for (let index = blockOf(layout, bounds.high); index >= blockOf(layout, bounds.low); index--) {
+    if (pools.get(record.subnet) !== pool || await takeIn(pool, stored) > 0) return true;
+    for (let index = bounds.high.block; index >= bounds.low.block; index--) {
       if (ledger.has(index) || stored.get(index)?.claim.pool === record.id) continue;
-      if (!hasUsable(pool, intersect(blockBounds(layout, index), bounds))) continue;
-      if (await claim(pool, index, 'weft') === undefined) return;
+      if (!hasUsable(pool, index, bounds)) continue;
+      if (await claim(pool, index, 'weft') === undefined) return true;
     }
-    throw weftError('WEFT-POOL-EXHAUSTED', { pool: record.subnet });
-  }
-
-  function hasUsable({ record: { reserved } }: KnownPool, { low, high }: Bounds): boolean {
-    for (let address = high; address >= low; address--) if (reserved[formatIp4(address)] === undefined) return true;
     return false;
   }
 
-  /** Blocks that the store has for us and the ledger has not; returns how many. */
-  function takeIn(pool: KnownPool, stored: Awaited<ReturnType<Claims['listBlocks']>>): number {
+  function hasUsable({ layout, record: { reserved } }: KnownPool, block: number, bounds: Bounds): boolean {
+    const part = partOf(layout, block, bounds);
+    if (!part) return false;
+    for (let offset = part.high; offset >= part.low; offset--) if (reserved[layout.addressOf({ block, offset })] === undefined) return true;
+    return false;
+  }
+
+  async function takeIn(pool: KnownPool, stored: ReadonlyMap<number, BlockEntry>): Promise<number> {
     const found = [...stored.values()].filter(({ index, claim: made }) => isOurs(pool, made) && !pool.ledger.has(index));
-    for (const { index, claim: made } of found) pool.ledger.addBlock(index, made.chooser);
+    for (const { index, claim: made } of found) await claim(pool, index, made.chooser);
     return found.length;
   }
 
   return {
-    claim,
+    claim, takeIn,
 
-    claimNext: (pool, bounds) => {
-      const ofPool = running.get(pool) ?? new Map<string, Promise<void>>();
-      running.set(pool, ofPool);
-      const key = `${bounds.low}-${bounds.high}`;
-      const started = ofPool.get(key) ?? claimNext(pool, bounds).finally(() => ofPool.delete(key));
-      ofPool.set(key, started);
-      return started;
-    },
+    claimNext: (pool, bounds) => shared(pool, JSON.stringify(bounds), () => claimNext(pool, bounds)),
 
     compare: async (pool) => {
       const { record: { subnet }, ledger } = pool;
+      const inHand = ledger.blocks();
       const stored = await claims.listBlocks(subnet);
       if (pools.get(subnet) !== pool) return;
-      takeIn(pool, stored);
-      for (const index of ledger.blocks()) {
+      await takeIn(pool, stored);
+      for (const index of inHand) {
         const entry = stored.get(index);
-        if (entry && isOurs(pool, entry.claim)) continue;
+        if (!ledger.has(index) || (entry && isOurs(pool, entry.claim))) continue;
         const owner = await claim(pool, index, ledger.chooserOf(index));
         if (pools.get(subnet) !== pool) return;
         if (owner) {

@@ -1,8 +1,11 @@
 /** Address management: what the controller and Docker's IPAM front end ask of it. */
+import type { Family } from '../base/prefix.ts';
 
 export interface PoolRequest {
-  /** 'a.b.c.0/24', or absent: choose a free one from the default pools. */
+  /** 'a.b.c.0/24' or 'fd00::/64', or absent: choose a free one. '0.0.0.0/0' and '::/0' stand for no addresses at all. */
   subnet?: string;
+  /** Of the subnet to choose; 4 by default. */
+  family?: Family;
   /** Sub-prefix to hand out from. */
   range?: string;
   /** A further request for a pool that exists (the copy of a network on another node, or Docker's replay): no claim is made. */
@@ -32,7 +35,7 @@ export interface AddressRequest {
 
 /**
  * The allocator. A node claims blocks of a pool in the store by compare-and-swap and hands out addresses of its blocks
- * locally and durably; the store is asked only when a new block is needed. Cluster-wide holders (gateway, aux) do not
+ * locally and durably; the store is asked only when a new block is needed, and other nodes when no block is free. Cluster-wide holders (gateway, aux) do not
  * take a block: they are part of the pool's record.
  */
 export interface AddressManager {
@@ -44,8 +47,8 @@ export interface AddressManager {
   reserve(subnet: string, reserved: Record<string, string>): Promise<void>;
   /** Returns 'ip/length'. Throws WEFT-ADDRESS-*, WEFT-POOL-*. A repeat by the same holder for the same address succeeds. */
   requestAddress(request: AddressRequest): Promise<string>;
-  /** Plain address; idempotent. It rests before it is handed out again, except to an explicit request. */
+  /** Plain address; idempotent. It rests before another node can have it, and on this one as long as there are others. */
   releaseAddress(subnet: string, address: string): Promise<void>;
-  /** For status: per pool, blocks held here and addresses used and free in them. */
-  usage(): { subnet: string; blocks: number; used: number; free: number }[];
+  /** For status: per pool, blocks held here, and addresses in them that are used, rest after use, and are free. */
+  usage(): { subnet: string; blocks: number; used: number; resting: number; free: number }[];
 }

@@ -1,42 +1,46 @@
 /**
  * One pool on this node: the blocks in hand and who has which of their addresses. Everything is on this node's disk
- * before a call returns, and nothing here waits, so two requests cannot be given one address.
+ * before a call returns, and nothing here waits, so two requests cannot be given one address. Addresses are canonical
+ * text.
  */
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
-import { formatIp4, parseIp4 } from '../base/ip.ts';
 import type { LocalStore } from '../store/store.ts';
-import { type Bitmap, createBitmap } from './bitmap.ts';
-import { type Bounds, blockBounds, intersect, isBlock, type Layout } from './blocks.ts';
+import { type Bounds, isBlock, isWithin, type Layout, partOf } from './layout.ts';
+import { type Chooser, createSpace } from './space.ts';
 
-/** Who chooses addresses in a block. Weft stays out of Docker's, where Docker would give the same address again. */
-export type Chooser = 'weft' | 'docker';
+/** Who has an address, and since when by the wall clock, in ms. */
+export interface Holding { holder: string; since: number }
 
 export interface Ledger {
   has(block: number): boolean;
-  blocks(): number[];
+  /** From the top downwards. */
+  blocks(): readonly number[];
   /** Of a block in hand. */
   chooserOf(block: number): Chooser;
   /** Idempotent. */
-  addBlock(index: number, chooser: Chooser): void;
+  addBlock(block: number, chooser: Chooser): void;
   /** Returns the addresses that were in use in it. */
-  dropBlock(index: number): string[];
+  dropBlock(block: number): string[];
+  /** Blocks of Weft's choice with an address within bounds, all of whose addresses are free and have rested; the lowest first. */
+  idleBlocks(bounds: Bounds): number[];
   /** An address that no endpoint may get, from now on. */
-  reserve(address: number): void;
-  holderOf(address: number): string | undefined;
-  addressOf(holder: string): number | undefined;
+  reserve(address: string): void;
+  holdings(): ReadonlyMap<string, Holding>;
+  holderOf(address: string): string | undefined;
+  addressOf(holder: string): string | undefined;
   /** A free address within bounds in a block where Weft chooses: the next below the last one given, then from the top. */
-  pick(bounds: Bounds): number | undefined;
+  takeNext(holder: string, bounds: Bounds): string | undefined;
+  /** The one within bounds that has rested longest and not long enough. */
+  takeResting(holder: string, bounds: Bounds): string | undefined;
   /** The address must be in a block in hand. Throws WEFT-ADDRESS-IN-USE. */
-  take(address: number, holder: string): void;
+  take(address: string, holder: string): void;
   /** Idempotent. The address rests first. */
-  release(address: number): void;
-  usage(): { blocks: number; used: number; free: number };
+  release(address: string): void;
+  usage(): { blocks: number; used: number; resting: number; free: number };
   /** Removes every trace from the disk. */
   erase(): void;
 }
-
-interface Block { index: number; chooser: Chooser; bounds: Bounds; taken: Bitmap }
 
 export interface LedgerOptions {
   layout: Layout;
@@ -47,60 +51,72 @@ export interface LedgerOptions {
   restMs: number;
 }
 
+type Row = Holding | { released: number };
+
 export function createLedger({ layout, name, local, clock, restMs }: LedgerOptions): Ledger {
   const blockPrefix = `ipam/blocks/${name}/`;
   const addressPrefix = `ipam/addresses/${name}/`;
-  const addressKey = (address: number): string => addressPrefix + formatIp4(address);
 
-  /** From the top downwards. */
-  const blocks: Block[] = [];
-  const reserved = new Set<number>();
-  const holders = new Map<number, string>();
-  const addresses = new Map<string, number>();
+  const space = createSpace(layout);
+  const reserved = new Set<string>();
+  const holdings = new Map<string, Holding>();
+  const addresses = new Map<string, string>();
   /** Address → when its rest ends on the clock; in the order of release, so the first ends first. */
-  const resting = new Map<number, number>();
-  let cursor = layout.hosts.high + 1;
+  const resting = new Map<string, number>();
+  /** Block → how many of its addresses are held or resting. */
+  const busy = new Map<number, number>();
 
-  const blockAt = (address: number): Block | undefined => blocks.find(({ bounds }) => bounds.low <= address && address <= bounds.high);
+  const slotOf = (address: string) => layout.slotOf(address)!;
+  const inBlock = (block: number) => (address: string): boolean => slotOf(address).block === block;
 
-  function mark(address: number, taken: boolean): void {
-    const block = blockAt(address);
-    if (taken) block?.taken.set(address - block.bounds.low);
-    else block?.taken.clear(address - block.bounds.low);
+  function occupy(address: string, by: 1 | -1): void {
+    const slot = slotOf(address);
+    busy.set(slot.block, (busy.get(slot.block) ?? 0) + by);
+    if (by > 0) space.take(slot);
+    else if (!reserved.has(address)) space.free(slot);
   }
 
-  function insert(index: number, chooser: Chooser): void {
-    const bounds = blockBounds(layout, index);
-    const block: Block = { index, chooser, bounds, taken: createBitmap(layout.blockSize) };
-    for (const edge of [layout.hosts.low - 1, layout.hosts.high + 1]) {
-      if (bounds.low <= edge && edge <= bounds.high) block.taken.set(edge - bounds.low);
+  function addToSpace(block: number, chooser: Chooser): void {
+    space.add(block, chooser);
+    for (const known of [reserved, holdings.keys(), resting.keys()]) {
+      for (const address of known) if (slotOf(address).block === block) space.take(slotOf(address));
     }
-    for (const taken of [reserved, holders.keys(), resting.keys()]) {
-      for (const address of taken) if (bounds.low <= address && address <= bounds.high) block.taken.set(address - bounds.low);
-    }
-    blocks.push(block);
-    blocks.sort((a, b) => b.index - a.index);
   }
 
   function load(): void {
-    const rests: { address: number; remaining: number }[] = [];
-    for (const { key, value } of local.list(addressPrefix)) {
-      const address = parseIp4(key.slice(addressPrefix.length));
-      const { holder, released } = JSON.parse(value) as { holder?: string; released?: number };
-      if (address === undefined) continue;
-      if (holder !== undefined) {
-        holders.set(address, holder);
-        addresses.set(holder, address);
-      } else {
-        // A wall clock that was set back must not make it rest for ever.
-        rests.push({ address, remaining: Math.min(restMs - (clock.wallNow() - (released ?? 0)), restMs) });
-      }
-    }
-    for (const { address, remaining } of rests.sort((a, b) => a.remaining - b.remaining)) resting.set(address, clock.now() + remaining);
     for (const { key, value } of local.list(blockPrefix)) {
-      const index = Number(key.slice(blockPrefix.length));
-      if (isBlock(layout, index)) insert(index, (JSON.parse(value) as { chooser: Chooser }).chooser);
+      const block = Number(key.slice(blockPrefix.length));
+      if (isBlock(layout, block)) space.add(block, (JSON.parse(value) as { chooser: Chooser }).chooser);
     }
+    const rests: { address: string; remaining: number }[] = [];
+    const rested: string[] = [];
+    for (const { key, value } of local.list(addressPrefix)) {
+      const address = key.slice(addressPrefix.length);
+      if (!layout.slotOf(address)) continue;
+      const row = JSON.parse(value) as Row;
+      if ('holder' in row) {
+        hold(address, row);
+        continue;
+      }
+      // A wall clock that was set back must not make it rest for ever.
+      const remaining = Math.min(restMs - (clock.wallNow() - row.released), restMs);
+      if (remaining > 0) rests.push({ address, remaining });
+      else rested.push(key);
+    }
+    for (const { address, remaining } of rests.sort((a, b) => a.remaining - b.remaining)) rest(address, remaining);
+    if (rested.length > 0) local.transaction(() => { for (const key of rested) local.delete(key); });
+  }
+
+  function hold(address: string, holding: Holding): void {
+    if (resting.delete(address)) occupy(address, -1);
+    holdings.set(address, holding);
+    addresses.set(holding.holder, address);
+    occupy(address, 1);
+  }
+
+  function rest(address: string, ms: number): void {
+    resting.set(address, clock.now() + ms);
+    occupy(address, 1);
   }
   load();
 
@@ -108,79 +124,98 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
     for (const [address, until] of resting) {
       if (until > clock.now()) return;
       resting.delete(address);
-      mark(address, false);
+      occupy(address, -1);
     }
   }
 
-  function search(bounds: Bounds): number | undefined {
-    for (const block of blocks) {
-      const { low, high } = intersect(block.bounds, bounds);
-      if (low > high || block.chooser === 'docker') continue;
-      const bit = block.taken.lastClear(high - block.bounds.low, low - block.bounds.low);
-      if (bit >= 0) return block.bounds.low + bit;
-    }
-    return undefined;
+  function record(address: string, holder: string): void {
+    const holding = { holder, since: clock.wallNow() };
+    local.put(addressPrefix + address, JSON.stringify(holding satisfies Row));
+    hold(address, holding);
   }
 
   return {
-    has: (index) => blocks.some((block) => block.index === index),
-    blocks: () => blocks.map(({ index }) => index),
-    chooserOf: (index) => blocks.find((block) => block.index === index)?.chooser ?? 'weft',
-    addBlock: (index, chooser) => {
-      if (blocks.some((block) => block.index === index)) return;
-      local.put(blockPrefix + index, JSON.stringify({ chooser }));
-      insert(index, chooser);
+    has: space.has,
+    blocks: space.blocks,
+    chooserOf: space.chooserOf,
+    addBlock: (block, chooser) => {
+      if (space.has(block)) return;
+      local.put(blockPrefix + block, JSON.stringify({ chooser }));
+      addToSpace(block, chooser);
     },
-    dropBlock: (index) => {
-      const { low, high } = blockBounds(layout, index);
-      const inside = (address: number): boolean => low <= address && address <= high;
-      const used = [...holders.keys()].filter(inside);
-      const rested = [...resting.keys()].filter(inside);
+    dropBlock: (block) => {
+      const inside = inBlock(block);
+      const used = [...holdings.keys()].filter(inside);
       local.transaction(() => {
-        local.delete(blockPrefix + index);
-        for (const address of [...used, ...rested]) local.delete(addressKey(address));
+        local.delete(blockPrefix + block);
+        for (const { key } of local.list(addressPrefix)) if (inside(key.slice(addressPrefix.length))) local.delete(key);
       });
       for (const address of used) {
-        addresses.delete(holders.get(address)!);
-        holders.delete(address);
+        addresses.delete(holdings.get(address)!.holder);
+        holdings.delete(address);
       }
-      for (const address of rested) resting.delete(address);
-      blocks.splice(0, blocks.length, ...blocks.filter((block) => block.index !== index));
-      return used.map(formatIp4);
+      for (const address of [...resting.keys()].filter(inside)) resting.delete(address);
+      busy.delete(block);
+      space.remove(block);
+      return used;
+    },
+    idleBlocks: (bounds) => {
+      wake();
+      const isUsable = (block: number): boolean => {
+        const part = partOf(layout, block, bounds);
+        if (!part) return false;
+        for (let offset = part.high; offset >= part.low; offset--) if (!reserved.has(layout.addressOf({ block, offset }))) return true;
+        return false;
+      };
+      return space.blocks().filter((block) => !busy.get(block) && space.chooserOf(block) === 'weft' && isUsable(block)).toReversed();
     },
     reserve: (address) => {
       reserved.add(address);
-      mark(address, true);
+      space.take(slotOf(address));
     },
-    holderOf: (address) => holders.get(address),
+    holdings: () => holdings,
+    holderOf: (address) => holdings.get(address)?.holder,
     addressOf: (holder) => addresses.get(holder),
-    pick: ({ low, high }) => {
+    takeNext: (holder, bounds) => {
       wake();
-      const address = search({ low, high: Math.min(high, cursor - 1) }) ?? search({ low: Math.max(low, cursor), high });
-      if (address !== undefined) cursor = address;
+      const slot = space.takeNext(bounds);
+      if (!slot) return undefined;
+      const address = layout.addressOf(slot);
+      try {
+        record(address, holder);
+      } catch (error) {
+        space.free(slot);
+        throw error;
+      }
       return address;
     },
+    takeResting: (holder, bounds) => {
+      for (const address of resting.keys()) {
+        const slot = slotOf(address);
+        if (reserved.has(address) || !isWithin(slot, bounds) || !space.has(slot.block) || space.chooserOf(slot.block) === 'docker') continue;
+        record(address, holder);
+        return address;
+      }
+      return undefined;
+    },
     take: (address, holder) => {
-      const other = holders.get(address);
+      const other = holdings.get(address)?.holder;
       if (other === holder) return;
-      if (other !== undefined || reserved.has(address)) throw weftError('WEFT-ADDRESS-IN-USE', { address: formatIp4(address), holder: other ?? 'the network itself' });
-      local.put(addressKey(address), JSON.stringify({ holder }));
-      holders.set(address, holder);
-      addresses.set(holder, address);
-      resting.delete(address);
-      mark(address, true);
+      if (other !== undefined || reserved.has(address)) throw weftError('WEFT-ADDRESS-IN-USE', { address, holder: other ?? 'the network itself' });
+      record(address, holder);
     },
     release: (address) => {
-      const holder = holders.get(address);
-      if (holder === undefined) return;
-      local.put(addressKey(address), JSON.stringify({ released: clock.wallNow() }));
-      holders.delete(address);
-      if (addresses.get(holder) === address) addresses.delete(holder);
-      resting.set(address, clock.now() + restMs);
+      const holding = holdings.get(address);
+      if (!holding) return;
+      local.put(addressPrefix + address, JSON.stringify({ released: clock.wallNow() } satisfies Row));
+      holdings.delete(address);
+      if (addresses.get(holding.holder) === address) addresses.delete(holding.holder);
+      occupy(address, -1);
+      rest(address, restMs);
     },
     usage: () => {
       wake();
-      return { blocks: blocks.length, used: holders.size, free: blocks.reduce((sum, block) => sum + block.taken.countClear(), 0) };
+      return { blocks: space.blocks().length, used: holdings.size, resting: resting.size, free: space.countFree() };
     },
     erase: () => local.transaction(() => {
       for (const prefix of [blockPrefix, addressPrefix]) for (const { key } of local.list(prefix)) local.delete(key);

@@ -1,22 +1,31 @@
 /** The address manager: requests for pools and addresses, and the repair of what went on while the store was away. */
 import type { Clock, TimerHandle } from '../base/clock.ts';
 import { errorText, WeftError, weftError } from '../base/errors.ts';
-import { contains4, formatIp4, formatPrefix4, last4, parseIp4, parsePrefix4, type Prefix4, withoutLength } from '../base/ip.ts';
+import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import { covers, type Family, formatPrefix, parseIp, parsePrefix, type Prefix } from '../base/prefix.ts';
+import { type Random, systemRandom } from '../base/random.ts';
 import type { LocalStore, Store, WatchEvent } from '../store/store.ts';
 import { createBlockClaims } from './block-claims.ts';
-import { type Bounds, blockBounds, blockOf, intersect } from './blocks.ts';
+import { createBorrowing } from './borrowing.ts';
 import { type BlockClaim, createClaims, keyName, type PoolRecord, POOLS, readPool } from './claims.ts';
 import type { AddressManager, AddressRequest, Pool } from './ipam.ts';
+import { type Bounds, boundsOf, intersect, isEmpty, isWithin, type Slot } from './layout.ts';
 import { createPools, type KnownPool } from './pools.ts';
-import { chooseSubnet } from './subnets.ts';
+import { chooseSubnet, type Occupied } from './subnets.ts';
+import { createUpkeep, type Upkeep } from './upkeep.ts';
 
 const DEFAULT_POOLS = ['10.192.0.0/11'];
-/** A released address rests so long that no peer still has the old holder in a cache or an open connection. */
+/**
+ * A released address rests so long that no peer still has the old holder in a cache, an open connection, or a forwarding
+ * entry (those of a failed node go 10 s after it was found failed).
+ */
 const REST_MS = 60_000;
 const RETRY_MS = 10_000;
-/** A larger subnet has more blocks than one node should list. */
-const SHORTEST_LENGTH = 8;
+/** A larger subnet has more blocks than one node should list, or than can be counted exactly. */
+const SHORTEST_LENGTH = { 4: 8, 6: 64 } as const;
+/** Docker's sign of a network without addresses: nothing is claimed, and every request is answered with it. */
+const NULL_POOLS = ['0.0.0.0/0', '::/0'];
 
 export interface AddressManagerOptions {
   store: Store;
@@ -24,13 +33,14 @@ export interface AddressManagerOptions {
   node: { id: string; name: string };
   clock: Clock;
   log: Logger;
-  /** Where a subnet is taken from when none is asked for, a /24 each. */
+  /** Where a subnet is taken from when none is asked for, a /24 each (IPv6: a /64; by default of a prefix made for this cluster). */
   defaultPools?: readonly string[];
   restMs?: number;
   /** Prefixes that are routed or used by Docker, on any node. */
-  occupied: () => readonly { prefix: string; by: string }[];
+  occupied: () => readonly Occupied[];
   /** What people call the holder of an address of this node; by default what it was given to. */
   holderName?: (address: string, holder: string) => string;
+  random?: Random;
 }
 
 export interface StartedAddressManager extends AddressManager {
@@ -39,16 +49,18 @@ export interface StartedAddressManager extends AddressManager {
    * after the first comparison with the store or its failure, so within the store's deadline.
    */
   start(): Promise<void>;
+  readonly upkeep: Upkeep;
   close(): void;
 }
 
 const isUnreachable = (error: unknown): boolean => error instanceof WeftError && error.code === 'WEFT-STORE-UNREACHABLE';
 
 export function createAddressManager(options: AddressManagerOptions): StartedAddressManager {
-  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder } = options;
-  const claims = createClaims(store, node);
+  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder, random = systemRandom } = options;
+  const claims = createClaims(store, node, clock);
   const pools = createPools({ local, clock, log, restMs });
   const blocks = createBlockClaims({ claims, pools, nodeId: node.id, log });
+  const borrowing = createBorrowing({ store, claims, blocks, pools, node, clock, log });
 
   const refresh = async (subnet: string): Promise<KnownPool> => pools.confirm(subnet, await claims.getPool(subnet));
   const find = async (subnet: string): Promise<KnownPool> => pools.get(subnet) ?? refresh(subnet);
@@ -113,81 +125,100 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
   // --- addresses
 
   function boundsFor({ record, layout }: KnownPool, range = record.range): Bounds {
-    if (range === undefined) return layout.hosts;
-    const prefix = checkedRange(range, layout.prefix, record.subnet);
-    return intersect(layout.hosts, { low: prefix.base, high: last4(prefix) });
+    return range === undefined ? layout.choosable : intersect(layout.hosts, boundsOf(layout, checkedRange(range, layout.prefix, record.subnet)));
   }
 
-  async function requestAny({ range, holder }: AddressRequest, subnet: string): Promise<number> {
+  async function requestAny({ range, holder }: AddressRequest, subnet: string): Promise<string> {
     for (;;) {
       const pool = await find(subnet);
+      const { ledger } = pool;
       const bounds = boundsFor(pool, range);
-      if (bounds.high < bounds.low) throw weftError('WEFT-POOL-EXHAUSTED', { pool: subnet });
-      const address = pool.ledger.addressOf(holder) ?? pool.ledger.pick(bounds);
-      if (address !== undefined) {
-        pool.ledger.take(address, holder);
-        return address;
+      const address = ledger.addressOf(holder) ?? ledger.takeNext(holder, bounds);
+      if (address !== undefined) return address;
+      if (isEmpty(bounds)) throw weftError('WEFT-POOL-EXHAUSTED', { pool: subnet, detail: 'it has no host addresses to choose from' });
+      try {
+        if (await blocks.claimNext(pool, bounds)) continue;
+      } catch (error) {
+        const resting = isUnreachable(error) ? ledger.takeResting(holder, bounds) : undefined;
+        if (resting === undefined) throw error;
+        return resting;
       }
-      await blocks.claimNext(pool, bounds);
+      // Rest is for the other nodes: to them nothing changes if the address stays here.
+      const resting = ledger.takeResting(holder, bounds);
+      if (resting !== undefined) return resting;
+      if (!await borrowing.borrow(pool, bounds, 'weft')) throw await exhausted(pool);
     }
   }
 
-  async function requestThis(request: AddressRequest, subnet: string, text: string): Promise<number> {
-    for (;;) {
+  async function requestThis(request: AddressRequest, subnet: string, text: string): Promise<string> {
+    for (let asked = false; ;) {
       const pool = await find(subnet);
-      const address = hostAddress(pool, text);
-      const reservedFor = pool.record.reserved[text];
+      const { slot, address } = hostAddress(pool, text);
+      const reservedFor = pool.record.reserved[address];
       if (reservedFor === request.holder) return address;
-      if (reservedFor !== undefined) throw weftError('WEFT-ADDRESS-IN-USE', { address: text, holder: `the network itself (${reservedFor})` });
-      const block = blockOf(pool.layout, address);
-      if (pool.ledger.has(block)) {
+      if (reservedFor !== undefined) throw weftError('WEFT-ADDRESS-IN-USE', { address, holder: `the network itself (${reservedFor})` });
+      if (pool.ledger.has(slot.block)) {
         const other = pool.ledger.holderOf(address);
-        if (other !== undefined && other !== request.holder) throw weftError('WEFT-ADDRESS-IN-USE', { address: text, holder: holderName(text, other) });
+        if (other !== undefined && other !== request.holder) throw weftError('WEFT-ADDRESS-IN-USE', { address, holder: holderName(address, other) });
         pool.ledger.take(address, request.holder);
         return address;
       }
-      const owner = await blocks.claim(pool, block, request.chooser);
-      if (owner) throw elsewhere(pool, text, owner, request);
+      const owner = await blocks.claim(pool, slot.block, request.chooser);
+      if (!owner) continue;
+      if (asked) throw elsewhere(pool, address, owner, request);
+      asked = true;
+      await borrowing.borrow(pool, { low: slot, high: slot }, request.chooser);
     }
+  }
+
+  async function exhausted({ record: { id, subnet }, ledger }: KnownPool): Promise<WeftError> {
+    const { used, resting } = ledger.usage();
+    const others = new Map<string, number>();
+    for (const { claim } of (await claims.listBlocks(subnet)).values()) {
+      if (claim.pool === id && claim.node !== node.id) others.set(claim.name, (others.get(claim.name) ?? 0) + 1);
+    }
+    const elsewhereText = [...others].map(([name, count]) => `${name} has ${count}`).join(', ');
+    const rest = resting > 0 ? `, ${resting} were released less than ${restMs / 1000} s ago` : '';
+    return weftError('WEFT-POOL-EXHAUSTED', {
+      pool: subnet, detail: `${used} are in use here${rest}${elsewhereText === '' ? '' : `; of its blocks ${elsewhereText}, and none of them could be spared`}`,
+    });
   }
 
   /** Undefined when it has to be tried again with what was learnt meanwhile. */
   async function tryReserve(subnet: string, reserved: Record<string, string>): Promise<'done' | undefined> {
     let pool = await find(subnet);
-    const missing = Object.entries(reserved).filter(([, text]) => {
-      hostAddress(pool, text);
-      return pool.record.reserved[text] === undefined;
-    });
+    const wanted = Object.entries(reserved).map(([name, text]) => ({ name, ...hostAddress(pool, text) }));
+    const missing = wanted.filter(({ address }) => pool.record.reserved[address] === undefined);
     if (missing.length === 0) return 'done';
     if (pool.revision === 0) pool = await refresh(subnet);
-    const { layout, ledger } = pool;
-    const addresses = missing.map(([, text]) => parseIp4(text)!);
-    for (const address of addresses) {
+    const { ledger } = pool;
+    for (const { address } of missing) {
       const holder = ledger.holderOf(address);
-      if (holder !== undefined) throw weftError('WEFT-ADDRESS-IN-USE', { address: formatIp4(address), holder });
+      if (holder !== undefined) throw weftError('WEFT-ADDRESS-IN-USE', { address, holder: holderName(address, holder) });
     }
     // At once, so that no request gets one of them while the store is asked.
-    for (const address of addresses) ledger.reserve(address);
-    const foreign = new Set(addresses.map((address) => blockOf(layout, address)).filter((index) => !ledger.has(index)));
-    const outcome = await claims.reserve(pool, Object.fromEntries(missing.map(([name, text]) => [text, name])), [...foreign]);
+    for (const { address } of missing) ledger.reserve(address);
+    const foreign = new Set(missing.map(({ slot }) => slot.block).filter((index) => !ledger.has(index)));
+    const outcome = await claims.reserve(pool, Object.fromEntries(missing.map(({ name, address }) => [address, name])), [...foreign]);
     if (outcome.type === 'reserved') {
       pools.learn(outcome.entry);
       return 'done';
     }
     if (outcome.type === 'pool-changed') pools.confirm(subnet, outcome.entry);
     else if (outcome.by.node === node.id) await blocks.compare(pool);
-    else throw weftError('WEFT-ADDRESS-IN-USE', { address: addresses.map(formatIp4).join(', '), holder: `node ${outcome.by.name}, which hands out the addresses around it` });
+    else throw weftError('WEFT-ADDRESS-IN-USE', { address: missing.map(({ address }) => address).join(', '), holder: `node ${outcome.by.name}, which hands out the addresses around it` });
     return undefined;
   }
 
   // --- pools
 
-  async function createPool(wanted: Prefix4 | undefined, range: string | undefined): Promise<Pool> {
+  async function createPool(wanted: Prefix | Family, range: string | undefined): Promise<Pool> {
     await removeAbandoned();
+    const sources = wanted === 6 ? await sourcesOf6() : defaultPools;
     let attempted: PoolRecord | undefined;
     try {
       const made = await claims.createPool(
-        (stored) => chooseSubnet(wanted, stored, occupied(), defaultPools), range, (record) => { attempted = record; },
+        (stored) => chooseSubnet(wanted, stored, occupied(), sources), range, (record) => { attempted = record; },
       );
       return asPool(pools.learn(made));
     } catch (error) {
@@ -195,6 +226,11 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
       if (attempted && isUnreachable(error)) abandon(attempted);
       throw error;
     }
+  }
+
+  async function sourcesOf6(): Promise<readonly string[]> {
+    const configured = defaultPools.filter((pool) => parsePrefix(pool)?.family === 6);
+    return configured.length > 0 ? configured : [await claims.uniqueLocalPrefix(random)];
   }
 
   async function existingPool(subnet: string): Promise<Pool> {
@@ -209,18 +245,19 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
   }
 
   return {
-    requestPool: async ({ subnet, range, existing }) => {
+    requestPool: async ({ subnet, range, existing, family = 4 }) => {
+      if (subnet !== undefined && NULL_POOLS.includes(subnet)) return { subnet };
       const wanted = subnet === undefined ? undefined : checkedSubnet(subnet);
-      if (existing) return existingPool(wanted ? formatPrefix4(wanted) : '(none given)');
-      if (range === undefined) return createPool(wanted, undefined);
+      if (existing) return existingPool(wanted ? formatPrefix(wanted) : '(none given)');
+      if (range === undefined) return createPool(wanted ?? family, undefined);
       if (!wanted) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet: '(none given)' });
-      return createPool(wanted, formatPrefix4(checkedRange(range, wanted, formatPrefix4(wanted))));
+      return createPool(wanted, formatPrefix(checkedRange(range, wanted, formatPrefix(wanted))));
     },
 
     releasePool: async (text) => {
-      const prefix = parsePrefix4(text);
-      if (!prefix) return;
-      const subnet = formatPrefix4(prefix);
+      const prefix = parsePrefix(text);
+      if (!prefix || NULL_POOLS.includes(text)) return;
+      const subnet = formatPrefix(prefix);
       const known = pools.get(subnet);
       try {
         const entry = await claims.getPool(subnet);
@@ -233,33 +270,43 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
     },
 
     reserve: async (text, reserved) => {
-      const subnet = formatPrefix4(checkedSubnet(text));
+      if (NULL_POOLS.includes(text)) return;
+      const subnet = formatPrefix(checkedSubnet(text));
       while (!await tryReserve(subnet, reserved));
     },
 
     requestAddress: async (request) => {
+      if (NULL_POOLS.includes(request.subnet)) {
+        if (request.address === undefined) return request.subnet;
+        throw weftError('WEFT-ADDRESS-OUTSIDE', { address: request.address, pool: `${request.subnet}, which has none` });
+      }
       const prefix = checkedSubnet(request.subnet);
-      const subnet = formatPrefix4(prefix);
+      const subnet = formatPrefix(prefix);
       const address = request.address === undefined ? await requestAny(request, subnet) : await requestThis(request, subnet, request.address);
-      return `${formatIp4(address)}/${prefix.length}`;
+      return `${address}/${prefix.length}`;
     },
 
     releaseAddress: async (subnet, text) => {
-      const prefix = parsePrefix4(subnet);
-      const address = parseIp4(withoutLength(text));
-      if (prefix && address !== undefined) pools.get(formatPrefix4(prefix))?.ledger.release(address);
+      const prefix = parsePrefix(subnet);
+      const pool = prefix && pools.get(formatPrefix(prefix));
+      const slot = pool?.layout.slotOf(withoutLength(text));
+      if (pool && slot) pool.ledger.release(pool.layout.addressOf(slot));
     },
 
     usage: () => pools.all().map(({ record, ledger }) => ({ subnet: record.subnet, ...ledger.usage() })).filter((each) => each.blocks > 0),
 
+    upkeep: createUpkeep({ store, claims, pools, blocks, nodeId: node.id }),
+
     start: async () => {
       stopWatch = store.watch(POOLS, onEvent);
+      borrowing.start();
       await reconcile();
     },
 
     close: () => {
       closed = true;
       stopWatch();
+      borrowing.close();
       clock.clearTimeout(retry);
     },
   };
@@ -267,31 +314,36 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
 
 const asPool = ({ record: { subnet, range } }: KnownPool): Pool => ({ subnet, ...(range !== undefined && { range }) });
 
-function checkedSubnet(text: string): Prefix4 {
-  const prefix = parsePrefix4(text);
+function checkedSubnet(text: string): Prefix {
+  const prefix = parsePrefix(text);
   if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: text });
-  if (prefix.length < SHORTEST_LENGTH) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: `${text}, larger than a /${SHORTEST_LENGTH},` });
+  const shortest = SHORTEST_LENGTH[prefix.family];
+  if (prefix.length < shortest) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: `${text}, larger than a /${shortest},` });
   return prefix;
 }
 
-function checkedRange(range: string, subnet: Prefix4, name: string): Prefix4 {
-  const prefix = parsePrefix4(range);
-  if (!prefix || prefix.length < subnet.length || !contains4(subnet, prefix.base)) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet: name });
+function checkedRange(range: string, subnet: Prefix, name: string): Prefix {
+  const prefix = parsePrefix(range);
+  if (!prefix || !covers(subnet, prefix)) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet: name });
   return prefix;
 }
 
-function hostAddress({ record, layout: { hosts } }: KnownPool, text: string): number {
-  const address = parseIp4(text);
-  if (address === undefined) throw weftError('WEFT-ADDRESS-MALFORMED', { address: text });
-  if (address < hosts.low || address > hosts.high) throw weftError('WEFT-ADDRESS-OUTSIDE', { address: text, pool: record.subnet });
-  return address;
+/** `address` in its canonical form. */
+function hostAddress({ record, layout }: KnownPool, text: string): { slot: Slot; address: string } {
+  const slot = layout.slotOf(text);
+  if (slot && isWithin(slot, layout.hosts)) return { slot, address: layout.addressOf(slot) };
+  if (!slot && !parseIp(text)) throw weftError('WEFT-ADDRESS-MALFORMED', { address: text });
+  throw weftError('WEFT-ADDRESS-OUTSIDE', { address: text, pool: record.subnet });
 }
 
 /** An address that Docker or the user chose in a block of another node. */
 function elsewhere({ record, layout, ledger }: KnownPool, address: string, owner: BlockClaim, { chooser, network = 'NAME' }: AddressRequest): WeftError {
   const other = `${owner.name} (${owner.node})`;
   if (chooser === 'weft') {
-    const own = ledger.blocks().map((index) => blockBounds(layout, index)).map(({ low, high }) => (low === high ? formatIp4(low) : `${formatIp4(low)}-${formatIp4(high)}`));
+    const own = ledger.blocks().map((block) => {
+      const low = layout.addressOf({ block, offset: 0 });
+      return layout.blockSize === 1 ? low : `${low}-${layout.addressOf({ block, offset: layout.blockSize - 1 })}`;
+    });
     return weftError('WEFT-ADDRESS-FOREIGN', { address, node: other, own: own.join(', ') || 'it has none yet' });
   }
   const gateway = Object.entries(record.reserved).find(([, name]) => name === 'gateway')?.[0];

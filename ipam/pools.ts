@@ -1,11 +1,11 @@
 /** The pools that exist, as this node knows them: from the store, and from its own disk while the store is away. */
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
-import { parseIp4, parsePrefix4 } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import type { LocalStore } from '../store/store.ts';
-import { type Layout, layoutOf } from './blocks.ts';
 import { keyName, type PoolEntry, type PoolRecord } from './claims.ts';
+import { type Layout, layoutOf } from './layout.ts';
 import { createLedger, type Ledger } from './ledger.ts';
 
 /** Revision 0: known from this node's disk only. The object stays the same for as long as this making of the pool lives. */
@@ -28,7 +28,7 @@ export function createPools({ local, clock, log, restMs }: { local: LocalStore; 
   const localKey = (subnet: string): string => `ipam/pools/${keyName(subnet)}`;
 
   function adopt({ record, revision }: PoolEntry): KnownPool {
-    const layout = layoutOf(parsePrefix4(record.subnet)!);
+    const layout = layoutOf(parsePrefix(record.subnet)!);
     const pool = { record, revision, layout, ledger: createLedger({ layout, name: keyName(record.subnet), local, clock, restMs }) };
     reserve(pool);
     pools.set(record.subnet, pool);
@@ -36,7 +36,7 @@ export function createPools({ local, clock, log, restMs }: { local: LocalStore; 
   }
 
   function reserve({ record, ledger }: KnownPool): void {
-    for (const address of Object.keys(record.reserved)) ledger.reserve(parseIp4(address)!);
+    for (const address of Object.keys(record.reserved)) ledger.reserve(address);
   }
 
   function learn(entry: PoolEntry): KnownPool {

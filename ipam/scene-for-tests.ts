@@ -1,5 +1,6 @@
 /** Nodes that share a store, which can be cut off, and lose answers. */
 import { join } from 'node:path';
+import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { silentLogger } from '../base/log.ts';
@@ -31,22 +32,45 @@ export async function scene(
     const log: Logger = { ...silentLogger, warn: (_fields, message) => void warnings.push(message ?? '') };
     const unreachable = (): Error => weftError('WEFT-STORE-UNREACHABLE', { store: 'test', detail: 'cut off' });
     const through = async <T>(ask: () => Promise<T>): Promise<T> => {
-      if (node.link === 'down') throw unreachable();
+      if (link === 'down') throw unreachable();
       const answer = await ask();
-      if (node.link === 'answers-lost') throw unreachable();
+      if (link === 'answers-lost') throw unreachable();
       return answer;
     };
+    const watches = new Set<() => void>();
     const linked: Store = {
       ...store,
       get: (key) => through(() => store.get(key)),
       range: (prefix) => through(() => store.range(prefix)),
       txn: (compares, writes) => through(() => store.txn(compares, writes)),
+      lease: (ttl) => through(() => store.lease(ttl)),
+      // Says nothing while it is cut off, and starts with a new snapshot when it is not.
+      watch: (prefix, onEvent) => {
+        let stop = (): void => {};
+        const follow = (): void => {
+          stop();
+          stop = link === 'up' ? store.watch(prefix, onEvent) : () => {};
+        };
+        watches.add(follow);
+        follow();
+        return () => {
+          watches.delete(follow);
+          stop();
+        };
+      },
     };
+    let link: SceneNode['link'] = 'up';
     const make = (): StartedAddressManager => createAddressManager({
       store: linked, local, node: { id, name: `host-${i}` }, clock, log, occupied: () => [], ...options,
     });
     const node: SceneNode = {
-      id, local, warnings, link: 'up', ipam: make(),
+      id, local, warnings, ipam: make(),
+      get link() { return link; },
+      set link(next) {
+        if (next === link) return;
+        link = next;
+        for (const follow of watches) follow();
+      },
       restart: async () => {
         node.ipam.close();
         node.ipam = make();
@@ -65,4 +89,11 @@ export async function scene(
       }
     },
   };
+}
+
+/** Waits for what may wait for the clock; `realMs`: what a real store takes to answer. */
+export async function letRun(clock: VirtualClock, work: Promise<unknown>, realMs?: number): Promise<void> {
+  const done = work.then(() => true);
+  const pause = (): Promise<boolean> => (realMs === undefined ? immediate(false) : delay(realMs, false));
+  while (!await Promise.race([done, pause()])) await clock.advance(100);
 }

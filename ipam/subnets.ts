@@ -1,49 +1,56 @@
 /** Which subnets are free. */
 import { weftError } from '../base/errors.ts';
-import { formatPrefix4, last4, overlaps4, parsePrefix4, type Prefix4, size4 } from '../base/ip.ts';
+import { type Family, formatPrefix, lastOf, overlaps, parsePrefix, type Prefix, sizeOf } from '../base/prefix.ts';
 
 /** A prefix that somebody has, and who, for messages. */
-export interface Taken { prefix: Prefix4; by: string }
+export interface Taken { prefix: Prefix; by: string }
 
-const CHOSEN_LENGTH = 24;
+/** A prefix in use outside the pools, as text. */
+export interface Occupied { prefix: string; by: string }
 
-/** The lowest free /24 of the pools, tried in their order. */
-export function firstFree(pools: readonly string[], taken: readonly Taken[]): Prefix4 | undefined {
-  const sorted = taken.map(({ prefix }) => prefix).toSorted((a, b) => a.base - b.base);
+const CHOSEN_LENGTH = { 4: 24, 6: 64 } as const;
+
+/** The lowest free /24 (IPv6: /64) of the pools of a family, tried in their order. */
+export function firstFree(pools: readonly string[], taken: readonly Taken[], family: Family = 4): Prefix | undefined {
+  const sorted = taken.map(({ prefix }) => prefix).filter((each) => each.family === family).toSorted((a, b) => (a.base < b.base ? -1 : 1));
   for (const text of pools) {
-    const pool = parsePrefix4(text);
+    const pool = parsePrefix(text);
     if (!pool) throw new RangeError(`default pool ${text} is malformed`);
-    let candidate: Prefix4 = { base: pool.base, length: Math.max(CHOSEN_LENGTH, pool.length) };
-    const size = size4(candidate);
+    if (pool.family !== family) continue;
+    let candidate: Prefix = { ...pool, length: Math.max(CHOSEN_LENGTH[family], pool.length) };
+    const size = sizeOf(candidate);
     for (const each of sorted) {
-      if (last4(candidate) > last4(pool)) break;
-      if (!overlaps4(each, candidate)) continue;
-      candidate = { ...candidate, base: Math.floor(last4(each) / size) * size + size };
+      if (lastOf(candidate) > lastOf(pool)) break;
+      if (!overlaps(each, candidate)) continue;
+      candidate = { ...candidate, base: (lastOf(each) / size + 1n) * size };
     }
-    if (last4(candidate) <= last4(pool)) return candidate;
+    if (lastOf(candidate) <= lastOf(pool)) return candidate;
   }
   return undefined;
 }
 
+export const asTaken = (occupied: readonly Occupied[]): Taken[] => occupied.flatMap(({ prefix: text, by }) => {
+  const prefix = parsePrefix(text);
+  return prefix ? [{ prefix, by }] : [];
+});
+
 /**
- * The subnet for a new pool: the wanted one, or else a free one. `stored` are the pools that exist, `occupied` what
- * nodes use otherwise. Throws WEFT-SUBNET-OVERLAP, WEFT-POOLS-EXHAUSTED.
+ * The subnet for a new pool: the wanted one, or else a free one of a family. `stored` are the pools that exist,
+ * `occupied` what nodes use otherwise. Throws WEFT-SUBNET-OVERLAP, WEFT-POOLS-EXHAUSTED.
  */
 export function chooseSubnet(
-  wanted: Prefix4 | undefined, stored: readonly Taken[], occupied: readonly { prefix: string; by: string }[], defaultPools: readonly string[],
-): Prefix4 {
-  const taken = [...stored, ...occupied.flatMap(({ prefix: text, by }) => {
-    const prefix = parsePrefix4(text);
-    return prefix ? [{ prefix, by }] : [];
-  })];
-  const free = firstFree(defaultPools, taken);
-  const other = wanted && taken.find(({ prefix }) => overlaps4(prefix, wanted));
-  if (other) {
-    throw weftError('WEFT-SUBNET-OVERLAP', {
-      subnet: formatPrefix4(wanted), other: `${formatPrefix4(other.prefix)} (${other.by})`, suggestion: free ? formatPrefix4(free) : 'of an unused prefix',
-    });
+  wanted: Prefix | Family, stored: readonly Taken[], occupied: readonly Occupied[], defaultPools: readonly string[],
+): Prefix {
+  const taken = [...stored, ...asTaken(occupied)];
+  if (typeof wanted === 'number') {
+    const free = firstFree(defaultPools, taken, wanted);
+    if (!free) throw weftError('WEFT-POOLS-EXHAUSTED', { pools: defaultPools.join(', ') });
+    return free;
   }
-  const chosen = wanted ?? free;
-  if (!chosen) throw weftError('WEFT-POOLS-EXHAUSTED', { pools: defaultPools.join(', ') });
-  return chosen;
+  const other = taken.find(({ prefix }) => overlaps(prefix, wanted));
+  if (!other) return wanted;
+  const free = firstFree(defaultPools, taken, wanted.family);
+  throw weftError('WEFT-SUBNET-OVERLAP', {
+    subnet: formatPrefix(wanted), other: `${formatPrefix(other.prefix)} (${other.by})`, suggestion: free ? formatPrefix(free) : 'of an unused prefix',
+  });
 }

@@ -64,8 +64,9 @@ export async function startSerf(name: string, host: string, flags: readonly stri
     statusOf: async (member) => (await members()).find((each) => each.name === member),
     heard: (text) => output.includes(text),
     leave: async () => {
+      const gone = once(agent, 'exit');
       await run('leave');
-      await once(agent, 'exit');
+      await gone;
     },
     kill: () => end(agent),
   };

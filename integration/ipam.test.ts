@@ -1,0 +1,68 @@
+/**
+ *     router
+ *     /    \
+ *   h1      h2          no Docker, etcd on h1
+ *
+ * `weft ipam` on real hosts: who has which addresses, what is found wrong with them, and what becomes of a dead host's.
+ */
+import tap, { test } from 'tap';
+import type { CheckAnswer, PoolAnswer } from '../agent/ipam-api.ts';
+import { startEtcd } from './lab/etcd.ts';
+import { createLab } from './lab/lab.ts';
+import { until } from './lab/run.ts';
+import { weft, weftJson, weftUp } from './lab/weft.ts';
+
+tap.setTimeout(240_000);
+
+test('weft ipam', async (t) => {
+  const lab = await createLab({ name: 'ipam', hosts: 2 });
+  t.teardown(() => lab.destroy());
+  const [h1, h2] = [lab.host(1), lab.host(2)];
+  const etcd = await startEtcd(h1);
+  const [, second] = await Promise.all([h1, h2].map((host) => weftUp(host, { store: etcd.url })));
+  await weftJson(h1, 'network', 'create', '--subnet', '10.192.0.0/28', 'web');
+  await until('h2 has it', async () => (await weftJson<object[]>(h2, 'network', 'ls')).length === 1);
+  await weftJson(h1, 'sandbox', 'add', 'a', '--network', 'web');
+  await weftJson(h2, 'sandbox', 'add', 'b', '--network', 'web');
+  const check = (): Promise<CheckAnswer> => weft(h1, '--json', 'ipam', 'check').then(({ stdout }) => JSON.parse(stdout) as CheckAnswer);
+
+  await until('h1 knows of b', async () => (await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]?.shares.find(({ name }) => name === 'h2')?.used === 1);
+  const [pool] = await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls');
+  t.match(pool, { subnet: '10.192.0.0/28', network: 'web', unclaimed: 14, shares: [{ name: 'h1', blocks: 1, used: 1, free: 0 }, { name: 'h2', blocks: 1, used: 1 }] });
+  t.match((await weft(h1, 'ipam', 'ls')).stdout, /^10\.192\.0\.0\/28 +web +\(nobody\) +- +14/m);
+  t.match(await weft(h1, 'ipam', 'check'), { code: 0, stdout: /^0 findings in 1 pools, as node h1 sees them/ });
+
+  await h1.must(['ip', '-n', 'a', 'addr', 'add', '10.192.0.9/28', 'dev', 'eth0']);
+  t.match(await weft(h1, 'ipam', 'check'), { code: 1, stdout: /kernel: a has 10\.192\.0\.9 of 10\.192\.0\.0\/28 in its namespace/ });
+  await h1.must(['ip', '-n', 'a', 'addr', 'del', '10.192.0.9/28', 'dev', 'eth0']);
+
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const stray = JSON.stringify({ key: base64('/weft/v1/blocks/10.9.0.0_24/3'), value: base64(JSON.stringify({ node: 'x', name: 'x', pool: 'x', chooser: 'weft' })) });
+  const leaveStray = (): Promise<string> => h1.must(['curl', '-sf', '-d', stray, `${etcd.url}/v3/kv/put`]);
+  await leaveStray();
+  const { findings } = await check();
+  t.match(findings, [{ kind: 'orphan', fixable: true }]);
+  await leaveStray();
+  await h1.must(['sh', '-c', `cat > /run/report.json << 'END'\n${JSON.stringify({ node: 'h1', pools: 1, findings })}\nEND`]);
+  t.match((await weft(h1, 'ipam', 'check', '--fix', '/run/report.json')).stdout, /not so any more: left alone/, 'written anew since the report');
+  t.match((await weft(h1, 'ipam', 'check', '--fix')).stdout, /orphan: .*\n {2}removed/);
+  t.same((await check()).findings, []);
+
+  t.match(await weft(h1, 'ipam', 'reclaim', 'h2'), { code: 1, stderr: /WEFT-NODE-ALIVE.*gossip has it as alive/ });
+  t.match(await weft(h1, 'ipam', 'reclaim', '--yes', 'h1'), { code: 1, stderr: /WEFT-NODE-ALIVE.*this command runs on it/ });
+  t.match(await weft(h1, 'ipam', 'reclaim', 'nobody'), { code: 1, stderr: /WEFT-NODE-UNKNOWN.*\(h2\)/ });
+
+  await h2.must(['ip', 'link', 'add', 'tun0', 'type', 'bridge']);
+  await h2.must(['ip', 'link', 'set', 'tun0', 'up']);
+  await h2.must(['ip', 'route', 'add', '10.192.0.0/16', 'dev', 'tun0']);
+  await until('the VPN is reported on h1', async () => /! network web \(10\.192\.0\.0\/28\) overlaps 10\.192\.0\.0\/16 \(the route by tun0 of node h2\)/.test((await weft(h1, 'status')).stdout), 20_000);
+  await h2.must(['ip', 'link', 'del', 'tun0']);
+  await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'), 20_000);
+
+  await second!.kill();
+  await until('h2 is dead for long enough', async () => (await weft(h1, 'ipam', 'reclaim', 'h2')).code === 0, 90_000);
+  t.match((await weft(h1, 'ipam', 'reclaim', 'h2')).stdout, /Node h2 \(\w+, dead\)[^]*10\.192\.0\.0\/28 +web +1 +1[^]*--yes/);
+  t.match((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 2, 'nothing was done');
+  t.equal((await weft(h1, 'ipam', 'reclaim', '--yes', 'h2')).stdout, '1 blocks of node h2 are free now\n');
+  t.equal((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 1);
+});
