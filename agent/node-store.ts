@@ -113,7 +113,9 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
   const supervise = (): SupervisedEtcd => superviseEtcd({
     folder, name: nodeId(local), clientUrl: clientUrlOf(config), peerUrl: peerUrlOf(config), tls, clock, log: log.child({ part: 'etcd' }), binary,
   });
-  const connect = (endpoints: readonly string[]): EtcdStore => openEtcdStore({ endpoints, tls, clock, log });
+  /** This host's own copy first: it answers also after the host's address has changed or its certificate has run out. */
+  const nearest = (endpoints: readonly string[]): readonly string[] => (etcd ? [etcd.localEndpoint, ...endpoints] : endpoints);
+  const connect = (endpoints: readonly string[]): EtcdStore => openEtcdStore({ endpoints: nearest(endpoints), tls, clock, log });
 
   function openStore(): Store {
     if (config.etcd) return openConfiguredEtcd(config.etcd, { clock, log });
@@ -190,7 +192,7 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
     },
     useEndpoints: (endpoints) => {
       if (JSON.stringify(homeOf(local)) !== JSON.stringify(endpoints)) rememberCluster(local, endpoints);
-      cluster?.useEndpoints(endpoints);
+      cluster?.useEndpoints(nearest(endpoints));
     },
     close: async () => {
       closed = true;
