@@ -9,6 +9,7 @@ import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
 import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
+import { COPY_MARK } from '../store/copy.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
@@ -121,6 +122,10 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         repairs: [...repairs.recent],
         problems: problems(),
       };
+    },
+    backup: async () => {
+      const { entries, revision } = await store.range('');
+      return { node: self().name, store: store.description, revision, entries: entries.filter(({ key }) => key !== COPY_MARK).map(({ key, value }) => ({ key, value })) };
     },
     ps: async () => ({
       endpoints: endpoints.list().map((endpoint) => {

@@ -49,8 +49,12 @@ export interface TokenAnswer { token: string; expires: number }
 
 export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
 
+/** Everything that the store holds, at one revision. */
+export interface BackupAnswer { node: string; store: string; revision: number; entries: { key: string; value: string }[] }
+
 export interface AgentApi extends IpamCalls {
   status(): Promise<StatusAnswer>;
+  backup(): Promise<BackupAnswer>;
   ps(): Promise<PsAnswer>;
   networks(): Promise<NetworkAnswer[]>;
   network(reference: string): Promise<NetworkAnswer>;

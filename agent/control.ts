@@ -36,6 +36,7 @@ type Route = (api: AgentApi, reference: string, body: unknown) => Promise<unknow
 const ROUTES: Record<string, Route> = {
   'GET status': (api) => api.status(),
   'GET ps': (api) => api.ps(),
+  'GET backup': (api) => api.backup(),
   'GET networks': (api, reference) => (reference ? api.network(reference) : api.networks()),
   'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
   'DELETE networks': (api, reference) => api.removeNetwork(reference),

@@ -1,56 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import tap, { type Test, test } from 'tap';
-import { systemClock as clock } from '../base/clock.ts';
-import { silentLogger as log } from '../base/log.ts';
+import tap, { test } from 'tap';
 import { COPY_MARK } from '../store/copy.ts';
-import { freePorts } from '../store/etcd-for-tests.ts';
 import { openLocalStore } from '../store/local.ts';
-import { sceneForTests, succeeds, until } from '../store/member-for-tests.ts';
+import { succeeds, until } from '../store/member-for-tests.ts';
 import type { Store } from '../store/store.ts';
-import { type Config, parseConfig } from './config.ts';
+import { contents, hostsForTests } from './host-for-tests.ts';
 import { nodeId } from './identity.ts';
-import { memberFolder, type NodeStore, type NodeStoreOptions, openNodeStore, peerUrlOf, rememberCluster } from './node-store.ts';
+import { memberFolder, peerUrlOf, rememberCluster } from './node-store.ts';
 
 tap.setTimeout(180_000);
-
-interface Host { config: Config; options: Omit<NodeStoreOptions, 'local'>; open(): NodeStore; close(): Promise<void> }
-
-async function scene(t: Test) {
-  const { folder, authority } = sceneForTests(t);
-  return {
-    host: async (): Promise<Host> => {
-      const dataDir = mkdtempSync(join(folder, 'h'));
-      const [storePort, storePeerPort] = await freePorts(2);
-      const config = parseConfig(JSON.stringify({ advertise: '127.0.0.1', dataDir, storePort, storePeerPort }), 'test');
-      const options = { config, tls: authority.issue(), clock, log, binary: join(folder, 'etcd.sh') };
-      let opened: { local: ReturnType<typeof openLocalStore>; node: NodeStore } | undefined;
-      const close = async (): Promise<void> => {
-        await opened?.node.close();
-        opened?.local.close();
-        opened = undefined;
-      };
-      t.teardown(async () => {
-        await opened?.node.stopMember();
-        await close();
-      });
-      return {
-        config, options, close,
-        open: () => {
-          const local = openLocalStore(join(dataDir, 'local.db'));
-          opened = { local, node: openNodeStore({ ...options, local }) };
-          return opened.node;
-        },
-      };
-    },
-  };
-}
-
-/** Without the mark of a copy, which goes a moment later. */
-const contents = async (store: Store): Promise<Record<string, string>> =>
-  Object.fromEntries((await store.range('')).entries.filter(({ key }) => key !== COPY_MARK).map(({ key, value }) => [key, value]));
 
 const FILLED = Object.fromEntries(Array.from({ length: 250 }, (_, i) => [`n/${i}`, String(i)]));
 
@@ -60,7 +21,7 @@ async function fill(store: Store): Promise<void> {
 }
 
 void test('a host alone becomes a cluster of one, for good', async (t) => {
-  const host = await (await scene(t)).host();
+  const host = await (await hostsForTests(t)).host();
   let node = host.open();
   t.equal(node.kind, 'embedded');
   await fill(node.store);
@@ -78,8 +39,22 @@ void test('a host alone becomes a cluster of one, for good', async (t) => {
   t.same(await contents(node.store), { ...FILLED, after: '1' });
 });
 
+void test('a store that was there and is gone is not replaced by an empty one', async (t) => {
+  const host = await (await hostsForTests(t)).host();
+  const path = join(host.config.dataDir, 'store.db');
+  await host.open().store.txn([], [{ put: 'a', value: '1' }]);
+  await host.close();
+  const whole = readFileSync(path);
+  for (const ruin of [() => writeFileSync(path, ''), () => rmSync(path)]) {
+    ruin();
+    t.throws(() => host.open(), { code: 'WEFT-STORE-LOST' });
+  }
+  writeFileSync(path, whole);
+  t.equal((await host.open().store.get('a'))?.value, '1');
+});
+
 void test('without etcd nothing is begun', async (t) => {
-  const host = await (await scene(t)).host();
+  const host = await (await hostsForTests(t)).host();
   for (const [binary, message] of [['/nowhere/etcd', /ENOENT/], ['/bin/true', /does not say its version/]] as [string, RegExp][]) {
     host.options.binary = binary;
     const node = host.open();
@@ -91,7 +66,7 @@ void test('without etcd nothing is begun', async (t) => {
 });
 
 void test('a second host asks the first, and holds a copy when it is told to', async (t) => {
-  const { host } = await scene(t);
+  const { host } = await hostsForTests(t);
   const [one, two] = [await host(), await host()];
   const first = one.open();
   await t.rejects(async () => first.startMember([]), { code: 'WEFT-STORE-ALONE' });
@@ -147,7 +122,7 @@ process.exit(0);
 `;
 
 void test('killed before each step of the move, it loses nothing and can be begun again', async (t) => {
-  const { host } = await scene(t);
+  const { host } = await hostsForTests(t);
   const homes: string[] = [];
   let steps = Infinity;
   for (let last = 1; last <= steps + 1; last++) {

@@ -3,7 +3,7 @@
  * or an etcd of the user's. Where it is stands in the node's own state, so that a start needs nobody.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, renameSync } from 'node:fs';
+import { existsSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
@@ -26,6 +26,8 @@ import { nodeId } from './identity.ts';
 const HOME = 'store/home';
 /** Id of a move that was begun and is not tidied up after. */
 const MOVE = 'store/move';
+/** Set once this host's own store was opened. */
+const OWN = 'store/own';
 const READY_MS = 30_000;
 const TIDY_MS = 1000;
 
@@ -65,6 +67,11 @@ export interface NodeStoreOptions {
 /** `weft join`: this host belongs to the cluster whose etcd is there. Before its store is opened for the first time. */
 export const rememberCluster = (local: LocalStore, endpoints: readonly string[]): void => local.put(HOME, JSON.stringify(endpoints));
 
+/** This host is alone again. */
+export function forgetCluster(local: LocalStore): void {
+  for (const key of [HOME, MOVE]) local.delete(key);
+}
+
 const homeOf = (local: LocalStore): string[] | undefined => {
   const text = local.get(HOME);
   return text === undefined ? undefined : JSON.parse(text) as string[];
@@ -76,7 +83,7 @@ export const clientUrlOf = ({ advertise, storePort }: Config): string => `https:
 export const peerUrlOf = ({ advertise, storePeerPort }: Config): string => `https://${advertise}:${storePeerPort}`;
 export const memberFolder = ({ dataDir }: Config): string => join(dataDir, 'etcd');
 
-const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');
+export const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');
 
 /** This node's certificate, as etcd and its clients take it. */
 export function tlsFiles({ dataDir }: Config): Required<TlsFiles> {
@@ -106,7 +113,9 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
   const supervise = (): SupervisedEtcd => superviseEtcd({
     folder, name: nodeId(local), clientUrl: clientUrlOf(config), peerUrl: peerUrlOf(config), tls, clock, log: log.child({ part: 'etcd' }), binary,
   });
-  const connect = (endpoints: readonly string[]): EtcdStore => openEtcdStore({ endpoints, tls, clock, log });
+  /** This host's own copy first: it answers also after the host's address has changed or its certificate has run out. */
+  const nearest = (endpoints: readonly string[]): readonly string[] => (etcd ? [etcd.localEndpoint, ...endpoints] : endpoints);
+  const connect = (endpoints: readonly string[]): EtcdStore => openEtcdStore({ endpoints: nearest(endpoints), tls, clock, log });
 
   function openStore(): Store {
     if (config.etcd) return openConfiguredEtcd(config.etcd, { clock, log });
@@ -116,7 +125,11 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
       if (hasMember(folder)) etcd = supervise();
       return (cluster = connect(home));
     }
-    embedded = openSqliteStore(embeddedPath(config), { clock, log });
+    const path = embeddedPath(config);
+    // An empty file would be taken for a new store, and everything on this host for leftovers.
+    if (local.get(OWN) !== undefined && (statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) throw weftError('WEFT-STORE-LOST', { path });
+    embedded = openSqliteStore(path, { clock, log });
+    if (local.get(OWN) === undefined) local.put(OWN, 'true');
     return (movable = createMovableStore(embedded));
   }
   const store = openStore();
@@ -179,7 +192,7 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
     },
     useEndpoints: (endpoints) => {
       if (JSON.stringify(homeOf(local)) !== JSON.stringify(endpoints)) rememberCluster(local, endpoints);
-      cluster?.useEndpoints(endpoints);
+      cluster?.useEndpoints(nearest(endpoints));
     },
     close: async () => {
       closed = true;

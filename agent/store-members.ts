@@ -47,6 +47,9 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     members = await cluster.members.list();
     if (endpoints().length > 0) nodeStore.useEndpoints(endpoints());
     const mine = members.find(({ name, peerUrl }) => name === self.id || (name === '' && peerUrl === self.peerUrl));
+    // Entered, and killed before its copy was there; or the copy is lost.
+    if (mine && !nodeStore.etcd) return nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
+    if (mine && mine.peerUrl !== self.peerUrl) return cluster.members.move(self.id, self.peerUrl);
     if (mine?.isLearner) return cluster.members.promote(self.id);
     // Taken off the members while it was away: its log must not vote again.
     if (!mine && nodeStore.etcd) return nodeStore.stopMember();

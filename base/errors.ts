@@ -40,6 +40,7 @@ export const ERRORS = {
   'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },
   'WEFT-PORT-ADDRESS': { cause: '{address} is not an address of this host', fix: 'publish on one that is, or on all of them' },
   'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} cannot be used: {detail}', fix: 'check that it runs, that this host reaches it and that it accepts this host; containers already started are not affected' },
+  'WEFT-STORE-LOST': { cause: 'the store {path} of this host is gone or empty', fix: 'bring the file back, or a backup with `weft restore FILE`; `weft down --purge` begins anew' },
   'WEFT-STORE-LOCKED': { cause: 'the store {path} is open in another process', fix: 'stop the other weftd first; `fuser {path}` shows which it is' },
   'WEFT-STORE-ETCD': { cause: 'a cluster needs etcd 3.4 or newer on this host: {detail}', fix: 'install it (`apt-get install etcd-server`, and `systemctl disable --now etcd`: weftd runs its own), or use an etcd of yours with `weft up --store`' },
   'WEFT-STORE-ALONE': { cause: 'this host belongs to no cluster', fix: 'make it one with `weft token`, or join one with `weft join`' },
@@ -64,6 +65,7 @@ export const ERRORS = {
   'WEFT-DISCOVERY-DHT': { cause: 'other nodes cannot be looked for in a hash table: {detail}', fix: 'install hyperdht beside weftd and give it a free port, or name the other nodes' },
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
   'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
+  'WEFT-BACKUP': { cause: 'the backup {path} cannot be used: {detail}', fix: 'choose another file; `weft backup FILE` makes one' },
   'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },
   'WEFT-CONFIG': { cause: 'the configuration {path} cannot be used: {detail}', fix: 'correct it or write it anew with `weft up`' },
 } as const satisfies Record<string, { cause: string; fix: string }>;

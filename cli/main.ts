@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, NodeAnswer, PsAnswer, SandboxAnswer, StatusAnswer, TokenAnswer } from '../agent/api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
 import { errorText, weftError } from '../base/errors.ts';
+import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
 import { joinCluster, type JoinOptions } from './join.ts';
 import { networkTable, nodeTable, psText, statusText } from './render.ts';
@@ -165,6 +166,8 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
   await ask('DELETE', `sandboxes/${encodeURIComponent(name)}`);
   show({ removed: name }, () => name);
 });
+
+addBackupCommands(program, { ask, show, config: () => loadConfig(configPath()) });
 
 program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));

@@ -1,4 +1,5 @@
 /** The embedded store: one node, one file. The whole state is in memory as well; the file makes it durable. */
+import type { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -32,6 +33,16 @@ const plain = ({ key, value, revision }: Stored): Entry => ({ key, value, revisi
  */
 export function openSqliteStore(path: string, { clock, log }: { clock: Clock; log: Logger }): EmbeddedStore {
   const database = openDatabase(path, SCHEMA);
+  try {
+    return serve(path, database, { clock, log });
+  } catch (error) {
+    // What it holds cannot be read. Left open, it would be locked as well.
+    database.close();
+    throw weftError('WEFT-STORE-UNREACHABLE', { store: path, detail: errorText(error) }, { cause: error });
+  }
+}
+
+function serve(path: string, database: DatabaseSync, { clock, log }: { clock: Clock; log: Logger }): EmbeddedStore {
   const upsert = database.prepare(`INSERT INTO entries VALUES (?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision, lease = excluded.lease`);
   const remove = database.prepare('DELETE FROM entries WHERE key = ?');
