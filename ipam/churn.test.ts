@@ -30,6 +30,7 @@ const SUBNETS = ['10.9.0.0/24', '10.9.1.0/27', '10.9.2.0/29', 'fd00:9::/122'];
 const ROOM = 253 + 30 + 6 + 63;
 const TROUBLES: readonly Link[] = ['down', 'answers-lost', 'late', 'frozen'];
 const STEPS_BETWEEN = 8;
+const PHASE = 1_000;
 
 interface Outcome { operations: number; given: number; released: number; refused: Record<string, number>; kills: number; history: Tenure[]; left: number; used: number }
 
@@ -40,7 +41,7 @@ async function churn(store: Store, clock: VirtualClock, folder: string, operatio
   const history: Tenure[] = [];
   const held = new Map<string, Tenure & { subnet: string }>();
   /** Requests whose answer never came: asked again by the same holder, as Docker's caller would. */
-  let unanswered: { node: number; subnet: string; holder: string }[] = [];
+  const unanswered: { node: number; subnet: string; holder: string }[] = [];
   const under = new Map<string, { node: number; subnet: string; holder: string }>();
   const outcome: Outcome = { operations: 0, given: 0, released: 0, refused: {}, kills: 0, history, left: 0, used: 0 };
   let events = 0;
@@ -80,13 +81,16 @@ async function churn(store: Store, clock: VirtualClock, folder: string, operatio
   }
 
   function operate(): void {
-    const on = random.int(NODES);
+    // By turns much and little is in use, and most of it on one node, so that blocks become idle and go to others.
+    const phase = Math.floor(outcome.operations / PHASE);
+    const load = phase % 2 === 0 ? 0.9 : 0.2;
+    const on = random.int(2) === 0 ? phase % NODES : random.int(NODES);
     if (nodes[on]!.link === 'frozen') return;
     const again = unanswered.findIndex((each) => each.node === on);
     if (again >= 0 && random.int(4) === 0) {
       const [{ subnet, holder }] = unanswered.splice(again, 1) as [typeof unanswered[0]];
       acquire(on, subnet, holder);
-    } else if (held.size > 0 && random.int(ROOM) < held.size + ROOM / 8) {
+    } else if (held.size > 0 && held.size > 2 * load * random.int(ROOM)) {
       const holder = pick([...held.keys()], random);
       if (nodes[held.get(holder)!.node]!.link !== 'frozen') release(holder);
     } else {
@@ -159,7 +163,7 @@ void test(`${OPERATIONS} operations by ${NODES} nodes, seed ${SEED}`, async (t) 
   t.equal(outcome.used, outcome.left, 'and none is lost');
   t.ok(outcome.given > OPERATIONS / 4, 'most were given');
   const moves = [...Map.groupBy(history, ({ address }) => address).values()].flatMap((tenures) => tenures.filter(({ node }, i) => i > 0 && tenures[i - 1]!.node !== node));
-  t.ok(moves.length > OPERATIONS / 1_000, `addresses went from node to node ${moves.length} times`);
+  t.ok(moves.length > OPERATIONS / 200, `addresses went from node to node ${moves.length} times`);
 });
 
 void test('the check finds what it is there for: without the guard on blocks', async (t) => {
