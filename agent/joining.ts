@@ -8,7 +8,7 @@ import type { Random } from '../base/random.ts';
 import { fingerprint, issueCertificate, newKey, nodeOf, requestCertificate } from '../cluster/identity/authority.ts';
 import { checkSecret, clusterAuthority, joinSecret } from '../cluster/identity/credentials.ts';
 import { readIdentity, writeIdentity, type Identity } from '../cluster/identity/files.ts';
-import { createJoinServer, type JoinServer } from '../cluster/identity/join-server.ts';
+import type { JoinServer } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer, JoinRequest } from '../cluster/identity/join.ts';
 import { formatToken } from '../cluster/identity/token.ts';
 import type { Store } from '../store/store.ts';
@@ -52,11 +52,15 @@ export function startJoining(options: JoiningOptions): Joining {
   let timer: TimerHandle;
   let closed = false;
 
-  const serve = ({ certificate, authority, key }: Identity): void => {
-    const credentials = { chain: `${certificate}\n${authority}\n`, key };
-    if (server) server.renew(credentials);
-    else server = createJoinServer({ credentials, admit, log });
-  };
+  const credentialsOf = ({ certificate, authority, key }: Identity) => ({ chain: `${certificate}\n${authority}\n`, key });
+
+  /** Loaded when somebody knocks: TLS takes megabytes that a node of a settled cluster has no use for. */
+  async function accept(socket: Socket): Promise<void> {
+    const { createJoinServer } = await import('../cluster/identity/join-server.ts');
+    if (!identity || closed) return void socket.destroy();
+    server ??= createJoinServer({ credentials: credentialsOf(identity), admit, log });
+    server.accept(socket);
+  }
 
   async function admit(request: JoinRequest, from: string): Promise<JoinAnswer> {
     await checkSecret(store, request.secret, clock.wallNow());
@@ -83,7 +87,7 @@ export function startJoining(options: JoiningOptions): Joining {
       log.info({}, identity ? 'the certificate of this node was renewed' : 'this node has a certificate');
       identity = { authority: authority.certificate, certificate, key };
     }
-    if (!closed) serve(identity);
+    server?.renew(credentialsOf(identity));
   }
 
   async function round(): Promise<void> {
@@ -96,17 +100,17 @@ export function startJoining(options: JoiningOptions): Joining {
     }
     if (!closed) timer = clock.setTimeout(() => void round(), next);
   }
-  // One that is still good serves at once, also while the store is away.
-  if (identity && !isDue(identity)) serve(identity);
   void round();
 
   return {
     accept: (socket) => {
-      if (server) server.accept(socket);
-      else socket.destroy();
+      accept(socket).catch((error: unknown) => {
+        log.warn({ detail: errorText(error) }, 'a host that joins could not be served');
+        socket.destroy();
+      });
     },
     token: async (rotate) => {
-      if (!server || !identity) throw weftError('WEFT-IDENTITY', { detail: 'it has no certificate yet' });
+      if (!identity) throw weftError('WEFT-IDENTITY', { detail: 'it has no certificate yet' });
       await options.found();
       const { secret, expires } = await joinSecret(store, clock.wallNow(), rotate);
       return { token: formatToken({ authority: fingerprint(identity.authority), secret, host: node.address, port: options.settings().gossipPort }), expires };

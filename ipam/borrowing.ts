@@ -3,13 +3,13 @@
  * each owner are keys of the store, and so are the answers: an owner that has an idle block makes it the asker's and
  * removes the wish, in one transaction; one that has none removes its question. A wish can be fulfilled only once.
  */
-import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
 import type { Entry, Store, WatchEvent } from '../store/store.ts';
 import type { BlockClaims } from './block-claims.ts';
-import { type BlockEntry, type Claims, questionKey, type Want, WANTS } from './claims.ts';
+import { type BlockEntry, type Claims, questionKey, randomId, type Want, WANTS } from './claims.ts';
 import type { Bounds } from './layout.ts';
 import type { KnownPool, Pools } from './pools.ts';
 import { createSharedCalls } from './shared-calls.ts';
@@ -27,7 +27,7 @@ export interface Borrowing {
   close(): void;
 }
 
-export interface BorrowingOptions { store: Store; claims: Claims; blocks: BlockClaims; pools: Pools; node: { id: string; name: string }; clock: Clock; log: Logger }
+export interface BorrowingOptions { store: Store; claims: Claims; blocks: BlockClaims; pools: Pools; node: { id: string; name: string }; clock: Clock; random: Random; log: Logger }
 
 const PATIENCE_MS = 2_000;
 /** A node that said nothing is not waited for again so soon: a container's start should not wait for a dead one each time. */
@@ -37,7 +37,7 @@ const LEASE_S = 10;
 
 interface Waiting { key: string; open: Set<string>; revision: number; done(): void }
 
-export function createBorrowing({ store, claims, blocks, pools, node, clock, log }: BorrowingOptions): Borrowing {
+export function createBorrowing({ store, claims, blocks, pools, node, clock, random, log }: BorrowingOptions): Borrowing {
   const shared = createSharedCalls<KnownPool, boolean>();
   const waiting = new Map<string, Waiting>();
   /** Node → until when on the clock. */
@@ -47,7 +47,7 @@ export function createBorrowing({ store, claims, blocks, pools, node, clock, log
   // --- asking
 
   async function ask(pool: KnownPool, want: Want, owners: readonly string[]): Promise<void> {
-    const key = `${WANTS}${randomUUID()}`;
+    const key = `${WANTS}${randomId(random)}`;
     const lease = await store.lease(LEASE_S);
     try {
       let settle = (): void => {};

@@ -4,7 +4,6 @@
  * names the making of the pool it belongs to: one that was left behind by an earlier pool of the same subnet counts as
  * free.
  */
-import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import { bytesToIp } from '../base/ip.ts';
@@ -67,7 +66,10 @@ type ClaimOutcome =
 
 export type Claims = ReturnType<typeof createClaims>;
 
-export function createClaims(store: Store, node: { id: string; name: string }, clock: Clock) {
+/** 128 bits as hex digits: unique without asking anybody. */
+export const randomId = (random: Random): string => Buffer.from(random.bytes(16)).toString('hex');
+
+export function createClaims({ store, node, clock, random }: { store: Store; node: { id: string; name: string }; clock: Clock; random: Random }) {
   async function readIndex(): Promise<{ items: IndexItem[]; revision: number }> {
     const entry = await store.get(INDEX);
     return { items: entry ? (JSON.parse(entry.value) as IndexItem[]) : [], revision: entry?.revision ?? 0 };
@@ -98,7 +100,7 @@ export function createClaims(store: Store, node: { id: string; name: string }, c
     listPools: async (): Promise<readonly IndexItem[]> => (await readIndex()).items,
 
     /** This cluster's own IPv6 /48, made when it is asked for first (RFC 4193 §3.2: fd00::/8 and 40 random bits). */
-    uniqueLocalPrefix: async (random: Random): Promise<string> => {
+    uniqueLocalPrefix: async (): Promise<string> => {
       const bytes = new Uint8Array(16);
       bytes.set([0xfd, ...random.bytes(5)]);
       await store.txn([{ key: UNIQUE_LOCAL, revision: 0 }], [{ put: UNIQUE_LOCAL, value: JSON.stringify(`${bytesToIp(bytes)}/48`) }]);
@@ -116,7 +118,7 @@ export function createClaims(store: Store, node: { id: string; name: string }, c
         const { items, revision } = await readIndex();
         const subnet = formatPrefix(choose(items.map((item) => ({ prefix: parsePrefix(item.subnet)!, by: `a pool made on node ${item.by}` }))));
         const ranged = { subnet, ...(range !== undefined && { range }) };
-        const record: PoolRecord = { id: randomUUID(), ...ranged, made: clock.wallNow(), reserved: {} };
+        const record: PoolRecord = { id: randomId(random), ...ranged, made: clock.wallNow(), reserved: {} };
         onAttempt(record);
         const result = await store.txn([{ key: INDEX, revision }], [
           { put: INDEX, value: JSON.stringify([...items, { ...ranged, by: node.name } satisfies IndexItem]) },

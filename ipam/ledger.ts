@@ -51,7 +51,8 @@ export interface LedgerOptions {
   restMs: number;
 }
 
-type Row = Holding | { released: number };
+/** A row without a holder is that of an address that rests. */
+type Row = Holding | { resting: true };
 
 export function createLedger({ layout, name, local, clock, restMs }: LedgerOptions): Ledger {
   const blockPrefix = `ipam/blocks/${name}/`;
@@ -63,6 +64,8 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
   const addresses = new Map<string, string>();
   /** Address → when its rest ends on the clock; in the order of release, so the first ends first. */
   const resting = new Map<string, number>();
+  /** Addresses whose rest is over and whose row is still on disk: it goes with the next write. */
+  const rested = new Set<string>();
   /** Block → how many of its addresses are held or resting. */
   const busy = new Map<number, number>();
 
@@ -88,34 +91,26 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
       const block = Number(key.slice(blockPrefix.length));
       if (isBlock(layout, block)) space.add(block, (JSON.parse(value) as { chooser: Chooser }).chooser);
     }
-    const rests: { address: string; remaining: number }[] = [];
-    const rested: string[] = [];
     for (const { key, value } of local.list(addressPrefix)) {
       const address = key.slice(addressPrefix.length);
       if (!layout.slotOf(address)) continue;
       const row = JSON.parse(value) as Row;
-      if ('holder' in row) {
-        hold(address, row);
-        continue;
-      }
-      // A wall clock that was set back must not make it rest for ever.
-      const remaining = Math.min(restMs - (clock.wallNow() - row.released), restMs);
-      if (remaining > 0) rests.push({ address, remaining });
-      else rested.push(key);
+      if ('holder' in row) hold(address, row);
+      // From the beginning: how long it has rested would be the wall clock's word, which may have been set meanwhile.
+      else rest(address);
     }
-    for (const { address, remaining } of rests.sort((a, b) => a.remaining - b.remaining)) rest(address, remaining);
-    if (rested.length > 0) local.transaction(() => { for (const key of rested) local.delete(key); });
   }
 
   function hold(address: string, holding: Holding): void {
     if (resting.delete(address)) occupy(address, -1);
+    rested.delete(address);
     holdings.set(address, holding);
     addresses.set(holding.holder, address);
     occupy(address, 1);
   }
 
-  function rest(address: string, ms: number): void {
-    resting.set(address, clock.now() + ms);
+  function rest(address: string): void {
+    resting.set(address, clock.now() + restMs);
     occupy(address, 1);
   }
   load();
@@ -124,13 +119,23 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
     for (const [address, until] of resting) {
       if (until > clock.now()) return;
       resting.delete(address);
+      rested.add(address);
       occupy(address, -1);
     }
   }
 
   function record(address: string, holder: string): void {
     const holding = { holder, since: clock.wallNow() };
-    local.put(addressPrefix + address, JSON.stringify(holding satisfies Row));
+    const row = JSON.stringify(holding satisfies Row);
+    if (rested.size === 0) {
+      local.put(addressPrefix + address, row);
+    } else {
+      local.transaction(() => {
+        for (const each of rested) local.delete(addressPrefix + each);
+        local.put(addressPrefix + address, row);
+      });
+      rested.clear();
+    }
     hold(address, holding);
   }
 
@@ -155,6 +160,7 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
         holdings.delete(address);
       }
       for (const address of [...resting.keys()].filter(inside)) resting.delete(address);
+      for (const address of [...rested].filter(inside)) rested.delete(address);
       busy.delete(block);
       space.remove(block);
       return used;
@@ -207,11 +213,11 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
     release: (address) => {
       const holding = holdings.get(address);
       if (!holding) return;
-      local.put(addressPrefix + address, JSON.stringify({ released: clock.wallNow() } satisfies Row));
+      local.put(addressPrefix + address, JSON.stringify({ resting: true } satisfies Row));
       holdings.delete(address);
       if (addresses.get(holding.holder) === address) addresses.delete(holding.holder);
       occupy(address, -1);
-      rest(address, restMs);
+      rest(address);
     },
     usage: () => {
       wake();

@@ -57,10 +57,10 @@ const isUnreachable = (error: unknown): boolean => error instanceof WeftError &&
 
 export function createAddressManager(options: AddressManagerOptions): StartedAddressManager {
   const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder, random = systemRandom } = options;
-  const claims = createClaims(store, node, clock);
+  const claims = createClaims({ store, node, clock, random });
   const pools = createPools({ local, clock, log, restMs });
   const blocks = createBlockClaims({ claims, pools, nodeId: node.id, log });
-  const borrowing = createBorrowing({ store, claims, blocks, pools, node, clock, log });
+  const borrowing = createBorrowing({ store, claims, blocks, pools, node, clock, random, log });
 
   const refresh = async (subnet: string): Promise<KnownPool> => pools.confirm(subnet, await claims.getPool(subnet));
   const find = async (subnet: string): Promise<KnownPool> => pools.get(subnet) ?? refresh(subnet);
@@ -230,7 +230,7 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
 
   async function sourcesOf6(): Promise<readonly string[]> {
     const configured = defaultPools.filter((pool) => parsePrefix(pool)?.family === 6);
-    return configured.length > 0 ? configured : [await claims.uniqueLocalPrefix(random)];
+    return configured.length > 0 ? configured : [await claims.uniqueLocalPrefix()];
   }
 
   async function existingPool(subnet: string): Promise<Pool> {

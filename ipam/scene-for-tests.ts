@@ -1,85 +1,142 @@
-/** Nodes that share a store, which can be cut off, and lose answers. */
+/** Nodes that share a store, with trouble between them and it, and on them. */
 import { join } from 'node:path';
 import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises';
+import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { silentLogger } from '../base/log.ts';
+import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 import { type AddressManagerOptions, createAddressManager, type StartedAddressManager } from './manager.ts';
 
+/**
+ * What is between a node and the store. answers-lost: what it sends arrives, nothing comes back. late: so do its
+ * transactions, up to LATE_MS after they were given up. frozen: the node stands still (SIGSTOP) and goes on as if nothing
+ * had been.
+ */
+export type Link = 'up' | 'down' | 'answers-lost' | 'late' | 'frozen';
+
 export interface SceneNode {
   id: string;
   ipam: StartedAddressManager;
   local: LocalStore;
-  /** What is between it and the store. */
-  link: 'up' | 'down' | 'answers-lost';
+  link: Link;
+  /** How wrong its wall clock is, in ms. */
+  wallOffset: number;
   warnings: string[];
-  /** As after kill -9: a new manager on the same disk. */
+  /** kill -9, and a new manager on the same disk. What was under way never ends. */
   restart(): Promise<void>;
 }
 
 export interface Scene { clock: VirtualClock; nodes: SceneNode[]; close(): void }
 
-export async function scene(
-  folder: string, store: Store, { count = 3, clock = new VirtualClock(), ...options }: { count?: number; clock?: VirtualClock } & Partial<AddressManagerOptions> = {},
-): Promise<Scene> {
-  const nodes = await Promise.all(Array.from({ length: count }, async (_, i) => {
+const LATE_MS = 20_000;
+const forever = new Promise<never>(() => {});
+
+export interface SceneOptions extends Partial<Omit<AddressManagerOptions, 'clock'>> { count?: number; clock?: VirtualClock }
+
+export async function scene(folder: string, store: Store, { count = 3, clock = new VirtualClock(), ...options }: SceneOptions = {}): Promise<Scene> {
+  const nodes = await Promise.all(Array.from({ length: count }, (_, i) => start(i)));
+
+  async function start(i: number): Promise<SceneNode> {
     const id = `node${i}`;
     const local = openLocalStore(join(folder, `${id}.db`));
     const warnings: string[] = [];
     const log: Logger = { ...silentLogger, warn: (_fields, message) => void warnings.push(message ?? '') };
-    const unreachable = (): Error => weftError('WEFT-STORE-UNREACHABLE', { store: 'test', detail: 'cut off' });
-    const through = async <T>(ask: () => Promise<T>): Promise<T> => {
-      if (link === 'down') throw unreachable();
-      const answer = await ask();
-      if (link === 'answers-lost') throw unreachable();
-      return answer;
-    };
+    let link: Link = 'up';
+    let incarnation = 0;
+    let onLink: (() => void)[] = [];
     const watches = new Set<() => void>();
-    const linked: Store = {
-      ...store,
-      get: (key) => through(() => store.get(key)),
-      range: (prefix) => through(() => store.range(prefix)),
-      txn: (compares, writes) => through(() => store.txn(compares, writes)),
-      lease: (ttl) => through(() => store.lease(ttl)),
-      // Says nothing while it is cut off, and starts with a new snapshot when it is not.
-      watch: (prefix, onEvent) => {
-        let stop = (): void => {};
-        const follow = (): void => {
-          stop();
-          stop = link === 'up' ? store.watch(prefix, onEvent) : () => {};
-        };
-        watches.add(follow);
-        follow();
-        return () => {
-          watches.delete(follow);
-          stop();
-        };
-      },
+    let lateness = 0;
+
+    const unreachable = (): Error => weftError('WEFT-STORE-UNREACHABLE', { store: 'test', detail: 'cut off' });
+    const thawed = async (): Promise<void> => {
+      while (link === 'frozen') await new Promise<void>((resolve) => { onLink.push(resolve); });
     };
-    let link: SceneNode['link'] = 'up';
+
+    /** The store, as a node in one of its lives sees it. */
+    function linked(life: number): Store {
+      const through = async <T>(ask: () => Promise<T>, isTxn = false): Promise<T> => {
+        await thawed();
+        if (life !== incarnation) return forever;
+        if (link === 'down') throw unreachable();
+        if (link === 'late' && isTxn) {
+          lateness = (lateness * 7 + 1_009) % LATE_MS;
+          // Nobody hears how it ends.
+          clock.setTimeout(() => void ask().catch(() => {}), lateness);
+          throw unreachable();
+        }
+        const answer = await ask();
+        await thawed();
+        if (life !== incarnation) return forever;
+        if (link === 'answers-lost') throw unreachable();
+        return answer;
+      };
+      return {
+        ...store,
+        get: (key) => through(() => store.get(key)),
+        range: (prefix) => through(() => store.range(prefix)),
+        txn: (compares, writes) => through(() => store.txn(compares, writes), true),
+        lease: (ttl) => through(() => store.lease(ttl)),
+        // Says nothing while it is cut off, and starts with a new snapshot when it is not.
+        watch: (prefix, onEvent) => {
+          let stop = (): void => {};
+          const follow = (): void => {
+            stop();
+            stop = link === 'up' || link === 'late' ? store.watch(prefix, onEvent) : () => {};
+          };
+          watches.add(follow);
+          follow();
+          return () => {
+            watches.delete(follow);
+            stop();
+          };
+        },
+      };
+    }
+
+    /** The dead write nothing. */
+    function living(life: number): LocalStore {
+      const alive = <Args extends unknown[], T>(call: (...args: Args) => T) => (...args: Args): T => {
+        if (life !== incarnation) throw new Error('killed');
+        return call(...args);
+      };
+      return { ...local, put: alive(local.put), delete: alive(local.delete), transaction: (body) => alive(local.transaction<ReturnType<typeof body>>)(body) };
+    }
+
+    const nodeClock: Clock = {
+      now: () => clock.now(), wallNow: () => clock.wallNow() + node.wallOffset,
+      setTimeout: (callback, ms) => clock.setTimeout(callback, ms), clearTimeout: (handle) => clock.clearTimeout(handle),
+    };
     const make = (): StartedAddressManager => createAddressManager({
-      store: linked, local, node: { id, name: `host-${i}` }, clock, log, occupied: () => [], ...options,
+      store: linked(incarnation), local: living(incarnation), node: { id, name: `host-${i}` }, clock: nodeClock, log, random: seededRandom(1_000 * i + incarnation), occupied: () => [], ...options,
     });
     const node: SceneNode = {
-      id, local, warnings, ipam: make(),
+      id, local, warnings, wallOffset: 0,
+      ipam: undefined as unknown as StartedAddressManager,
       get link() { return link; },
       set link(next) {
         if (next === link) return;
         link = next;
         for (const follow of watches) follow();
+        const waiting = onLink;
+        onLink = [];
+        for (const wake of waiting) wake();
       },
       restart: async () => {
+        incarnation++;
         node.ipam.close();
         node.ipam = make();
         await node.ipam.start();
       },
     };
+    node.ipam = make();
     await node.ipam.start();
     return node;
-  }));
+  }
+
   return {
     clock, nodes,
     close: () => {

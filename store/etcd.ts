@@ -34,11 +34,17 @@ export interface EtcdStore extends Store {
   readonly members: Members;
 }
 
+/** For people: this host's own socket is not a place. */
+const placeOf = (endpoints: readonly string[]): string => {
+  const remote = endpoints.filter((endpoint) => !endpoint.startsWith('unix:'));
+  return (remote.length > 0 ? remote : endpoints).join(', ');
+};
+
 /** Connects at the first call, so that it can be opened while etcd is away. */
 export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, log, tls, credentials }: EtcdOptions): EtcdStore {
   const gateway = createGateway({ endpoints, clock, log, deadlineMs: DEADLINE_MS, ...(tls && { tls }), ...(credentials && { credentials }) });
   const codec = createCodec(root);
-  let place = endpoints.join(', ');
+  let place = placeOf(endpoints);
   const stops = new Set<() => void>();
   let closed = false;
 
@@ -118,7 +124,7 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
     get healthy() { return gateway.healthy; },
     useEndpoints: (next) => {
       gateway.useEndpoints(next);
-      place = next.join(', ');
+      place = placeOf(next);
     },
     get,
     range: list,
