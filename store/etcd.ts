@@ -38,7 +38,9 @@ export interface EtcdStore extends Store {
 export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, log, tls, credentials }: EtcdOptions): EtcdStore {
   const gateway = createGateway({ endpoints, clock, log, deadlineMs: DEADLINE_MS, ...(tls && { tls }), ...(credentials && { credentials }) });
   const codec = createCodec(root);
-  let place = endpoints.join(', ');
+  /** For people: the way past the network to a member on this host says nothing. */
+  const placeOf = (urls: readonly string[]): string => urls.filter((url) => !url.startsWith('unix:')).join(', ');
+  let place = placeOf(endpoints);
   const stops = new Set<() => void>();
   let closed = false;
 
@@ -118,7 +120,7 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
     get healthy() { return gateway.healthy; },
     useEndpoints: (next) => {
       gateway.useEndpoints(next);
-      place = next.join(', ');
+      place = placeOf(next);
     },
     get,
     range: list,
