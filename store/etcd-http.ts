@@ -1,6 +1,5 @@
 /** One HTTP request to one endpoint of etcd's JSON gateway: connections, certificates, what an answer or a failure means. */
 import http from 'node:http';
-import https from 'node:https';
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -55,7 +54,7 @@ export function createTransport({ clock, log, tls = {} }: { clock: Clock; log: L
         ...(token !== undefined && { authorization: token }),
       },
     };
-    const sent = url.protocol === 'https:' ? https.request(new URL(path, url), { ...options, agent: tlsAgents.current() })
+    const sent = url.protocol === 'https:' ? tlsAgents.request(new URL(path, url), options)
       : url.protocol === 'unix:' ? http.request({ ...options, agent: plainAgent, socketPath: decodeURIComponent(url.pathname), path })
       : http.request(new URL(path, url), { ...options, agent: plainAgent });
     // TCP keep-alive: a peer that vanished is found after 10 s of silence and ten probes a second apart (libuv's setting).

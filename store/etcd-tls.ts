@@ -1,7 +1,7 @@
 /** Client certificates for etcd, read again when their files change: they are renewed while weftd runs. */
 import { readFileSync, statSync } from 'node:fs';
-import https from 'node:https';
-import { createSecureContext } from 'node:tls';
+import type { ClientRequest } from 'node:http';
+import type { Agent, RequestOptions } from 'node:https';
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -17,10 +17,13 @@ export interface TlsFiles { ca?: string; cert?: string; key?: string }
 const CHECK_MS = 1000;
 
 export interface TlsAgents {
-  /** For the next request. Throws when the files were never usable. */
-  current(): https.Agent;
+  /** As https.request. Throws when the files were never usable. */
+  request(url: URL, options: RequestOptions): ClientRequest;
   close(): void;
 }
+
+/** When it is used first: TLS takes megabytes that a store in the clear, or on this host, has no use for. */
+const https = () => process.getBuiltinModule('node:https');
 
 /** Tells a replaced file from the one before: size and times alone could be equal. */
 const stampOf = (files: TlsFiles): string => Object.values(files).map((path: string) => {
@@ -29,7 +32,7 @@ const stampOf = (files: TlsFiles): string => Object.values(files).map((path: str
 }).join(', ');
 
 export function createTlsAgents({ files, clock, log }: { files: TlsFiles; clock: Clock; log: Logger }): TlsAgents {
-  let agent: https.Agent | undefined;
+  let agent: Agent | undefined;
   let stamp = '';
   let complaint = '';
   let checkedAt = -Infinity;
@@ -39,35 +42,37 @@ export function createTlsAgents({ files, clock, log }: { files: TlsFiles; clock:
     if (agent && found === stamp) return;
     const material = Object.fromEntries(Object.entries(files).map(([name, path]: [string, string]) => [name, readFileSync(path)]));
     // Throws when certificate and key do not belong together, as between the two renames of a renewal.
-    const secureContext = createSecureContext(material);
+    const secureContext = process.getBuiltinModule('node:tls').createSecureContext(material);
     const before = agent;
     // A resumed session would go on with the certificate of its first handshake.
-    agent = new https.Agent({ keepAlive: true, maxCachedSessions: 0, secureContext });
+    agent = new (https().Agent)({ keepAlive: true, maxCachedSessions: 0, secureContext });
     stamp = found;
     complaint = '';
     if (before) retire(before);
   }
 
+  function current(): Agent {
+    if (agent && clock.now() - checkedAt < CHECK_MS) return agent;
+    checkedAt = clock.now();
+    try {
+      load();
+    } catch (error) {
+      if (!agent) throw error;
+      // Said once, not every second.
+      if (complaint !== errorText(error)) log.warn({ files, detail: errorText(error) }, 'certificates cannot be read again; the ones read before are used');
+      complaint = errorText(error);
+    }
+    return agent!;
+  }
+
   return {
-    current: () => {
-      if (agent && clock.now() - checkedAt < CHECK_MS) return agent;
-      checkedAt = clock.now();
-      try {
-        load();
-      } catch (error) {
-        if (!agent) throw error;
-        // Said once, not every second.
-        if (complaint !== errorText(error)) log.warn({ files, detail: errorText(error) }, 'certificates cannot be read again; the ones read before are used');
-        complaint = errorText(error);
-      }
-      return agent!;
-    },
+    request: (url, options) => https().request(url, { ...options, agent: current() }),
     close: () => agent?.destroy(),
   };
 }
 
 /** Requests under way are finished; no connection is used again. */
-function retire(agent: https.Agent): void {
+function retire(agent: Agent): void {
   agent.maxFreeSockets = 0;
   for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy();
 }

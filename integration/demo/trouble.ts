@@ -104,6 +104,8 @@ export async function powerChapter(stage: Stage): Promise<void> {
   await footprint(stage);
 }
 
+const SETTLE_MS = 5_000;
+
 /** RSS and CPU of weftd with three nodes, idle. */
 async function footprint(stage: Stage): Promise<void> {
   const { story } = stage;
@@ -115,8 +117,10 @@ async function footprint(stage: Stage): Promise<void> {
     const fields = (await read('stat')).split(') ')[1]!.split(' ');
     return Number(fields[11]) + Number(fields[12]);
   };
+  // It has just heard of a store and a host that came back: that is not idle.
+  await wait(SETTLE_MS);
   const before = await ticks();
-  const seconds = 10;
+  const seconds = 20;
   await wait(seconds * 1000);
   const cpu = ((await ticks()) - before) / seconds;
   const rss = Number((await read('status')).match(/^VmRSS:\s+(\d+)/m)?.[1]) / 1024;
