@@ -9,7 +9,9 @@ import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
 import type { NodeStore } from './node-store.ts';
 
-const CHECK_MS = 3_000;
+const CHECK_MS = 15_000;
+/** While there is something to do. */
+const STEP_MS = 1_000;
 const VOTERS = 3;
 
 /** A node, as the others see it. */
@@ -40,19 +42,31 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
 
   const endpoints = (): string[] => members.flatMap(({ clientUrl }) => clientUrl ?? []).sort();
 
-  /** One step, if there is one to take: the next comes with the next round. */
-  async function tend(): Promise<void> {
+  /** One step, if there is one to take: true, and the next comes soon. */
+  async function tend(): Promise<boolean> {
     const { cluster } = nodeStore;
-    if (!cluster) return;
+    if (!cluster) return false;
     members = await cluster.members.list();
     if (endpoints().length > 0) nodeStore.useEndpoints(endpoints());
     const mine = members.find(({ name, peerUrl }) => name === self.id || (name === '' && peerUrl === self.peerUrl));
     // Entered, and killed before its copy was there; or the copy is lost.
-    if (mine && !nodeStore.etcd) return nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
-    if (mine && mine.peerUrl !== self.peerUrl) return cluster.members.move(self.id, self.peerUrl);
-    if (mine?.isLearner) return cluster.members.promote(self.id);
+    if (mine && !nodeStore.etcd) {
+      nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
+      return true;
+    }
+    if (mine && mine.peerUrl !== self.peerUrl) {
+      await cluster.members.move(self.id, self.peerUrl);
+      return true;
+    }
+    if (mine?.isLearner) {
+      await cluster.members.promote(self.id);
+      return true;
+    }
     // Taken off the members while it was away: its log must not vote again.
-    if (!mine && nodeStore.etcd) return nodeStore.stopMember();
+    if (!mine && nodeStore.etcd) {
+      await nodeStore.stopMember();
+      return true;
+    }
     const nodes = peers();
     // Of a node that is in the cluster no more, and could not say so to the store.
     const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
@@ -60,21 +74,27 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     if (gone && first?.id === self.id) {
       await cluster.members.remove(gone.name);
       log.info({ node: gone.name }, 'its copy of the store is out of the count');
-      return;
+      return true;
     }
     const wanted = nodes.length >= VOTERS ? VOTERS : 1;
-    if (mine || members.length >= wanted || members.some(({ isLearner }) => isLearner)) return;
+    if (mine || members.length >= wanted || members.some(({ isLearner }) => isLearner)) return false;
     const [next] = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
-    if (next?.id !== self.id) return;
+    if (next?.id !== self.id) return false;
     nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
     log.info({}, 'this node gets a copy of the store');
+    return true;
   }
 
   async function round(): Promise<void> {
-    await tend().catch((error: unknown) => log.debug({ detail: errorText(error) }, 'the members of the store are looked at again'));
-    if (!closed) timer = clock.setTimeout(() => void round(), CHECK_MS);
+    let wasBusy = true;
+    try {
+      wasBusy = await tend();
+    } catch (error) {
+      log.debug({ detail: errorText(error) }, 'the members of the store are looked at again');
+    }
+    if (!closed) timer = clock.setTimeout(() => void round(), wasBusy || members.length === 0 ? STEP_MS : CHECK_MS);
   }
-  let timer = clock.setTimeout(() => void round(), 0);
+  let timer = nodeStore.kind === 'external' ? undefined : clock.setTimeout(() => void round(), 0);
 
   return {
     endpoints,
