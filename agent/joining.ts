@@ -52,13 +52,11 @@ export function startJoining(options: JoiningOptions): Joining {
   let timer: TimerHandle;
   let closed = false;
 
-  const credentialsOf = ({ certificate, authority, key }: Identity) => ({ chain: `${certificate}\n${authority}\n`, key });
-
   /** Loaded when somebody knocks: TLS takes megabytes that a node of a settled cluster has no use for. */
   async function accept(socket: Socket): Promise<void> {
     const { createJoinServer } = await import('../cluster/identity/join-server.ts');
     if (!identity || closed) return void socket.destroy();
-    server ??= createJoinServer({ credentials: credentialsOf(identity), admit, log });
+    server ??= createJoinServer({ credentials: identity, admit, log });
     server.accept(socket);
   }
 
@@ -87,7 +85,7 @@ export function startJoining(options: JoiningOptions): Joining {
       log.info({}, identity ? 'the certificate of this node was renewed' : 'this node has a certificate');
       identity = { authority: authority.certificate, certificate, key };
     }
-    server?.renew(credentialsOf(identity));
+    server?.renew(identity);
   }
 
   async function round(): Promise<void> {

@@ -9,7 +9,9 @@ import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
 import type { NodeStore } from './node-store.ts';
 
-const CHECK_MS = 3_000;
+const CHECK_MS = 15_000;
+/** While there is something to do. */
+const STEP_MS = 1_000;
 const VOTERS = 3;
 /** More would make every write wait for more of them (etcd.io/docs, FAQ). */
 const MOST_VOTERS = 5;
@@ -33,6 +35,8 @@ export interface StoreMembers {
   endpoints(): string[];
   /** What the members are and what the next loss means; undefined where the store is not the cluster's own. */
   quorum(): string | undefined;
+  /** What is wrong with this node's copy: it does not run, its disk is full. */
+  problem(): Promise<string | undefined>;
   /**
    * The node gets a copy soon, in the place of a member that is away where there is one, else besides. Idempotent. Throws
    * WEFT-NODE-UNKNOWN, WEFT-NODE-AWAY, WEFT-STORE-ALONE, WEFT-STORE-MEMBERS, WEFT-STORE-QUORUM.
@@ -49,19 +53,31 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
 
   const endpoints = (): string[] => members.flatMap(({ clientUrl }) => clientUrl ?? []).sort();
 
-  /** One step, if there is one to take: the next comes with the next round. */
-  async function tend(): Promise<void> {
+  /** One step, if there is one to take: true, and the next comes soon. */
+  async function tend(): Promise<boolean> {
     const { cluster } = nodeStore;
-    if (!cluster) return;
+    if (!cluster) return false;
     members = await cluster.members.list();
     if (endpoints().length > 0) nodeStore.useEndpoints(endpoints());
     const mine = members.find(({ name, peerUrl }) => name === self.id || (name === '' && peerUrl === self.peerUrl));
     // Entered, and killed before its copy was there; or the copy is lost.
-    if (mine && !nodeStore.etcd) return nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
-    if (mine && mine.peerUrl !== self.peerUrl) return cluster.members.move(self.id, self.peerUrl);
-    if (mine?.isLearner) return cluster.members.promote(self.id);
+    if (mine && !nodeStore.etcd) {
+      nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
+      return true;
+    }
+    if (mine && mine.peerUrl !== self.peerUrl) {
+      await cluster.members.move(self.id, self.peerUrl);
+      return true;
+    }
+    if (mine?.isLearner) {
+      await cluster.members.promote(self.id);
+      return true;
+    }
     // Taken off the members while it was away: its log must not vote again.
-    if (!mine && nodeStore.etcd) return nodeStore.stopMember();
+    if (!mine && nodeStore.etcd) {
+      await nodeStore.stopMember();
+      return true;
+    }
     const nodes = peers();
     // Of a node that is in the cluster no more, and could not say so to the store.
     const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
@@ -69,25 +85,31 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     if (gone && first?.id === self.id) {
       await cluster.members.remove(gone.name);
       log.info({ node: gone.name }, 'its copy of the store is out of the count');
-      return;
+      return true;
     }
     const { entries } = await cluster.range(ASKED);
     const asked = entries.map(({ key }) => key.slice(ASKED.length));
-    if (mine && asked.includes(self.id)) return void await cluster.txn([], [{ delete: ASKED + self.id }]);
-    if (mine || members.some(({ isLearner }) => isLearner)) return;
+    if (mine && asked.includes(self.id)) await cluster.txn([], [{ delete: ASKED + self.id }]);
+    if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     const chosen = candidates.find(({ id }) => asked.includes(id));
     const wanted = nodes.length >= VOTERS ? VOTERS : 1;
-    if ((chosen ?? (members.length < wanted ? candidates[0] : undefined))?.id !== self.id) return;
+    if ((chosen ?? (members.length < wanted ? candidates[0] : undefined))?.id !== self.id) return false;
     nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
     log.info({}, 'this node gets a copy of the store');
+    return true;
   }
 
   async function round(): Promise<void> {
-    await tend().catch((error: unknown) => log.debug({ detail: errorText(error) }, 'the members of the store are looked at again'));
-    if (!closed) timer = clock.setTimeout(() => void round(), CHECK_MS);
+    let wasBusy = true;
+    try {
+      wasBusy = await tend();
+    } catch (error) {
+      log.debug({ detail: errorText(error) }, 'the members of the store are looked at again');
+    }
+    if (!closed) timer = clock.setTimeout(() => void round(), wasBusy || members.length === 0 ? STEP_MS : CHECK_MS);
   }
-  let timer = clock.setTimeout(() => void round(), 0);
+  let timer = nodeStore.kind === 'external' ? undefined : clock.setTimeout(() => void round(), 0);
 
   return {
     endpoints,
@@ -96,6 +118,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       const known = new Map(peers().map((peer) => [peer.id, peer]));
       return describeQuorum(members.map(({ name, isLearner }) => ({ name: known.get(name)?.name ?? name, isLearner, isAlive: known.get(name)?.isAlive ?? false })), known.size).text;
     },
+    problem: async () => (await nodeStore.etcd?.health())?.problem,
     promote: async (reference) => {
       const { cluster } = nodeStore;
       if (!cluster) throw weftError('WEFT-STORE-ALONE', {});

@@ -1,13 +1,18 @@
 import http from 'node:http';
 import https from 'node:https';
 import type { Socket } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
 import * as v from 'valibot';
 import { WeftError, errorText, weftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { JOIN_PATH, JOIN_TIMEOUT_MS, JoinRequest, MAX_BODY, type JoinAnswer } from './join.ts';
 
-/** PEM. `chain` is the node's certificate, then the authority's: a joiner knows the latter by its hash. */
-export interface Credentials { chain: string; key: string }
+/** PEM. */
+export interface Credentials { certificate: string; authority: string; key: string }
+
+/** A joiner knows the authority by its hash: it is shown. Named as the only one believed, it keeps Node from loading the world's. */
+const contextOf = ({ certificate, authority, key }: Credentials): SecureContextOptions =>
+  ({ cert: `${certificate}\n${authority}\n`, key, ca: authority, minVersion: 'TLSv1.3' });
 
 export interface JoinServer {
   /** A TCP connection that begins with a TLS handshake. */
@@ -20,7 +25,7 @@ export interface JoinServer {
 /** `admit` checks the secret and issues the certificate; it throws WEFT-TOKEN-REFUSED. */
 export function createJoinServer({ credentials, admit, log }: { credentials: Credentials; admit(request: JoinRequest, from: string): Promise<JoinAnswer>; log: Logger }): JoinServer {
   const open = new Set<Socket>();
-  const server = https.createServer({ cert: credentials.chain, key: credentials.key, minVersion: 'TLSv1.3', handshakeTimeout: JOIN_TIMEOUT_MS, requestTimeout: JOIN_TIMEOUT_MS, headersTimeout: JOIN_TIMEOUT_MS }, (request, response) => {
+  const server = https.createServer({ ...contextOf(credentials), handshakeTimeout: JOIN_TIMEOUT_MS, requestTimeout: JOIN_TIMEOUT_MS, headersTimeout: JOIN_TIMEOUT_MS }, (request, response) => {
     const from = request.socket.remoteAddress ?? '';
     void answer(request, from).then(({ status, body }) => {
       response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
@@ -48,7 +53,7 @@ export function createJoinServer({ credentials, admit, log }: { credentials: Cre
       socket.on('close', () => open.delete(socket));
       server.emit('connection', socket);
     },
-    renew: ({ chain, key }) => server.setSecureContext({ cert: chain, key, minVersion: 'TLSv1.3' }),
+    renew: (renewed) => server.setSecureContext(contextOf(renewed)),
     close: () => open.forEach((socket) => socket.destroy()),
   };
 }

@@ -25,7 +25,7 @@ async function cluster(t: Test, authority: Authority) {
   const asked: JoinRequest[] = [];
   const own = await certify(authority, '0'.repeat(16));
   const server = createJoinServer({
-    credentials: { chain: `${own.certificate}\n${authority.certificate}\n`, key: own.key }, log: silentLogger,
+    credentials: { ...own, authority: authority.certificate }, log: silentLogger,
     admit: async (request): Promise<JoinAnswer> => {
       asked.push(request);
       if (!sameSecret(request.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'its secret is wrong or has been changed' });
@@ -99,6 +99,6 @@ test('nobody there, no TLS there, nonsense there', async (t) => {
   await t.rejects(join({ ...token, secret: 'x' }, { ...await joiner(), id: 'not an id' }), { code: 'WEFT-INPUT-MALFORMED', message: /id/ });
   const next = await createAuthority();
   const renewed = await certify(next, '1'.repeat(16));
-  server.renew({ chain: `${renewed.certificate}\n${next.certificate}\n`, key: renewed.key });
+  server.renew({ ...renewed, authority: next.certificate });
   await t.rejects(join(token, await joiner()), { code: 'WEFT-JOIN-STRANGER' }, 'who has other credentials by now shows them');
 });
