@@ -145,6 +145,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     addSandbox: commands.add,
     removeSandbox: commands.remove,
     nodes: async () => options.nodes.list(),
+    promoteNode: options.storeMembers.promote,
     removeNode: options.nodes.remove,
     token: options.joining.token,
     rotateKey: () => options.keys.rotate(false),

@@ -63,6 +63,8 @@ export interface AgentApi extends IpamCalls {
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
   nodes(): Promise<NodeAnswer[]>;
+  /** It gets a copy of the store. */
+  promoteNode(reference: string): Promise<void>;
   removeNode(reference: string, force: boolean): Promise<void>;
   /** What a host joins with; with `rotate` earlier ones are refused from now on. */
   token(rotate: boolean): Promise<TokenAnswer>;

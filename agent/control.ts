@@ -42,6 +42,7 @@ const ROUTES: Record<string, Route> = {
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'GET nodes': (api) => api.nodes(),
+  'POST nodes': (api, reference) => api.promoteNode(reference),
   'DELETE nodes': (api, reference, body) => api.removeNode(reference, valid(RemoveNode, 'the removal', body ?? {}).force ?? false),
   'POST key': (api) => api.rotateKey(),
   'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),

@@ -45,3 +45,41 @@ void test('a member whose copy never began, or is lost, begins one', async (t) =
   await until('it votes again', async () => (await first.cluster!.members.list()).filter(({ name, isLearner }) => name === others[0] && !isLearner).length === 1, 60_000);
   t.equal((await second.store.get('a'))?.value, '1');
 });
+
+void test('a node takes the place of a member that is away', async (t) => {
+  const { host } = await hostsForTests(t);
+  const hosts = [await host(), await host(), await host(), await host(), await host()];
+  const nodes = hosts.map((each) => {
+    const local = openLocalStore(`${each.config.dataDir}/local.db`);
+    if (each !== hosts[0]) rememberCluster(local, [clientUrlOf(hosts[0]!.config)]);
+    const id = nodeId(local);
+    local.close();
+    return { id, host: each, store: each.open() };
+  });
+  const [a, b, c, d, e] = nodes;
+  const away = new Set<string>();
+  const peers = (): { id: string; name: string; number: number; isAlive: boolean }[] => nodes.map(({ id }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id) }));
+  await a!.store.startCluster();
+  const keepers = new Map(nodes.map((node) => [node.id, keepStoreMembers({ nodeStore: node.store, self: { id: node.id, peerUrl: peerUrlOf(node.host.config) }, peers, clock, log })]));
+  t.teardown(() => keepers.forEach((keeper) => keeper.close()));
+  const { promote } = keepers.get(a!.id)!;
+  const voters = async (): Promise<string> => (await a!.store.cluster!.members.list()).filter(({ isLearner }) => !isLearner).map(({ name }) => peers().find(({ id }) => id === name)?.name ?? name).toSorted().join();
+  await until('three by themselves', async () => await voters() === 'h1,h2,h3', 90_000);
+
+  await t.rejects(promote('h9'), { code: 'WEFT-NODE-UNKNOWN' });
+  away.add(c!.id);
+  await t.rejects(promote('h3'), { code: 'WEFT-NODE-AWAY' });
+  keepers.get(c!.id)!.close();
+  await c!.store.stopMember();
+  // Not the one with the lowest number, which would be next by itself.
+  await until('a majority agrees', () => succeeds(() => promote('h5')));
+  await until('h5 instead of h3', async () => await voters() === 'h1,h2,h5', 60_000);
+  await promote('h5');
+  await until('nobody is asked any more', async () => (await a!.store.store.range('store/')).entries.length === 0);
+  t.equal(d!.store.etcd, undefined);
+
+  await promote('h4');
+  await until('four', async () => await voters() === 'h1,h2,h4,h5', 60_000);
+  await until('it is said', () => keepers.get(b!.id)!.quorum()?.startsWith('on h1, h2, h4, h5: 1 voter may be lost') ?? false);
+  t.equal(e!.store.etcd !== undefined, true);
+});

@@ -3,7 +3,7 @@
  * of one changes nothing. Each node looks after itself; a newcomer is a learner until it has caught up.
  */
 import type { Clock } from '../base/clock.ts';
-import { errorText } from '../base/errors.ts';
+import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
@@ -13,6 +13,11 @@ const CHECK_MS = 15_000;
 /** While there is something to do. */
 const STEP_MS = 1_000;
 const VOTERS = 3;
+/** More would make every write wait for more of them (etcd.io/docs, FAQ). */
+const MOST_VOTERS = 5;
+const NODES = 'nodes/';
+/** Nodes that shall hold a copy, whatever their number is. */
+const ASKED = 'store/asked/';
 
 /** A node, as the others see it. */
 export interface Peer { id: string; name: string; number: number; isAlive: boolean }
@@ -31,6 +36,11 @@ export interface StoreMembers {
   endpoints(): string[];
   /** What the members are and what the next loss means; undefined where the store is not the cluster's own. */
   quorum(): string | undefined;
+  /**
+   * The node gets a copy soon, in the place of a member that is away where there is one, else besides. Idempotent. Throws
+   * WEFT-NODE-UNKNOWN, WEFT-NODE-AWAY, WEFT-STORE-ALONE, WEFT-STORE-MEMBERS, WEFT-STORE-QUORUM.
+   */
+  promote(reference: string): Promise<void>;
   close(): void;
 }
 
@@ -68,18 +78,26 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       return true;
     }
     const nodes = peers();
-    // Of a node that is in the cluster no more, and could not say so to the store.
-    const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
+    // Of a node that is in the cluster no more, and could not say so to the store. Asked there: what is known here may be of yesterday.
+    const { entries: listed } = await cluster.range(NODES);
+    const gone = members.find(({ name }) => name !== '' && !listed.some(({ key }) => key === NODES + name));
     const [first] = nodes.filter(({ id, isAlive }) => isAlive && members.some(({ name }) => name === id)).sort(byNumber);
     if (gone && first?.id === self.id) {
       await cluster.members.remove(gone.name);
       log.info({ node: gone.name }, 'its copy of the store is out of the count');
       return true;
     }
+    const { entries } = await cluster.range(ASKED);
+    const asked = entries.map(({ key }) => key.slice(ASKED.length));
+    if (mine && asked.includes(self.id)) {
+      await cluster.txn([], [{ delete: ASKED + self.id }]);
+      return true;
+    }
+    if (mine || members.some(({ isLearner }) => isLearner)) return false;
+    const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
+    const chosen = candidates.find(({ id }) => asked.includes(id));
     const wanted = nodes.length >= VOTERS ? VOTERS : 1;
-    if (mine || members.length >= wanted || members.some(({ isLearner }) => isLearner)) return false;
-    const [next] = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
-    if (next?.id !== self.id) return false;
+    if ((chosen ?? (members.length < wanted ? candidates[0] : undefined))?.id !== self.id) return false;
     nodeStore.startMember(await cluster.members.enter({ name: self.id, peerUrl: self.peerUrl }));
     log.info({}, 'this node gets a copy of the store');
     return true;
@@ -102,6 +120,22 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       if (members.length === 0) return undefined;
       const known = new Map(peers().map((peer) => [peer.id, peer]));
       return describeQuorum(members.map(({ name, isLearner }) => ({ name: known.get(name)?.name ?? name, isLearner, isAlive: known.get(name)?.isAlive ?? false })), known.size).text;
+    },
+    promote: async (reference) => {
+      const { cluster } = nodeStore;
+      if (!cluster) throw weftError('WEFT-STORE-ALONE', {});
+      const nodes = peers();
+      const node = nodes.find(({ id, name }) => id === reference || name === reference);
+      if (!node) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
+      if (!node.isAlive) throw weftError('WEFT-NODE-AWAY', { node: node.name });
+      members = await cluster.members.list();
+      if (members.some(({ name }) => name === node.id)) return;
+      const away = members.find(({ name }) => nodes.some(({ id, isAlive }) => id === name && !isAlive));
+      if (!away && members.length >= MOST_VOTERS) throw weftError('WEFT-STORE-MEMBERS', { most: MOST_VOTERS });
+      // First, so that no other node takes the place that becomes free.
+      await cluster.txn([], [{ put: ASKED + node.id, value: 'true' }]);
+      if (away) await cluster.members.remove(away.name);
+      log.info({ node: node.id, insteadOf: away?.name }, 'a node was asked to hold a copy of the store');
     },
     close: () => {
       closed = true;

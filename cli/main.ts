@@ -107,6 +107,13 @@ node.command('rm <node>')
     show({ removed: reference }, () => reference);
   });
 
+node.command('promote <node>')
+  .description('let a host hold a copy of the store, in place of one that is away where there is one')
+  .action(async (reference: string) => {
+    await ask('POST', `nodes/${encodeURIComponent(reference)}`);
+    show({ promoted: reference }, () => `${reference} gets a copy of the store; \`weft status\` shows when it has it`);
+  });
+
 const network = program.command('network').description('networks');
 
 network.command('ls').description('networks of the cluster and of this node').action(async () => {

@@ -34,12 +34,16 @@ export interface EtcdStore extends Store {
   readonly members: Members;
 }
 
+/** For people: this host's own socket is not a place. */
+const placeOf = (endpoints: readonly string[]): string => {
+  const remote = endpoints.filter((endpoint) => !endpoint.startsWith('unix:'));
+  return (remote.length > 0 ? remote : endpoints).join(', ');
+};
+
 /** Connects at the first call, so that it can be opened while etcd is away. */
 export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, log, tls, credentials }: EtcdOptions): EtcdStore {
   const gateway = createGateway({ endpoints, clock, log, deadlineMs: DEADLINE_MS, ...(tls && { tls }), ...(credentials && { credentials }) });
   const codec = createCodec(root);
-  /** For people: the way past the network to a member on this host says nothing. */
-  const placeOf = (urls: readonly string[]): string => urls.filter((url) => !url.startsWith('unix:')).join(', ');
   let place = placeOf(endpoints);
   const stops = new Set<() => void>();
   let closed = false;

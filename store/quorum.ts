@@ -12,7 +12,7 @@ export interface Quorum {
   text: string;
 }
 
-const names = (members: readonly StoreMember[]): string => members.map(({ name }) => name).join(', ');
+const names = (members: readonly StoreMember[]): string => members.map(({ name }) => name).sort().join(', ');
 const plural = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 const MEANS = 'networks and published ports cannot change, and nodes hand out addresses only from the blocks they hold; running containers are not affected';

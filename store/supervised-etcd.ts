@@ -163,6 +163,8 @@ export function superviseEtcd(options: SupervisedOptions): SupervisedEtcd {
   async function ready(timeoutMs: number): Promise<void> {
     for (const end = clock.now() + timeoutMs; ;) {
       try {
+        // One of other arguments, which is on its way out, would answer as well.
+        if (!running) throw new Error('etcd is being started');
         await gateway.call('/v3/kv/range', { key: 'AA==' }, { safe: true });
         return;
       } catch (error) {
