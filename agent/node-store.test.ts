@@ -98,12 +98,13 @@ void test('a second host asks the first, and holds a copy when it is told to', a
 /** Moves the state of the host in argv[0], and kills itself before the nth thing that others could see. */
 const MOVER = `
 import fs from 'node:fs';
+import http from 'node:http';
 import https from 'node:https';
 import { syncBuiltinESMExports } from 'node:module';
 const [options, last] = JSON.parse(process.argv[1]);
 let steps = 0;
 const step = () => { if (++steps === last) process.kill(process.pid, 'SIGKILL'); };
-for (const [module, name] of [[fs, 'renameSync'], [https, 'request']]) {
+for (const [module, name] of [[fs, 'renameSync'], [http, 'request'], [https, 'request']]) {
   const real = module[name];
   module[name] = (...all) => { step(); return real(...all); };
 }
