@@ -111,6 +111,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   return {
     status: async () => {
       const quorum = options.storeMembers.quorum();
+      const copy = await options.storeMembers.problem();
       return {
         node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
         store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
@@ -120,7 +121,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         pools: addresses.usage(),
         dns: resolver.stats(),
         repairs: [...repairs.recent],
-        problems: problems(),
+        problems: [...problems(), ...(copy === undefined ? [] : [`this node's copy of the store: ${copy}`])],
       };
     },
     backup: async () => {

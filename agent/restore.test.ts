@@ -7,8 +7,11 @@ import { openEtcdStore } from '../store/etcd.ts';
 import { etcdForTests } from '../store/etcd-for-tests.ts';
 import { findEtcd } from '../store/etcd-process.ts';
 import { openLocalStore } from '../store/local.ts';
+import { openSqliteStore } from '../store/sqlite.ts';
+import type { LocalStore } from '../store/store.ts';
 import type { Config } from './config.ts';
 import { contents, hostsForTests } from './host-for-tests.ts';
+import { gossipKeys } from './gossip-keys.ts';
 import { nodeId } from './identity.ts';
 import { memberFolder } from './node-store.ts';
 import { restoreStore } from './restore.ts';
@@ -78,6 +81,25 @@ void test('onto a host of a cluster: it is alone again, and can begin another cl
   t.same(await contents(node.store), asBackup);
   await node.startCluster();
   t.same(await contents(node.store), asBackup);
+});
+
+void test('the restored cluster does not gossip with the one that the backup is of', async (t) => {
+  const { host } = await hostsForTests(t);
+  const [before, after] = [await host(), await host()];
+  const keysOf = async (one: typeof before): Promise<string[]> => {
+    const { store } = one.open();
+    // A copy on the disk would hide what the store says.
+    const keys = await gossipKeys(store, { get: () => undefined, put: () => {} } as unknown as LocalStore, 0);
+    return keys.map((key) => Buffer.from(key).toString('hex'));
+  };
+  const old = await keysOf(before);
+  await before.close();
+  const whole = openSqliteStore(join(before.config.dataDir, 'store.db'), { clock, log });
+  const { entries: backup } = await whole.range('');
+  await whole.close();
+  t.ok(backup.length > 0);
+  await restoreStore(after.config, backup, options);
+  t.notSame(await keysOf(after), old);
 });
 
 void test('into an etcd of the user\'s: only an empty one', async (t) => {

@@ -17,11 +17,18 @@ import { embeddedPath, forgetCluster, memberFolder } from './node-store.ts';
 const MEMORIES = ['cache/', 'cluster/', 'node/number'];
 
 /**
+ * What is restored is another cluster than the one that hosts elsewhere may still be in: it must not gossip with them, nor be
+ * joined by tokens of theirs. Both are made anew.
+ */
+const LEFT_BEHIND = new Set(['gossip-keys', 'identity/token']);
+
+/**
  * Whatever the store was before, afterwards it is this host's own, from which a cluster is made anew: addresses of the old
  * one do not matter. Only an etcd of the user's is filled itself, and has to be empty. Throws WEFT-STORE-LOCKED while weftd
  * runs, WEFT-STORE-OCCUPIED. `id` is the backup's: a restore that was interrupted can be repeated.
  */
-export async function restoreStore(config: Config, entries: readonly BackupEntry[], { id, clock, log }: { id: string; clock: Clock; log: Logger }): Promise<void> {
+export async function restoreStore(config: Config, backup: readonly BackupEntry[], { id, clock, log }: { id: string; clock: Clock; log: Logger }): Promise<void> {
+  const entries = backup.filter(({ key }) => !LEFT_BEHIND.has(key));
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const local = openLocalStore(join(config.dataDir, 'local.db'));
   try {

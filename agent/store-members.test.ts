@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import tap, { test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
 import { silentLogger as log } from '../base/log.ts';
+import { findEtcd } from '../store/etcd-process.ts';
 import { openLocalStore } from '../store/local.ts';
 import { succeeds, until } from '../store/member-for-tests.ts';
 import { hostsForTests } from './host-for-tests.ts';
@@ -78,7 +79,12 @@ void test('a node takes the place of a member that is away', async (t) => {
   await until('nobody is asked any more', async () => (await a!.store.store.range('store/')).entries.length === 0);
   t.equal(d!.store.etcd, undefined);
 
-  await promote('h4');
+  t.equal(await keepers.get(e!.id)!.problem(), undefined);
+  process.kill(findEtcd(memberFolder(e!.host.config))!.pid, 'SIGKILL');
+  await until('its end is noticed', async () => /SIGKILL/.test(await keepers.get(e!.id)!.problem() ?? ''));
+  await until('it is back', async () => (await keepers.get(e!.id)!.problem()) === undefined);
+
+  await until('and has settled', () => succeeds(() => promote('h4')));
   await until('four', async () => await voters() === 'h1,h2,h4,h5', 60_000);
   await until('it is said', () => keepers.get(b!.id)!.quorum()?.startsWith('on h1, h2, h4, h5: 1 voter may be lost') ?? false);
   t.equal(e!.store.etcd !== undefined, true);

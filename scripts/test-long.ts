@@ -13,6 +13,7 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ['gossip/fuzz.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/wire.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/promises.test.ts', { RECORDS: '100000' }],
+  ['store/faults.test.ts', { CHURN_S: '600' }],
   ['integration/interop-trouble.test.ts', { TROUBLE_S: '600', SEED: String(Date.now() % 100_000) }],
 ];
 

@@ -13,9 +13,9 @@ import type { TlsFiles } from './etcd-tls.ts';
 import { writeDurably } from './files.ts';
 
 const FIRST_PAUSE_MS = 500;
-const LAST_PAUSE_MS = 30_000;
+const LAST_PAUSE_MS = 15_000;
 /** Whoever lived for so long did not fail at its start. */
-const SETTLED_MS = 60_000;
+const SETTLED_MS = 10_000;
 const DEADLINE_MS = 3000;
 
 /** How a member came to be; needed until its folder holds data. */
