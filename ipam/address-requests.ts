@@ -25,6 +25,9 @@ export interface AddressRequestsOptions {
   holderName: (address: string, holder: string) => string;
 }
 
+/** Each attempt that fails means that the pool was changed by another node. */
+const ATTEMPTS = 64;
+
 export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId, restMs, holderName }: AddressRequestsOptions): AddressRequests {
   const refresh = async (subnet: string): Promise<KnownPool> => pools.confirm(subnet, await claims.getPool(subnet));
   const find = async (subnet: string): Promise<KnownPool> => pools.get(subnet) ?? refresh(subnet);
@@ -68,7 +71,8 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
         pool.ledger.take(address, request.holder);
         return address;
       }
-      const owner = await blocks.claim(pool, slot.block, request.chooser);
+      const user = blocks.userOf(pool, slot.block);
+      const owner = user ? { node: user.id, name: user.name } : await blocks.claim(pool, slot.block, request.chooser);
       if (!owner) continue;
       if (asked) throw elsewhere(pool, address, owner, request);
       asked = true;
@@ -118,7 +122,9 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
   return {
     request: (subnet, request) => (request.address === undefined ? requestAny(request, subnet) : requestThis(request, subnet, request.address)),
     reserve: async (subnet, reserved) => {
-      while (!await tryReserve(subnet, reserved));
+      for (let attempt = 0; !await tryReserve(subnet, reserved); attempt++) {
+        if (attempt === ATTEMPTS) throw weftError('WEFT-STORE-CONFLICT', { what: `pool ${subnet}` });
+      }
     },
   };
 }
@@ -132,7 +138,7 @@ function hostAddress({ record, layout }: KnownPool, text: string): { slot: Slot;
 }
 
 /** An address that Docker or the user chose in a block of another node. */
-function elsewhere({ record, layout, ledger }: KnownPool, address: string, owner: BlockClaim, { chooser, network = 'NAME' }: AddressRequest): WeftError {
+function elsewhere({ record, layout, ledger }: KnownPool, address: string, owner: Pick<BlockClaim, 'node' | 'name'>, { chooser, network = 'NAME' }: AddressRequest): WeftError {
   const other = `${owner.name} (${owner.node})`;
   if (chooser === 'weft') {
     const own = ledger.blocks().map((block) => {

@@ -433,6 +433,46 @@ void test('a claim whose answer was lost is found again', async (t) => {
   store.txn = txn;
 });
 
+void test('the store was put back to an older state: pools go on, and blocks in use are nobody else\'s', async (t) => {
+  const folder = t.testdir();
+  const clock = new VirtualClock();
+  const [newer, older] = ['newer', 'older'].map((name) => openSqliteStore(join(folder, `${name}.db`), { clock, log })) as [Store, Store];
+  let current = newer;
+  const store: Store = {
+    ...newer,
+    get: (key) => current.get(key), range: (prefix) => current.range(prefix), txn: (...args) => current.txn(...args), lease: (ttl) => current.lease(ttl),
+    watch: (prefix, onEvent) => current.watch(prefix, onEvent),
+  };
+  const made = await scene(folder, store, { count: 2, clock, usedElsewhere: () => seen });
+  const [a, b] = made.nodes as [SceneNode, SceneNode];
+  t.teardown(async () => {
+    made.close();
+    await newer.close();
+    await older.close();
+  });
+  let seen: { address: string; node: { id: string; name: string } }[] = [];
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/24' });
+  for (const { key, value } of (await newer.range('')).entries) await older.txn([], [{ put: key, value }]);
+  for (let i = 1; i < 9; i++) await a.ipam.reserve(subnet, { [`aux:${i}`]: `10.3.0.${i}` });
+  const held = await askMany(a, subnet, 20);
+  seen = held.map((text) => ({ address: text.split('/')[0]!, node: { id: 'node0', name: 'host-0' } }));
+  current = older;
+  const given = await askMany(b, subnet, 3);
+  t.same(given, ['10.3.0.223/24', '10.3.0.222/24', '10.3.0.221/24'], 'what is seen to be in use is left alone');
+  await t.rejects(ask(b, subnet, { address: '10.3.0.254' }), { code: 'WEFT-ADDRESS-FOREIGN', message: /host-0/ });
+  seen = [];
+  for (const node of [a, b]) {
+    node.link = 'down';
+    node.link = 'up';
+  }
+  await clock.advance(1_000);
+  t.same((await older.range('blocks/')).entries.length, 3, 'and claimed again by its node');
+  t.match(a.warnings, [/claimed again/, /claimed again/]);
+  t.notOk([...held, ...given].includes(await ask(a, subnet)));
+  await a.ipam.reserve(subnet, { 'aux:late': '10.3.0.9' });
+  await t.rejects(ask(b, subnet, { address: '10.3.0.9' }), { code: 'WEFT-ADDRESS-IN-USE' });
+});
+
 void test('a restart forgets nothing', async (t) => {
   const { a } = await open(t);
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/24' });

@@ -7,7 +7,7 @@ import { type Family, formatPrefix, parsePrefix, type Prefix } from '../base/pre
 import { type Random, systemRandom } from '../base/random.ts';
 import type { LocalStore, Store, WatchEvent } from '../store/store.ts';
 import { createAddressRequests } from './address-requests.ts';
-import { createBlockClaims } from './block-claims.ts';
+import { type AddressUse, createBlockClaims } from './block-claims.ts';
 import { createBorrowing } from './borrowing.ts';
 import { createClaims, isUnreachable, keyName, type PoolRecord, POOLS, readPool } from './claims.ts';
 import type { AddressManager, Pool } from './ipam.ts';
@@ -36,6 +36,11 @@ export interface AddressManagerOptions {
   restMs?: number;
   /** Prefixes that are routed or used by Docker, on any node. */
   occupied: () => readonly Occupied[];
+  /**
+   * Addresses that other nodes are seen to use. Blocks with such an address are not claimed, even if the store has them
+   * as free: a store that was restored does not know what was claimed since.
+   */
+  usedElsewhere?: () => Iterable<AddressUse>;
   /** What people call the holder of an address of this node; by default what it was given to. */
   holderName?: (address: string, holder: string) => string;
   random?: Random;
@@ -52,10 +57,10 @@ export interface StartedAddressManager extends AddressManager {
 }
 
 export function createAddressManager(options: AddressManagerOptions): StartedAddressManager {
-  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, holderName = (_, holder) => holder, random = systemRandom } = options;
+  const { store, local, node, clock, log, defaultPools = DEFAULT_POOLS, restMs = REST_MS, occupied, usedElsewhere = () => [], holderName = (_, holder) => holder, random = systemRandom } = options;
   const claims = createClaims({ store, node, clock, random });
   const pools = createPools({ local, clock, log, restMs });
-  const blocks = createBlockClaims({ claims, pools, nodeId: node.id, log });
+  const blocks = createBlockClaims({ claims, pools, nodeId: node.id, usedElsewhere, log });
   const borrowing = createBorrowing({ store, claims, blocks, pools, node, clock, random, log });
   const requests = createAddressRequests({ claims, pools, blocks, borrowing, nodeId: node.id, restMs, holderName });
 
@@ -87,7 +92,10 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
 
   async function compareWithStore(): Promise<void> {
     await removeAbandoned();
+    const highest = Math.max(0, ...pools.all().map((pool) => pool.revision));
     const { entries, revision } = await store.range(POOLS);
+    // Revisions do not go back, unless a backup was restored or the state was moved to another store.
+    if (revision < highest) pools.forgetRevisions();
     pools.learnAll(entries.map(readPool), revision);
     for (const pool of pools.all()) if (pool.ledger.blocks().length > 0) await blocks.compare(pool);
   }
