@@ -44,15 +44,17 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
       const address = ledger.addressOf(holder) ?? ledger.takeNext(holder, bounds);
       if (address !== undefined) return address;
       if (isEmpty(bounds)) throw weftError('WEFT-POOL-EXHAUSTED', { pool: subnet, detail: 'it has no host addresses to choose from' });
+      // Rest is for the other nodes: to them nothing changes if the address stays here. A repeat of this request, which
+      // waited as well, may have been given one.
+      const lastChoice = (): string | undefined => ledger.addressOf(holder) ?? ledger.takeResting(holder, bounds);
       try {
         if (await blocks.claimNext(pool, bounds)) continue;
       } catch (error) {
-        const resting = isUnreachable(error) ? ledger.takeResting(holder, bounds) : undefined;
+        const resting = isUnreachable(error) ? lastChoice() : undefined;
         if (resting === undefined) throw error;
         return resting;
       }
-      // Rest is for the other nodes: to them nothing changes if the address stays here.
-      const resting = ledger.takeResting(holder, bounds);
+      const resting = lastChoice();
       if (resting !== undefined) return resting;
       if (!await borrowing.borrow(pool, bounds, 'weft')) throw await exhausted(pool);
     }

@@ -282,6 +282,17 @@ void test('rest: a released address is handed out when there is no other, and th
   await a.ipam.releaseAddress(subnet, 'rubbish');
 });
 
+void test('rest: repeats at once by one holder get one address', async (t) => {
+  const { a } = await open(t);
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });
+  for (const address of await askUntilRefused(a, subnet, 'WEFT-POOL-EXHAUSTED', t)) await a.ipam.releaseAddress(subnet, address.split('/')[0]!);
+  for (const link of ['up', 'down'] as const) {
+    a.link = link;
+    const given = await Promise.all(Array.from({ length: 3 }, () => ask(a, subnet, { holder: link })));
+    t.equal(new Set(given).size, 1, link);
+  }
+});
+
 void test('rest: a container that crashes all the time never runs dry', async (t) => {
   const { clock, a, b } = await open(t);
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });
