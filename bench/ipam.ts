@@ -129,7 +129,7 @@ async function restart(folder: string): Promise<number> {
 
 /** Milliseconds of each `network connect`, by the Docker API. */
 async function attachments(rounds: number): Promise<{ fast: number[]; slow: number[] }> {
-  const lab = await createLab({ name: 'ipam', hosts: 2, docker: true });
+  const lab = await createLab({ name: 'ipambench', hosts: 2, docker: true });
   try {
     const [h1, h2] = [lab.host(1), lab.host(2)];
     const etcd = await startEtcd(h1);
