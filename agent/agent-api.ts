@@ -9,16 +9,21 @@ import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
 import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
+import { COPY_MARK } from '../store/copy.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
+import type { GossipKeys } from './gossip-keys.ts';
+import type { Joining } from './joining.ts';
 import type { IpamApi } from './ipam-api.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
+import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
+import type { StoreMembers } from './store-members.ts';
 import { VERSION } from './version.ts';
 
 export interface AgentApiOptions {
@@ -36,6 +41,10 @@ export interface AgentApiOptions {
   commands: SandboxCommands;
   link: DockerLink;
   replicator: Replicator;
+  joining: Joining;
+  nodes: NodeCommands;
+  storeMembers: StoreMembers;
+  keys: GossipKeys;
   nodeName(id: string): string;
   ipam: IpamApi;
 }
@@ -100,17 +109,24 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   }
 
   return {
-    status: async () => ({
-      node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
-      store: { description: store.description, healthy: store.healthy },
-      docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
-      members: state.members(),
-      counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
-      pools: addresses.usage(),
-      dns: resolver.stats(),
-      repairs: [...repairs.recent],
-      problems: problems(),
-    }),
+    status: async () => {
+      const quorum = options.storeMembers.quorum();
+      return {
+        node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
+        store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
+        docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
+        members: state.members(),
+        counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
+        pools: addresses.usage(),
+        dns: resolver.stats(),
+        repairs: [...repairs.recent],
+        problems: problems(),
+      };
+    },
+    backup: async () => {
+      const { entries, revision } = await store.range('');
+      return { node: self().name, store: store.description, revision, entries: entries.filter(({ key }) => key !== COPY_MARK).map(({ key, value }) => ({ key, value })) };
+    },
     ps: async () => ({
       endpoints: endpoints.list().map((endpoint) => {
         const workload = publisher.workloadOf(endpoint.id);
@@ -128,6 +144,10 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     },
     addSandbox: commands.add,
     removeSandbox: commands.remove,
+    nodes: async () => options.nodes.list(),
+    removeNode: options.nodes.remove,
+    token: options.joining.token,
+    rotateKey: () => options.keys.rotate(false),
     ...options.ipam.calls,
   };
 }

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
-import { errorText } from '../base/errors.ts';
+import { errorText, weftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
@@ -10,6 +10,7 @@ import { runAll } from '../base/undo.ts';
 import { createController } from '../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
 import { startCluster } from '../cluster/cluster.ts';
+import { identityDirectory } from '../cluster/identity/files.ts';
 import type { NodeInfo } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
@@ -28,7 +29,7 @@ import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
-import type { LocalStore, Store } from '../store/store.ts';
+import type { LocalStore } from '../store/store.ts';
 import { createAddressClaims } from './address-claims.ts';
 import type { AgentApi } from './api.ts';
 import { createAgentApi } from './agent-api.ts';
@@ -42,15 +43,20 @@ import { createNetworkMap } from './docker/network-map.ts';
 import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
-import { claimNumber, gossipKey, knownNumber, nodeId } from './identity.ts';
+import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
+import { claimNumber, knownNumber, nodeId } from './identity.ts';
+import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
+import { createNodeCommands } from './node-commands.ts';
+import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
+import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
@@ -64,7 +70,7 @@ const SERVICE_TIMEOUT_MS = 2_000;
 
 export interface AgentOptions {
   config: Config;
-  store: Store;
+  nodeStore: NodeStore;
   local: LocalStore;
   log: Logger;
   /** Listening sockets from the service manager, by path. */
@@ -89,24 +95,36 @@ async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Prom
   }
 }
 
-export async function startAgent({ config, store, local, log, inherited }: AgentOptions): Promise<Agent> {
+export async function startAgent({ config, nodeStore, local, log, inherited }: AgentOptions): Promise<Agent> {
+  const { store } = nodeStore;
   const clock = systemClock;
   const random = systemRandom;
   const id = nodeId(local);
   const name = config.name ?? hostname();
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
-  const cachedKey = local.get('cluster/gossip-key');
-  const key = cachedKey === undefined
-    ? await insist('the store has to give this node the gossip key', log, () => gossipKey(store, local))
-    : Buffer.from(JSON.parse(cachedKey) as string, 'base64');
+  const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
 
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
-  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort } });
-  const cluster = startCluster({ node: { id, name }, transport, key, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
+  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
+  const cluster = startCluster({ node: { id, name }, transport, keys, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
+  /** A first member is not listed before it has been asked. */
+  const storePlace = () => {
+    if (config.etcd) return { endpoints: config.etcd.endpoints, own: false };
+    const known = storeMembers.endpoints();
+    return { endpoints: known.length > 0 ? known : [clientUrlOf(config)], own: true };
+  };
+  const joining = startJoining({
+    store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
+    settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
+    found: () => nodeStore.startCluster(),
+    admissible: (request) => {
+      if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
+    },
+  });
 
   // This node, as the others see it -----------------------------------------------------------------------------------
   const hostRtnl = openRtnl(hostNetns);
@@ -283,7 +301,13 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
   }
 
   // Store, peers and Docker join in -----------------------------------------------------------------------------------
-  stops.push(registry.follow(), directory.follow());
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
+  const nodes = createNodeCommands({ self: id, store, state, directory, keys: gossipKeyring });
+  const storeMembers = keepStoreMembers({
+    nodeStore, self: { id, peerUrl: peerUrlOf(config) }, clock, log: log.child({ part: 'store' }),
+    peers: () => nodes.list().map((node) => ({ id: node.id, name: node.name, number: node.number, isAlive: node.self || node.state === 'alive' || node.state === 'suspect' })),
+  });
+  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {
     await claimNumber(store, local, id);
@@ -312,7 +336,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, nodeName, ipam,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName, ipam,
   });
 
   return {
@@ -327,6 +351,7 @@ export async function startAgent({ config, store, local, log, inherited }: Agent
         () => sandboxes.close(),
         () => mesh.close(),
         () => overlay.close(),
+        () => joining.close(),
         () => cluster.close(),
         () => ipam.close(),
         () => addresses.close(),

@@ -4,7 +4,7 @@ import type { IpamCalls } from './ipam-api.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
-  store: { description: string; healthy: boolean };
+  store: { description: string; healthy: boolean; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
   docker: { up: boolean; version?: string };
   members: { id: string; name: string; address: string; state: string }[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };
@@ -42,10 +42,19 @@ export interface AddSandboxRequest {
   service?: string;
 }
 
+export interface NodeAnswer { id: string; name: string; number: number; address: string; state: string; self: boolean }
+
+/** `expires`: milliseconds since the Unix epoch. */
+export interface TokenAnswer { token: string; expires: number }
+
 export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
+
+/** Everything that the store holds, at one revision. */
+export interface BackupAnswer { node: string; store: string; revision: number; entries: { key: string; value: string }[] }
 
 export interface AgentApi extends IpamCalls {
   status(): Promise<StatusAnswer>;
+  backup(): Promise<BackupAnswer>;
   ps(): Promise<PsAnswer>;
   networks(): Promise<NetworkAnswer[]>;
   network(reference: string): Promise<NetworkAnswer>;
@@ -53,6 +62,12 @@ export interface AgentApi extends IpamCalls {
   removeNetwork(reference: string): Promise<void>;
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
+  nodes(): Promise<NodeAnswer[]>;
+  removeNode(reference: string, force: boolean): Promise<void>;
+  /** What a host joins with; with `rotate` earlier ones are refused from now on. */
+  token(rotate: boolean): Promise<TokenAnswer>;
+  /** Gossip gets a new key; resolves when the change has begun. */
+  rotateKey(): Promise<void>;
 }
 
 export interface ErrorAnswer { code?: string; message: string }

@@ -1,23 +1,40 @@
 /** weftd's configuration: /etc/weft/weft.json, written by `weft up`. Every path can be moved, which is how several hosts live on one machine. */
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
+import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
+
+export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
+
+const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
 
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
   advertise: v.pipe(v.string(), v.ipv4()),
   /** How people call this node; default: the host's name. */
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
-  /** Absent: embedded store, one node. */
-  etcd: v.optional(v.strictObject({
-    endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1)),
-    ca: v.optional(v.string()), cert: v.optional(v.string()), key: v.optional(v.string()),
-  })),
+  /** The user's own etcd. Absent: the store is Weft's affair. */
+  etcd: v.optional(v.pipe(
+    v.strictObject({
+      endpoints: v.pipe(v.array(v.pipe(v.string(), v.regex(/^https?:\/\/[^/]+\/?$/, 'give endpoints such as https://10.0.0.10:2379'))), v.minLength(1)),
+      /** PEM files. */
+      ca: v.optional(path), cert: v.optional(path), key: v.optional(path),
+      /** A user of etcd's own. */
+      user: v.optional(v.pipe(v.string(), v.minLength(1))), password: v.optional(v.string()),
+    }),
+    v.check(({ cert, key }) => (cert === undefined) === (key === undefined), 'cert and key come together'),
+    v.check(({ user, password }) => (user === undefined) === (password === undefined), 'user and password come together'),
+    v.check(({ endpoints, ca, cert }) => (ca ?? cert) === undefined || endpoints.every((endpoint) => endpoint.startsWith('https:')), 'certificates need endpoints with https://'),
+  )),
   gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
+  /** TCP ports of the cluster's etcd on this host: for nodes, and among its members. */
+  storePort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), CLIENT_PORT),
+  storePeerPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),
-  dataDir: v.optional(v.string(), '/var/lib/weft'),
+  dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),
@@ -54,3 +71,18 @@ export function loadConfig(path = DEFAULT_CONFIG_PATH): Config {
   }
   return parseConfig(text, path);
 }
+
+/** What the file says, unchecked; nothing where there is none. */
+export const readRawConfig = (path: string): Record<string, unknown> => (existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>) : {});
+
+/** Throws WEFT-CONFIG, and writes nothing, where it is none. A crash leaves the old file or the new one. */
+export function writeConfig(path: string, value: object): Config {
+  const text = `${JSON.stringify(value, undefined, 2)}\n`;
+  const config = parseConfig(text, path);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${path}.new`, path);
+  return config;
+}
+
+export const changeConfig = (path: string, change: object): Config => writeConfig(path, { ...readRawConfig(path), ...change });

@@ -20,6 +20,8 @@ const AddSandbox = v.strictObject({
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
 
+const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
+const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
 const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
 
 function valid<S extends v.GenericSchema>(schema: S, what: string, body: unknown): v.InferOutput<S> {
@@ -34,10 +36,15 @@ type Route = (api: AgentApi, reference: string, body: unknown) => Promise<unknow
 const ROUTES: Record<string, Route> = {
   'GET status': (api) => api.status(),
   'GET ps': (api) => api.ps(),
+  'GET backup': (api) => api.backup(),
   'GET networks': (api, reference) => (reference ? api.network(reference) : api.networks()),
   'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
+  'GET nodes': (api) => api.nodes(),
+  'DELETE nodes': (api, reference, body) => api.removeNode(reference, valid(RemoveNode, 'the removal', body ?? {}).force ?? false),
+  'POST key': (api) => api.rotateKey(),
+  'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
   'GET ipam': (api, reference) => (reference === 'check' ? api.ipamCheck() : api.ipamPools()),
   'POST ipam': (api, _, body) => api.ipamFix(valid(Fix, 'the list of findings', body).ids),

@@ -5,11 +5,11 @@ import type { LocalStore, Store } from '../store/store.ts';
 
 const LAST_NUMBER = 65534;
 
-/** 16 hex digits, made at the first start and kept. */
-export function nodeId(local: LocalStore): string {
+/** 16 hex digits, for ever; made at the first start, or by who joins a cluster with it. */
+export function nodeId(local: LocalStore, joinedWith?: string): string {
   const known = local.get('node/id');
   if (known !== undefined) return known;
-  const id = randomBytes(8).toString('hex');
+  const id = joinedWith ?? randomBytes(8).toString('hex');
   local.put('node/id', id);
   return id;
 }
@@ -33,22 +33,5 @@ export async function claimNumber(store: Store, local: LocalStore, id: string): 
       local.put('node/number', String(number));
       return number;
     }
-  }
-}
-
-/** The cluster's gossip key (32 bytes): the store's, made there by whoever comes first; this node's copy while the store is away. */
-export async function gossipKey(store: Store, local: LocalStore): Promise<Uint8Array> {
-  const cached = local.get('cluster/gossip-key');
-  try {
-    let entry = await store.get('gossip-key');
-    while (!entry) {
-      await store.txn([{ key: 'gossip-key', revision: 0 }], [{ put: 'gossip-key', value: JSON.stringify(randomBytes(32).toString('base64')) }]);
-      entry = await store.get('gossip-key');
-    }
-    if (entry.value !== cached) local.put('cluster/gossip-key', entry.value);
-    return Buffer.from(JSON.parse(entry.value) as string, 'base64');
-  } catch (error) {
-    if (cached === undefined) throw error;
-    return Buffer.from(JSON.parse(cached) as string, 'base64');
   }
 }

@@ -30,7 +30,7 @@ export interface IpamCalls {
   ipamCheck(): Promise<CheckAnswer>;
   /** Mends what the report has and a new check finds again; nothing else. */
   ipamFix(ids: readonly string[]): Promise<FixAnswer>;
-  /** By id or name. Throws WEFT-NODE-UNKNOWN, WEFT-NODE-ALIVE. */
+  /** By id or name. Throws WEFT-RECLAIM-UNKNOWN, WEFT-RECLAIM-ALIVE. */
   planReclaim(node: string): Promise<ReclaimPlan>;
   reclaim(node: string): Promise<ReclaimAnswer>;
 }
@@ -144,7 +144,7 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     const matching = owners.has(reference) ? [reference] : [...owners].filter(([, name]) => name === reference).map(([id]) => id);
     const [id, ...more] = matching;
     if (id === undefined || more.length > 0) {
-      throw weftError('WEFT-NODE-UNKNOWN', { node: reference, known: [...owners].map(([each, name]) => `${each} (${name})`).join(', ') || 'nobody' });
+      throw weftError('WEFT-RECLAIM-UNKNOWN', { node: reference, known: [...owners].map(([each, name]) => `${each} (${name})`).join(', ') || 'nobody' });
     }
     return { id, name: owners.get(id)!, pools: pools.map((pool) => ({ pool, blocks: pool.blocks.filter(({ claim }) => claim.node === id).length })).filter(({ blocks }) => blocks > 0) };
   }
@@ -156,9 +156,9 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     const why = id === node.id ? 'this command runs on it'
       : member === 'alive' || member === 'suspect' ? `gossip has it as ${member}`
         : undefined;
-    if (why !== undefined) throw weftError('WEFT-NODE-ALIVE', { node: name, why });
+    if (why !== undefined) throw weftError('WEFT-RECLAIM-ALIVE', { node: name, why });
     const silentMs = clock.now() - (lastSeen.get(id) ?? started);
-    if (silentMs < SILENT_MS) throw weftError('WEFT-NODE-ALIVE', { node: name, why: `it has been silent for ${Math.floor(silentMs / 1000)} s only, and other nodes may still send to it for ${SILENT_MS / 1000} s` });
+    if (silentMs < SILENT_MS) throw weftError('WEFT-RECLAIM-ALIVE', { node: name, why: `it has been silent for ${Math.floor(silentMs / 1000)} s only, and other nodes may still send to it for ${SILENT_MS / 1000} s` });
   }
 
   const calls: IpamCalls = {

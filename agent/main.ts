@@ -8,24 +8,18 @@ import { systemClock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
-import { openEtcdStore } from '../store/etcd.ts';
 import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
 import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
-import { DEFAULT_CONFIG_PATH, loadConfig, type Config } from './config.ts';
+import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
+import { openNodeStore, tlsFiles } from './node-store.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
 
 const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
-
-function openStore(config: Config, log: Logger): Store {
-  if (!config.etcd) return openSqliteStore(join(config.dataDir, 'store.db'), { clock: systemClock, log });
-  return openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
-}
 
 /** Until the agent is up, everything is answered with the reason why it is not. */
 function whenReady(agent: () => Agent | undefined, store: Store): AgentApi {
@@ -44,13 +38,16 @@ async function main(): Promise<void> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   mkdirSync(config.runDir, { recursive: true, mode: 0o700 });
   if (values.purge) {
+    // Timers of ours do not keep a process alive, and it must not end half way.
+    setInterval(() => {}, 60_000);
     const errors = await purgeHost(config, values.config, log);
     for (const error of errors) console.error(errorText(error));
     process.exit(errors.length > 0 ? 1 : 0);
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const store = openStore(config, log);
+  const nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
+  const { store } = nodeStore;
   const inherited = inheritedSockets();
   let agent: Agent | undefined;
 
@@ -63,7 +60,7 @@ async function main(): Promise<void> {
     void (async () => {
       await control.close();
       await agent?.stop();
-      await store.close();
+      await nodeStore.close();
       local.close();
       rmSync(pidPath, { force: true });
       process.exit(0);
@@ -76,7 +73,7 @@ async function main(): Promise<void> {
   const socket = join(config.runDir, 'weft.sock');
   const fd = inherited.get(socket);
   const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, store), log);
-  agent = await startAgent({ config, store, local, log, inherited });
+  agent = await startAgent({ config, nodeStore, local, log, inherited });
 }
 
 main().catch((error: unknown) => {

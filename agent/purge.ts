@@ -18,7 +18,6 @@ import { writeSysctl } from '../linux/sysctl.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
 import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
-import { openEtcdStore } from '../store/etcd.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { LocalStore } from '../store/store.ts';
 import { FABRIC_PATH } from './agent.ts';
@@ -26,6 +25,7 @@ import type { Config } from './config.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGIN_PREFIX } from './docker/replicator.ts';
 import { knownNumber, nodeId } from './identity.ts';
+import { inCluster, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 
 /** Docker asks its plugins while it lets go of their networks: they agree to everything and keep nothing. */
 const agreeable: NetworkDriverHandlers = {
@@ -80,8 +80,9 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
 
 /** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
 async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
-  if (!config.etcd) return;
-  const store = openEtcdStore({ endpoints: config.etcd.endpoints, clock: systemClock, log });
+  if (!config.etcd && !inCluster(local)) return;
+  const node = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
+  const { store } = node;
   const number = knownNumber(local);
   try {
     const id = nodeId(local);
@@ -96,8 +97,15 @@ async function releaseStore(config: Config, local: LocalStore, log: Logger): Pro
   } catch (error) {
     log.warn({ detail: errorText(error) }, 'the store does not answer: this node stays listed there');
   } finally {
-    await store.close();
+    if (node.etcd) await leaveMembers(node, nodeId(local), log);
+    await node.close();
   }
+}
+
+/** Whatever the others say to it, this host's copy of the store goes. */
+async function leaveMembers(node: NodeStore, id: string, log: Logger): Promise<void> {
+  await node.cluster?.members.remove(id).catch((error: unknown) => log.warn({ detail: errorText(error) }, 'this node stays a member of the store'));
+  await node.stopMember();
 }
 
 /** Returns what could not be done. */

@@ -9,7 +9,8 @@ interface Timer { at: number; order: number; callback: () => void; cancelled: bo
 export class VirtualClock implements Clock {
   #now = 0;
   #order = 0;
-  #timers: Timer[] = [];
+  /** A binary heap: the next one due is the first. */
+  readonly #timers: Timer[] = [];
   readonly #epoch: number;
 
   constructor(epochMs = 1_700_000_000_000) {
@@ -26,14 +27,13 @@ export class VirtualClock implements Clock {
 
   setTimeout(callback: () => void, delayMs: number): TimerHandle {
     const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, callback, cancelled: false };
-    let low = 0;
-    let high = this.#timers.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#timers[middle]!.at <= timer.at) low = middle + 1;
-      else high = middle;
+    const heap = this.#timers;
+    let at = heap.push(timer) - 1;
+    for (let parent = (at - 1) >> 1; at > 0 && isBefore(timer, heap[parent]!); parent = (at - 1) >> 1) {
+      heap[at] = heap[parent]!;
+      at = parent;
     }
-    this.#timers.splice(low, 0, timer);
+    heap[at] = timer;
     return timer;
   }
 
@@ -48,7 +48,7 @@ export class VirtualClock implements Clock {
     for (;;) {
       const timer = this.#timers[0];
       if (!timer || timer.at > end) break;
-      this.#timers.shift();
+      this.#removeFirst();
       if (timer.cancelled) continue;
       this.#now = timer.at;
       timer.callback();
@@ -56,6 +56,22 @@ export class VirtualClock implements Clock {
     }
     this.#now = end;
   }
+
+  #removeFirst(): void {
+    const heap = this.#timers;
+    const last = heap.pop()!;
+    if (heap.length === 0) return;
+    let at = 0;
+    for (let child = 1; child < heap.length; child = 2 * at + 1) {
+      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
+      if (!isBefore(heap[child]!, last)) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = last;
+  }
 }
+
+const isBefore = (a: Timer, b: Timer): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -2,12 +2,14 @@
 /** weft: the operator's command. It talks to weftd's control socket and knows nothing of the kernel. */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, PsAnswer, SandboxAnswer, StatusAnswer } from '../agent/api.ts';
+import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, NodeAnswer, PsAnswer, SandboxAnswer, StatusAnswer, TokenAnswer } from '../agent/api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
-import { errorText } from '../base/errors.ts';
+import { errorText, weftError } from '../base/errors.ts';
+import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
+import { joinCluster, type JoinOptions } from './join.ts';
+import { networkTable, nodeTable, psText, statusText } from './render.ts';
 import { addIpamCommands } from './ipam.ts';
-import { networkTable, psText, statusText } from './render.ts';
 import { purge, startAgent, stopAgent } from './service.ts';
 import { configure, type UpOptions } from './up.ts';
 
@@ -39,7 +41,10 @@ const defined = (fields: Record<string, unknown>): object => Object.fromEntries(
 program.command('up')
   .description('set this host up and start weftd')
   .option('--advertise <address|interface>', 'underlay address that other nodes send to')
-  .option('--store <urls>', 'etcd endpoints, comma-separated; without it this node keeps its own state')
+  .option('--store <urls>', 'endpoints of an etcd of yours, comma-separated; without it this node keeps its own state')
+  .option('--store-ca <file>', 'who signed its certificate (PEM)')
+  .option('--store-cert <file>', 'certificate to show it (PEM)')
+  .option('--store-key <file>', 'key of that certificate (PEM)')
   .option('--name <name>', 'what people call this node (default: the host\'s name)')
   .option('--no-start', 'write the configuration only')
   .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
@@ -63,6 +68,44 @@ program.command('status').description('this node, its cluster and what is wrong'
 program.command('ps').description('endpoints of this node and published ports of the cluster').action(async () => {
   show(await ask<PsAnswer>('GET', 'ps'), psText);
 });
+
+program.command('token [action]')
+  .description('what other hosts join with; `weft token rotate` makes a new one, and earlier ones are refused')
+  .action(async (action: string | undefined) => {
+    if (action !== undefined && action !== 'rotate') throw weftError('WEFT-CALL-UNKNOWN', { call: `token ${action}` });
+    show(await ask<TokenAnswer>('POST', 'token', { rotate: action === 'rotate' }), ({ token, expires }) => `weft join ${token}\n\nvalid until ${new Date(expires).toISOString()}`);
+  });
+
+program.command('join [token]')
+  .description('make this host a member of a cluster, and start weftd')
+  .option('--token-file <file>', 'read the token from a file; `-` is the standard input')
+  .option('--advertise <address|interface>', 'underlay address that other nodes send to')
+  .option('--name <name>', 'what people call this node (default: the host\'s name)')
+  .option('--no-start', 'write the configuration only')
+  .action(async (token: string | undefined, { start, ...options }: JoinOptions & { start: boolean }) => {
+    const config = await joinCluster(configPath(), token, options);
+    if (start) await startAgent(config, configPath());
+    show({ advertise: config.advertise, started: start }, () => `joined: other nodes reach this one at ${config.advertise}`);
+  });
+
+program.command('key').description('the key of the gossip protocol').command('rotate').description('change it now; it changes by itself every 12 hours').action(async () => {
+  await ask('POST', 'key');
+  show({ rotating: true }, () => 'the key is being changed');
+});
+
+const node = program.command('node').description('the hosts of the cluster');
+
+node.command('ls').action(async () => {
+  show(await ask<NodeAnswer[]>('GET', 'nodes'), nodeTable);
+});
+
+node.command('rm <node>')
+  .description('take a host out of the cluster that is gone for good')
+  .option('--force', 'also when it answers')
+  .action(async (reference: string, { force }: { force?: boolean }) => {
+    await ask('DELETE', `nodes/${encodeURIComponent(reference)}`, { force: force ?? false });
+    show({ removed: reference }, () => reference);
+  });
 
 const network = program.command('network').description('networks');
 
@@ -123,6 +166,8 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
   await ask('DELETE', `sandboxes/${encodeURIComponent(name)}`);
   show({ removed: name }, () => name);
 });
+
+addBackupCommands(program, { ask, show, config: () => loadConfig(configPath()) });
 
 program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));

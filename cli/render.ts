@@ -1,5 +1,5 @@
 /** Answers of weftd as text for people. */
-import type { NetworkAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
+import type { NetworkAnswer, NodeAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
 import { table } from './table.ts';
 
 const short = (id: string): string => id.slice(0, 12);
@@ -9,6 +9,7 @@ export function statusText(status: StatusAnswer): string {
   return [
     `node     ${node.name} (${node.id}), number ${node.number}, reached at ${node.vtep}`,
     `store    ${store.description}${store.healthy ? '' : ': does not answer (containers go on; new networks wait for it)'}`,
+    ...(store.quorum === undefined ? [] : [`         ${store.quorum}`]),
     `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
     `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
     '',
@@ -18,6 +19,9 @@ export function statusText(status: StatusAnswer): string {
     ...(status.repairs.length > 0 ? ['', 'repaired lately:', ...status.repairs.map((repair) => `  ${repair.at}  ${repair.what}${repair.error ? ` (failed: ${repair.error})` : ''}`)] : []),
   ].join('\n');
 }
+
+export const nodeTable = (nodes: NodeAnswer[]): string =>
+  table(['NUMBER', 'NAME', 'ID', 'ADDRESS', 'STATE'], nodes.map((node) => [node.number, node.name, node.id, node.address, `${node.state}${node.self ? ' (this one)' : ''}`]));
 
 export const networkTable = (networks: NetworkAnswer[]): string =>
   table(['ID', 'NAME', 'DRIVER', 'SCOPE', 'SUBNET', 'ENDPOINTS'], networks.map((network) => [

@@ -8,15 +8,17 @@ import type { Address } from '../gossip/messages.ts';
 import type { Transport } from '../gossip/transport.ts';
 import type { ProfileName, Tuning } from '../gossip/tuning.ts';
 import type { LocalStore } from '../store/store.ts';
+import { keepAddressBook } from './address-book.ts';
+import { allAddresses } from './discovery.ts';
 import { createSoftState, type ClusterState } from './soft-state.ts';
 
 export interface ClusterOptions {
   node: { id: string; name: string };
   /** Bound already; closed with the cluster. */
   transport: Transport;
-  /** 16, 24 or 32 bytes, the same on every node. */
-  key: Uint8Array;
-  /** Where other nodes may be; asked again and again while they are not members. */
+  /** Of 16, 24 or 32 bytes, the same on every node: all open, the first one seals. */
+  keys: readonly Uint8Array[];
+  /** Where other nodes may be; asked again and again while they are not members. Beside them, a node that is alone looks where members were last. */
   seeds(): Promise<readonly Address[]>;
   clock: Clock;
   random: Random;
@@ -43,14 +45,19 @@ export interface Cluster {
 
 const LEAVE_TIMEOUT_MS = 1_000;
 
-export function startCluster({ node, transport, key, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
+export function startCluster({ node, transport, keys, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
   const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
-  const keyring = new Keyring(key);
+  const [key, ...others] = keys;
+  const keyring = new Keyring(key!, ...others);
   const gossip = createGossip({
     name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: state.delegate, coordinates: true,
   });
   state.attach(gossip);
-  gossip.seekSeeds(seeds);
+  const book = keepAddressBook(gossip, local);
+  const everywhere = allAddresses({ seeds: { addresses: seeds }, book }, log);
+  const alone = (): boolean => gossip.members().every(({ name, state: each }) => name === node.id || each === 'dead' || each === 'left');
+  // Among others, members that failed are looked for anyway, and where others once were is of no interest.
+  gossip.seekSeeds(() => (alone() ? everywhere() : seeds()));
   const close = async (): Promise<void> => {
     state.close();
     await gossip.shutdown();

@@ -17,7 +17,7 @@ void test('three nodes on loopback addresses', async (t) => {
     const transport = await openTransport({ bind: { host: `127.0.2.${20 + i}`, port: addresses[i]?.port ?? 0 } });
     addresses[i] = transport.address;
     const local = openLocalStore(join(directory, `${i}.db`));
-    const cluster = startCluster({ node: { id: `id${i}`, name: `host${i}` }, transport, key: Buffer.alloc(32, 1), seeds: async () => addresses, clock, random, log, local });
+    const cluster = startCluster({ node: { id: `id${i}`, name: `host${i}` }, transport, keys: [Buffer.alloc(32, 1)], seeds: async () => addresses, clock, random, log, local });
     return { ...cluster, close: () => cluster.close().then(() => local.close()), leave: () => cluster.leave().then(() => local.close()) };
   };
   const nodes = [await start(0), await start(1), await start(2)];

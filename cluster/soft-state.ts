@@ -4,13 +4,13 @@
  * comparing digests (owner → epoch, sequence) with a random member every two seconds, and only that is sent again.
  */
 import type { Clock } from '../base/clock.ts';
-import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { shuffle, type Random } from '../base/random.ts';
 import type { Delegate, Gossip, Member, MemberEvent } from '../gossip/gossip.ts';
 import type { LocalStore } from '../store/store.ts';
 import { createEarlyShipments } from './early.ts';
 import { accept, emptyOwner, forgetDeletions, pack, recordId, shipmentsFor, type OwnerState, type Shipment, type StoredRecord } from './owner.ts';
+import { createOutbox, type Outbox } from './outbox.ts';
 import { createProgressBook } from './progress.ts';
 import { createSavedOwners } from './saved.ts';
 import { MAX_RECORD_BYTES, type SoftState, type TableName, type Tables } from './state.ts';
@@ -25,8 +25,6 @@ const MAX_DELETIONS = 10_000;
 const CONFIRM_MS = 200;
 /** Bytes of a message on a stream; small enough to be read in less than a millisecond. */
 const MESSAGE_BYTES = 32 << 10;
-/** Messages that may wait for one member; what is more than that is left to the digests. */
-const MAX_OUTBOX = 1_024;
 /** A change goes to so many directly; in a larger cluster they pass it on. */
 const MAX_TARGETS = 32;
 /** Packets per turn of the event loop. */
@@ -71,8 +69,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
   const progress = createProgressBook();
   const early = createEarlyShipments(clock);
   const absentSince = new Map<string, number>();
-  /** Messages on their way to a member by stream, and those that wait for them. */
-  const outboxes = new Map<string, Buffer[]>();
+  let outbox: Outbox | undefined;
   let unsentFrom: number | undefined;
   let confirming = false;
   let gossip: Gossip | undefined;
@@ -125,27 +122,6 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
 
   // Sending -----------------------------------------------------------------------------------------------------------
 
-  /** One that fits into a packet goes at once; others go one after the other, since in another order they would be asked for again. */
-  function send(to: string, ...messages: readonly Buffer[]): void {
-    if (!gossip) return;
-    const [first] = messages;
-    if (messages.length === 1 && first!.length <= gossip.room) return gossip.sendBestEffort(to, first!);
-    const outbox = outboxes.get(to);
-    if (!outbox) void deliver(to, [...messages], gossip);
-    else if (outbox.length < MAX_OUTBOX) outbox.push(...messages);
-  }
-
-  async function deliver(to: string, outbox: Buffer[], { sendReliable }: Gossip): Promise<void> {
-    outboxes.set(to, outbox);
-    try {
-      for (let next = outbox.shift(); next && !closed; next = outbox.shift()) await sendReliable(to, next);
-    } catch (error) {
-      log.debug({ to, detail: errorText(error) }, 'soft state could not be sent; the next digest repairs it');
-    } finally {
-      outboxes.delete(to);
-    }
-  }
-
   /** Those on the networks of these records first. */
   function targetsFor(shipments: readonly Shipment[]): Member[] {
     const all = live();
@@ -162,7 +138,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     const targets = targetsFor(shipments);
     if (messages.length === 1) passOn(messages[0]!, shipments);
     const some = (): void => {
-      for (const member of targets.splice(0, SENDS_PER_TURN)) send(member.name, ...messages);
+      for (const member of targets.splice(0, SENDS_PER_TURN)) outbox?.send(member.name, ...messages);
       if (targets.length > 0) clock.setTimeout(some, 0);
     };
     some();
@@ -190,11 +166,11 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
   }
 
   const sendDigest = (to: string, digest: Digest, options: { whole: boolean; reply: boolean }): void =>
-    send(to, encodeMessage({ kind: 'digest', from: self, owners: digest, ...options }));
+    outbox?.send(to, encodeMessage({ kind: 'digest', from: self, owners: digest, ...options }));
 
   /** One delivery at a time to each: what it turns out to lack after that, the next digest shows. */
   function ship(to: string, shipments: readonly Shipment[]): void {
-    if (!outboxes.has(to)) send(to, ...encodeRecords(shipments));
+    if (outbox && !outbox.isBusy(to)) outbox.send(to, ...encodeRecords(shipments));
   }
 
   // Receiving ---------------------------------------------------------------------------------------------------------
@@ -320,6 +296,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     },
     attach: (next) => {
       gossip = next;
+      outbox = createOutbox(next, log);
       gossip.watch(onMember);
     },
     delegate: {
@@ -336,6 +313,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     close: () => {
       saved.flush();
       closed = true;
+      outbox?.close();
     },
   };
 }

@@ -16,6 +16,8 @@ export interface NodeInfo {
   occupied: { prefix: string; by: string }[];
   /** Published ports it had to leave to a program of its host: 'tcp/8080'. */
   skippedPorts: string[];
+  /** Version of the gossip keys that it has installed: what it can open. */
+  gossipKeys?: number;
 }
 
 /** Where an address of a network is. Published as soon as Join is answered. */

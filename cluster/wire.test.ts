@@ -1,5 +1,6 @@
 import fc from 'fast-check';
-import { test } from 'tap';
+import tap, { test } from 'tap';
+import { fuzz } from '../gossip/hostile-for-tests.ts';
 import { decodeMessage, encodeMessage, type StateMessage } from './wire.ts';
 
 const records: StateMessage = {
@@ -15,6 +16,9 @@ const records: StateMessage = {
   }],
 };
 const digest: StateMessage = { kind: 'digest', from: 'id1', owners: { id1: [1, 4] }, whole: true, reply: false };
+
+const CASES = Number(process.env['FUZZ_CASES'] ?? 200_000);
+tap.setTimeout(Math.max(240_000, CASES));
 
 void test('messages', async (t) => {
   for (const message of [records, digest]) t.same(decodeMessage(encodeMessage(message)), { message, leftOut: 0 });
@@ -32,5 +36,12 @@ void test('whatever is sent', async (t) => {
     }),
   );
   fc.assert(fc.property(hostile, (data) => void decodeMessage(data)), { numRuns: 50_000 });
-  t.pass();
+  t.pass('50,000 messages');
+});
+
+void test(`real messages, changed: ${CASES} hostile cases`, async (t) => {
+  const samples = [encodeMessage(records), encodeMessage(digest)];
+  const { slowestMs, grownBytes } = await fuzz((data) => void decodeMessage(data), { samples, seed: 1, count: CASES });
+  t.ok(slowestMs < 10, `the slowest took ${slowestMs.toFixed(2)} ms`);
+  t.ok(grownBytes < 24 << 20, `the heap grew by ${(grownBytes / 1024).toFixed(0)} KiB`);
 });

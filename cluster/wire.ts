@@ -26,7 +26,7 @@ const list = <T extends v.GenericSchema>(item: T) => v.pipe(v.array(item), v.max
 /** Fields that a newer version added are let through: they are for the newer one. */
 const VALUES = {
   node: v.looseObject({
-    id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text),
+    id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
   }),
   endpoint: v.looseObject({ networkId: id, endpointId: id, ip, mac: v.pipe(text, v.mac()) }),
   name: v.looseObject({ networkId: id, networkName: text, endpointId: id, ip, name: text, names: list(text), service: text }),

@@ -42,7 +42,7 @@ export class World {
     const { clock, transport } = pause;
     const local = this.disks.get(i) ?? memoryStore();
     this.disks.set(i, local);
-    const cluster = startCluster({ node: { id: `id${i}`, name: `host${i}` }, transport, key: KEY, seeds: async () => seeds.map(addressOf), clock, random, log, local, ...more });
+    const cluster = startCluster({ node: { id: `id${i}`, name: `host${i}` }, transport, keys: [KEY], seeds: async () => seeds.map(addressOf), clock, random, log, local, ...more });
     this.running.set(i, cluster);
     return cluster;
   }

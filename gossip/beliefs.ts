@@ -29,6 +29,8 @@ export interface BeliefsOptions {
   queue: BroadcastQueue;
   awareness: Awareness;
   notify(event: MemberEvent): void;
+  /** Members of a former life. */
+  known: readonly Member[];
   /** At once, to one node. */
   tell(to: Address, message: Buffer): void;
   /** Whether a node may be a member. */
@@ -54,7 +56,7 @@ export interface Beliefs {
 }
 
 export function createBeliefs(options: BeliefsOptions): Beliefs {
-  const { name, address, versions, tuning, clock, timers, log, queue, awareness, notify, tell, admits, onConflict } = options;
+  const { name, address, versions, tuning, clock, timers, log, queue, awareness, known: former, notify, tell, admits, onConflict } = options;
   const members = new Members();
   const suspicions = new Map<string, Suspicion>();
   /** Who else wants the name of a live member: it gets it when that one fails. */
@@ -157,6 +159,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     if (claim) alive(claim);
   }
 
+  for (const member of former) if (member.name !== name) members.restore(member);
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,

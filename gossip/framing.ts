@@ -10,8 +10,9 @@ const COMPOUND_HEADER = 2;
 /** Each message of a compound costs this besides its own bytes. */
 export const PART_OVERHEAD = 2;
 const CHECKSUM_HEADER = 5;
-/** What one packet may unpack to in all; an honest peer fits its packet before it compresses it. */
-const MAX_UNPACKED = 256 << 10;
+/** What one packet may unpack to in all, in bytes and messages; an honest peer fits its packet before it compresses it. */
+const MAX_UNPACKED = 64 << 10;
+const MAX_MESSAGES = 1_024;
 
 /** `07 | count | length u16 × count | bodies`; up to MAX_PARTS. One message is left as it is. */
 export function compound(messages: readonly Buffer[]): Buffer {
@@ -35,9 +36,9 @@ export function withChecksum(packet: Buffer): Buffer {
 export const roomFor = (packetBytes: number, envelopeOverhead: number): number => packetBytes - COMPOUND_HEADER - CHECKSUM_HEADER - envelopeOverhead;
 
 /** The messages of an opened packet; complete parts of a cut compound count. Throws Refused, RangeError and Incomplete for what makes no sense. */
-export const messagesOf = (packet: Buffer): Buffer[] => unwrap(packet, 0, { left: MAX_UNPACKED });
+export const messagesOf = (packet: Buffer): Buffer[] => unwrap(packet, 0, { bytes: MAX_UNPACKED, messages: MAX_MESSAGES });
 
-function unwrap(packet: Buffer, depth: number, budget: { left: number }): Buffer[] {
+function unwrap(packet: Buffer, depth: number, budget: { bytes: number; messages: number }): Buffer[] {
   if (packet.length === 0) return [];
   if (depth > MAX_NESTING) throw new RangeError('nested too deeply');
   if (packet[0] === TYPE.crc) {
@@ -45,11 +46,14 @@ function unwrap(packet: Buffer, depth: number, budget: { left: number }): Buffer
     return unwrap(packet.subarray(CHECKSUM_HEADER), depth + 1, budget);
   }
   if (packet[0] === TYPE.compress) {
-    const unpacked = decompress(decodeCompressed(packet.subarray(1)), budget.left);
-    budget.left -= unpacked.length;
+    const unpacked = decompress(decodeCompressed(packet.subarray(1)), budget.bytes);
+    budget.bytes -= unpacked.length;
     return unwrap(unpacked, depth + 1, budget);
   }
-  if (packet[0] !== TYPE.compound) return [packet];
+  if (packet[0] !== TYPE.compound) {
+    if (budget.messages-- === 0) throw new RangeError('too many messages in one packet');
+    return [packet];
+  }
   const count = packet[1] ?? 0;
   const messages: Buffer[] = [];
   let at = COMPOUND_HEADER + PART_OVERHEAD * count;

@@ -5,7 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { shuffle, type Random } from '../base/random.ts';
+import type { Random } from '../base/random.ts';
 import { createAwareness } from './awareness.ts';
 import { createBeliefs, type MemberEvent } from './beliefs.ts';
 import { createCoordinates, decodeCoordinate, distance, encodeCoordinate } from './coordinates.ts';
@@ -14,7 +14,7 @@ import type { Delegate } from './delegate.ts';
 import { createEnvelope, type EnvelopeOptions } from './envelope.ts';
 import { PART_OVERHEAD, compound, roomFor, withChecksum } from './framing.ts';
 import { openInbox } from './inbox.ts';
-import { addressKey, type Member } from './members.ts';
+import { addressKey, isLive, type Member } from './members.ts';
 import {
   MAX_META, MAX_USER_BYTES, TYPE, decodeAccusation, decodeAck, decodeAlive, decodeIndirectPing, decodePing, encodeAck, encodePing, encodeUserPacket, encodeUserStream, type Address, type Alive,
 } from './messages.ts';
@@ -48,6 +48,11 @@ export interface GossipOptions extends EnvelopeOptions {
   /** Over the profile. */
   tuning?: Partial<Tuning> | undefined;
   delegate?: Delegate;
+  /**
+   * Members of a former life, as `members()` gave them: taken for what they were, without an event and without a word to
+   * others. Who is gone by now is found out by probes. Default: none.
+   */
+  known?: readonly Member[];
   /** Answers to probes carry this node's network coordinate (130 bytes), so that round trips can be estimated. Default: false. */
   coordinates?: boolean;
 }
@@ -162,7 +167,7 @@ export function createGossip(options: GossipOptions): Gossip {
   }
 
   const beliefs = createBeliefs({
-    name, address, meta: checkedMeta(options.meta ?? Buffer.alloc(0)), versions, tuning, clock, timers, log, queue, awareness, admits,
+    name, address, meta: checkedMeta(options.meta ?? Buffer.alloc(0)), versions, tuning, clock, timers, log, queue, awareness, admits, known: options.known ?? [],
     notify: (event) => {
       if (event.type === 'leave') coordinates?.forget(event.member.name);
       for (const watcher of watchers) guarded(() => watcher(event));
@@ -234,8 +239,8 @@ export function createGossip(options: GossipOptions): Gossip {
 
   timers.loop(() => tuning.probeInterval, () => prober.probe());
   queue.onNews = timers.loopWhile(() => queue.length > 0, () => tuning.gossipInterval, () => {
-    const recent = beliefs.others('dead').filter((member) => clock.now() - member.since < tuning.gossipToTheDeadTime);
-    for (const member of shuffle([...beliefs.others('alive', 'suspect'), ...recent], random).slice(0, tuning.gossipNodes)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
+    const hears = (member: Member): boolean => member.name !== name && (isLive(member) || (member.state === 'dead' && clock.now() - member.since < tuning.gossipToTheDeadTime));
+    for (const member of beliefs.members.sample(tuning.gossipNodes, random, hears)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
   });
 
   /** Until `start`'s callback, the time-out, or the signal. */

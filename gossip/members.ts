@@ -1,4 +1,5 @@
 /** The members as this node sees them, and the rules by which word of them is believed (SWIM §4.2, memberlist's order). */
+import { shuffle, type Random } from '../base/random.ts';
 import type { Accusation, Address, Alive, NodeRecord, NodeState } from './messages.ts';
 import type { Versions } from './versions.ts';
 
@@ -20,8 +21,14 @@ export const addressKey = ({ host, port }: Address): string => `${host}:${port}`
 export const sameAddress = (a: Address, b: Address): boolean => a.host === b.host && a.port === b.port;
 export const isLive = ({ state }: Member): boolean => state === 'alive' || state === 'suspect';
 
+/** Below so many members, choosing at random looks at all of them. */
+const FEW = 32;
+
 export class Members {
   readonly #members = new Map<string, Member>();
+  /** Their names, so that some can be drawn without a look at all. */
+  readonly #names: string[] = [];
+  #live = 0;
 
   get(name: string): Member | undefined {
     return this.#members.get(name);
@@ -33,13 +40,31 @@ export class Members {
 
   /** How many are alive or suspected: what the formulas call n. */
   get liveCount(): number {
-    let count = 0;
-    for (const member of this.#members.values()) if (isLive(member)) count++;
-    return count;
+    return this.#live;
+  }
+
+  /** Up to `count` different ones, at random, of those that fit; from many it may find fewer than there are (memberlist's rule: three draws for each member). */
+  sample(count: number, random: Random, fits: (member: Member) => boolean): Member[] {
+    if (this.#names.length <= FEW) return shuffle(this.all().filter(fits), random).slice(0, count);
+    const chosen = new Set<Member>();
+    for (let draws = 3 * this.#names.length; draws > 0 && chosen.size < count; draws--) {
+      const member = this.#members.get(this.#names[random.int(this.#names.length)]!)!;
+      if (fits(member)) chosen.add(member);
+    }
+    return [...chosen];
   }
 
   forget(name: string): void {
+    const member = this.#members.get(name);
+    if (!member) return;
+    if (isLive(member)) this.#live--;
     this.#members.delete(name);
+    this.#names.splice(this.#names.indexOf(name), 1);
+  }
+
+  /** One that is known already, as it was. */
+  restore(member: Member): void {
+    this.#set(member);
   }
 
   /**
@@ -103,6 +128,9 @@ export class Members {
   }
 
   #set(member: Member): Member {
+    const before = this.#members.get(member.name);
+    if (!before) this.#names.push(member.name);
+    this.#live += Number(isLive(member)) - Number(before !== undefined && isLive(before));
     this.#members.set(member.name, member);
     return member;
   }

@@ -19,9 +19,10 @@ export class MemoryNetwork {
   reordered = 0;
   /** Share of packets that arrive twice. */
   repeated = 0;
-  /** Bytes and packets that were sent, streams' pieces included. */
-  bytes = 0;
+  /** What was sent: packets, their bytes, and bytes of streams. */
   packets = 0;
+  packetBytes = 0;
+  streamBytes = 0;
   /** Bytes of the longest packet. */
   longest = 0;
   readonly #clock: Clock;
@@ -58,7 +59,7 @@ export class MemoryNetwork {
       send: (packet, to) => {
         if (this.#nodes.get(own) !== node) return;
         this.packets++;
-        this.bytes += packet.length;
+        this.packetBytes += packet.length;
         this.longest = Math.max(this.longest, packet.length);
         if (this.#random.float() < this.loss) return;
         for (let copies = this.#random.float() < this.repeated ? 2 : 1; copies > 0; copies--) {
@@ -116,7 +117,7 @@ export class MemoryNetwork {
       write: (data) => {
         for (let at = 0; at < data.length; at += PIECE) {
           const piece = Buffer.from(data.subarray(at, at + PIECE));
-          this.bytes += piece.length;
+          this.streamBytes += piece.length;
           inOrder(() => other?.deliver(piece));
         }
       },

@@ -17,34 +17,74 @@ export class Incomplete extends Error {
 }
 
 export function raw(value: string | Uint8Array): Buffer {
-  const bytes = typeof value === 'string' ? Buffer.from(value) : Buffer.from(value);
-  const { length } = bytes;
-  if (length < 32) return Buffer.concat([Buffer.of(0xa0 | length), bytes]);
-  if (length < 0x10000) return Buffer.concat([Buffer.of(0xda, length >> 8, length & 255), bytes]);
-  const head = Buffer.alloc(5);
-  head[0] = 0xdb;
-  head.writeUInt32BE(length, 1);
-  return Buffer.concat([head, bytes]);
+  const length = typeof value === 'string' ? Buffer.byteLength(value) : value.length;
+  const head = length < 32 ? 1 : length < 0x10000 ? 3 : 5;
+  const bytes = Buffer.allocUnsafe(head + length);
+  if (head === 1) bytes[0] = 0xa0 | length;
+  else if (head === 3) {
+    bytes[0] = 0xda;
+    bytes.writeUInt16BE(length, 1);
+  } else {
+    bytes[0] = 0xdb;
+    bytes.writeUInt32BE(length, 1);
+  }
+  if (typeof value === 'string') bytes.write(value, head);
+  else bytes.set(value, head);
+  return bytes;
 }
 
 /** Unsigned, in the shortest form, as Go writes its uint fields. */
 export function uint(value: number): Buffer {
-  if (value < 0x80) return Buffer.of(value);
-  if (value < 0x100) return Buffer.of(0xcc, value);
-  if (value < 0x10000) return Buffer.of(0xcd, value >> 8, value & 255);
-  const bytes = Buffer.alloc(5);
-  bytes[0] = 0xce;
-  bytes.writeUInt32BE(value >>> 0, 1);
+  const size = value < 0x80 ? 1 : value < 0x100 ? 2 : value < 0x10000 ? 3 : 5;
+  const bytes = Buffer.allocUnsafe(size);
+  if (size === 1) bytes[0] = value;
+  else if (size === 2) {
+    bytes[0] = 0xcc;
+    bytes[1] = value;
+  } else if (size === 3) {
+    bytes[0] = 0xcd;
+    bytes.writeUInt16BE(value, 1);
+  } else {
+    bytes[0] = 0xce;
+    bytes.writeUInt32BE(value >>> 0, 1);
+  }
   return bytes;
 }
 
 export const bool = (value: boolean): Buffer => Buffer.of(value ? 0xc3 : 0xc2);
 export const nil = Buffer.of(0xc0);
 
-/** Fields in the order given: Go sorts them by name. Those that are undefined are left out. */
+/** The names of fields as they are written: a few dozen, each of them again and again. */
+const names = new Map<string, Buffer>();
+
+function nameOf(field: string): Buffer {
+  let name = names.get(field);
+  if (!name) names.set(field, name = raw(field));
+  return name;
+}
+
+/** Up to 15 fields, of names that are known beforehand, in the order given: Go sorts them by name. Those that are undefined are left out. */
 export function map(fields: Record<string, Buffer | undefined>): Buffer {
-  const present = Object.entries(fields).filter((entry): entry is [string, Buffer] => entry[1] !== undefined);
-  return Buffer.concat([Buffer.of(0x80 | present.length), ...present.flatMap(([name, value]) => [raw(name), value])]);
+  let count = 0;
+  let length = 1;
+  for (const field in fields) {
+    const value = fields[field];
+    if (!value) continue;
+    count++;
+    length += nameOf(field).length + value.length;
+  }
+  const bytes = Buffer.allocUnsafe(length);
+  bytes[0] = 0x80 | count;
+  let at = 1;
+  for (const field in fields) {
+    const value = fields[field];
+    if (!value) continue;
+    const name = nameOf(field);
+    bytes.set(name, at);
+    bytes.set(value, at + name.length);
+    at += name.length + value.length;
+  }
+  return bytes;
 }
 
 /** One value from `offset`. Throws Incomplete where the data ends early, RangeError where it makes no sense. */

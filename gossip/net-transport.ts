@@ -1,8 +1,9 @@
-/** Packets and streams on the machine's network: node:dgram and node:net on one port. */
+/** Packets and streams on the machine's network: node:dgram and node:net on one port, IPv4 or IPv6 as the bound address is. */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { errorText, weftError } from '../base/errors.ts';
+import { bytesToIp, ipToBytes } from '../base/ip.ts';
 import type { Address } from './messages.ts';
 import type { Stream, Transport } from './transport.ts';
 
@@ -11,13 +12,18 @@ const STREAM_TIMEOUT_MS = 10_000;
 const MAX_STREAMS = 128;
 const RECEIVE_BUFFER = 2 << 20;
 
+/** The first byte of a TLS handshake (RFC 8446 §5.1); no message of gossip's begins with it. */
+const TLS_HANDSHAKE = 0x16;
+
 /**
  * Resolves once both are bound. `bind.port` 0 takes any; `advertise` is where others reach it, the bound address by
- * default. Rejects with WEFT-GOSSIP-BIND.
+ * default. A stream that begins as TLS goes to `onTls`, whole: a second service needs no second port. Rejects with
+ * WEFT-GOSSIP-BIND.
  */
-export async function openTransport({ bind, advertise }: { bind: Address; advertise?: Address }): Promise<Transport> {
+export async function openTransport({ bind, advertise, onTls }: { bind: Address; advertise?: Address; onTls?: (socket: Socket) => void }): Promise<Transport> {
+  const family = isIPv6(bind.host) ? 6 : 4;
   // With a look-up of its own a send does not go through dns.lookup and the next tick.
-  const socket = createSocket({ type: 'udp4', lookup: (host, _, done) => done(null, host, 4) });
+  const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: (host, _, done) => done(null, host, family) });
   const server = createServer({ noDelay: true });
   server.maxConnections = MAX_STREAMS;
   try {
@@ -25,7 +31,7 @@ export async function openTransport({ bind, advertise }: { bind: Address; advert
     const bound = once(socket, 'listening');
     socket.bind(bind.port, bind.host);
     await bound;
-    server.listen(socket.address().port, bind.host);
+    server.listen({ port: socket.address().port, host: bind.host, ipv6Only: family === 6 });
     await once(server, 'listening');
   } catch (error) {
     // When the bind fails, the socket is closed already or not, as the failure will have it.
@@ -50,7 +56,8 @@ export async function openTransport({ bind, advertise }: { bind: Address; advert
     return each;
   };
   return {
-    address: advertise ?? { host: bind.host, port: socket.address().port },
+    // As messages spell it, so that this node knows its own address when it hears it.
+    address: advertise ?? { host: bytesToIp(ipToBytes(bind.host)), port: socket.address().port },
     send: (packet, to) => socket.send(packet, to.port, to.host, () => {}),
     dial: async (to, timeoutMs) => {
       const stream = track(connect({ host: to.host, port: to.port, noDelay: true }));
@@ -63,7 +70,19 @@ export async function openTransport({ bind, advertise }: { bind: Address; advert
       return streamOf(stream);
     },
     onPacket: (handler) => void socket.on('message', (packet, from) => handler(packet, { host: from.address, port: from.port })),
-    onStream: (handler) => void server.on('connection', (stream) => handler(streamOf(track(stream)), { host: stream.remoteAddress ?? '', port: stream.remotePort ?? 0 })),
+    onStream: (handler) => void server.on('connection', (stream) => {
+      track(stream);
+      const take = (): void => handler(streamOf(stream), { host: stream.remoteAddress ?? '', port: stream.remotePort ?? 0 });
+      if (!onTls) return take();
+      stream.on('error', () => {});
+      stream.once('data', (first: Buffer) => {
+        stream.pause();
+        stream.unshift(first);
+        if (first[0] === TLS_HANDSHAKE) return onTls(stream);
+        take();
+        stream.resume();
+      });
+    }),
     close: async () => {
       for (const each of open) each.destroy();
       await Promise.all([new Promise<void>((resolve) => socket.close(() => resolve())), new Promise<void>((resolve) => server.close(() => resolve()))]);

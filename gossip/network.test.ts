@@ -2,6 +2,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type Test, test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
@@ -47,6 +48,19 @@ void test('two nodes on the loopback device', async (t) => {
   await second.leave({ timeoutMs: 1_000 });
   await eventually('it has left', () => first.member('second')?.state === 'left');
   t.match((await first.join([{ host: '127.0.2.9', port: first.address.port }])).errors[0]?.message, /ECONNREFUSED/);
+});
+
+void test('two nodes on IPv6', { skip: networkInterfaces()['lo']?.some(({ family }) => family === 'IPv6') ? false : 'this machine has no IPv6' }, async (t) => {
+  const heard: string[] = [];
+  const first = await start(t, 'first', { host: '::1', port: 0 }, { key: KEY, delegate: { onMessage: (message) => heard.push(message.toString()) } });
+  const second = await start(t, 'second', { host: '0:0:0:0:0:0:0:1', port: 0 }, { key: KEY });
+  t.same(await second.join([first.address]), { joined: 1, errors: [] });
+  await eventually('both know both', () => first.member('second')?.state === 'alive' && second.member('first')?.state === 'alive');
+  t.same(first.member('second')?.address, { host: '::1', port: second.address.port });
+  second.sendBestEffort('first', Buffer.from('a packet'));
+  await second.sendReliable('first', Buffer.from('a stream'));
+  await eventually('both messages', () => heard.length === 2);
+  t.ok(await first.ping('second') < 1_000);
 });
 
 void test('a port that is taken', async (t) => {

@@ -10,6 +10,7 @@ import { nacks, streamPings } from './versions.ts';
 
 /** A helper gives up early enough for its word to arrive in time (Lifeguard §IV.A: 80 % of the time-out). */
 const HELPER_SHARE = 0.8;
+const SEQUENCES = 2 ** 16;
 
 export interface ProberOptions {
   name: string;
@@ -47,10 +48,10 @@ export function createProber(options: ProberOptions): Prober {
   const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets, onAnswer, now } = options;
   const waiting = new Map<number, { ack(payload: Buffer): void; nack(): void }>();
   let order: string[] = [];
-  // Not from 0: who does not see the packets cannot guess which answer is awaited.
-  let sequence = random.int(2 ** 32);
+  // Not from 0: who does not see the packets has to guess which answer is awaited. Of 16 bits, since each probe carries it twice.
+  let sequence = random.int(SEQUENCES);
 
-  const nextSequence = (): number => (sequence = (sequence + 1) >>> 0);
+  const nextSequence = (): number => (sequence = (sequence + 1) % SEQUENCES);
   const pingOf = (node: string, seq: number): Buffer => encodePing({ seq, node, sourceNode: name, source: address });
 
   function nextTarget(): Member | undefined {
@@ -88,7 +89,7 @@ export function createProber(options: ProberOptions): Prober {
       });
       const askOthers = timers.after(tuning.probeTimeout, () => {
         direct = false;
-        const helpers = shuffle(beliefs.others('alive').filter((member) => member.name !== target.name), random).slice(0, tuning.indirectChecks);
+        const helpers = beliefs.members.sample(tuning.indirectChecks, random, (member) => member.state === 'alive' && member.name !== target.name && member.name !== name);
         for (const helper of helpers) {
           const nack = nacks(helper.versions);
           if (nack) expected++;

@@ -23,7 +23,7 @@ function setUp() {
   const told: Buffer[] = [];
   const timers = createTimers(clock, seededRandom(1), log);
   const beliefs = createBeliefs({
-    name: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS, tuning: LAN, clock, timers, log, queue, awareness,
+    name: 'self', address: here, meta: Buffer.from('meta'), versions: OWN_VERSIONS, tuning: LAN, clock, timers, log, queue, awareness, known: [],
     notify: ({ type, member }: MemberEvent) => events.push(`${type} ${member.name} ${member.state}`), tell: (_, message) => told.push(message),
     admits: () => true, onConflict: (known, word) => events.push(`conflict ${known.name} ${word.address.host}`),
   });

@@ -1,7 +1,7 @@
 /** Whole states exchanged over a stream: at join, now and then, and soon after a join as long as that brings news. */
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { shuffle, type Random } from '../base/random.ts';
+import type { Random } from '../base/random.ts';
 import type { Beliefs } from './beliefs.ts';
 import { Refused, type DropReason } from './counters.ts';
 import type { Delegate } from './delegate.ts';
@@ -71,7 +71,7 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
 
   /** With anybody; false when nothing new came of it. */
   async function withRandomMember(): Promise<boolean> {
-    const [partner] = shuffle(beliefs.others('alive'), random);
+    const [partner] = beliefs.members.sample(1, random, (member) => member.state === 'alive' && member.name !== name);
     if (!partner) return false;
     try {
       return await exchange(partner.address, false, { timeoutMs: tuning.streamTimeout });

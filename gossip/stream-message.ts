@@ -10,6 +10,9 @@ import { Incomplete } from './msgpack.ts';
 const FRAME_HEADER = 5;
 /** A user message or a state of the largest size, and the members beside it. */
 const MAX_BYTES = MAX_USER_BYTES + (4 << 20);
+/** States of members shrink to a tenth at most. What claims to shrink more, and is not small, is made to cost time. */
+const MAX_RATIO = 20;
+const ALWAYS_UNPACKED = 64 << 10;
 /** How often compression may be wrapped in itself. */
 const MAX_NESTING = 2;
 
@@ -107,7 +110,8 @@ function decode(message: Buffer, progress: PushPullProgress, depth = 0): StreamM
     case TYPE.error: throw new Error(`the other side says: ${decodeError(body)}`);
     case TYPE.compress: {
       if (depth === MAX_NESTING) throw new RangeError('nested too deeply');
-      const unpacked = decompress(decodeCompressed(body), MAX_BYTES);
+      const packed = decodeCompressed(body);
+      const unpacked = decompress(packed, Math.min(MAX_BYTES, Math.max(ALWAYS_UNPACKED, packed.length * MAX_RATIO)));
       try {
         return decode(unpacked, { nodes: [], at: 0 }, depth + 1);
       } catch (error) {

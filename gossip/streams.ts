@@ -72,6 +72,9 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
     });
   });
 
+  /** Reading a large state and acting on it are a millisecond each: packets are heard between the two. */
+  const nextTurn = (): Promise<void> => new Promise((resolve) => void timers.after(0, resolve));
+
   /** Dials, runs, and closes whatever happens. */
   async function onStream<T>(to: Address, call: StreamCall, run: (stream: Stream) => Promise<T>): Promise<T> {
     call.signal?.throwIfAborted();
@@ -90,7 +93,9 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
 
   async function answer(stream: Stream, from: Address, handler: (message: StreamMessage) => Buffer | undefined): Promise<void> {
     try {
-      const reply = handler(await read(stream, false, { timeoutMs: tuning.streamTimeout }));
+      const message = await read(stream, false, { timeoutMs: tuning.streamTimeout });
+      await nextTurn();
+      const reply = handler(message);
       if (reply) stream.write(envelope.wrapStream(reply, false));
     } catch (error) {
       onDrop(error instanceof Refused ? error.reason : 'malformed');
@@ -103,9 +108,11 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
   }
 
   return {
-    exchange: (to, message, call) => onStream(to, call, (stream) => {
-      const reply = read(stream, true, call);
+    exchange: (to, message, call) => onStream(to, call, async (stream) => {
+      const reading = read(stream, true, call);
       stream.write(envelope.wrapStream(message, true));
+      const reply = await reading;
+      await nextTurn();
       return reply;
     }),
     send: (to, message, call) => onStream(to, call, (stream) => within<void>(call, (resolve, reject) => {

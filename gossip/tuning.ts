@@ -1,4 +1,4 @@
-/** Every knob of the protocol. Times in milliseconds. docs/reference/gossip-options.md says the same for operators. */
+/** Every knob of the protocol. Times in milliseconds. */
 export interface Tuning {
   /** How often one member is probed. Shorter finds failures sooner and costs a packet each way. */
   probeInterval: number;

@@ -7,7 +7,7 @@
  *             /      \
  *      10.99.1.0/24   10.99.2.0/24
  *       h1      h3     h2
- *   etcd, ufw   |      two cards, no IPv6
+ *   ufw         |      two cards, no IPv6
  *           port 8081 taken
  *
  *   npm run demo [-- --keep] [--hosts N] [--engine DIRECTORY|VERSION]

@@ -89,7 +89,7 @@ void test(`fifteen members of three kinds under random trouble, seed ${seed}`, {
     const expected = [...running.values()].map(({ name }) => name).sort().join();
     for (const peer of running.values()) {
       const living = (await peer.living()).join();
-      if (living !== expected) return `${peer.name} sees ${living}`;
+      if (living !== expected) return `${peer.name} sees ${living} of ${expected}: ${await peer.describe()}`;
     }
     return undefined;
   };

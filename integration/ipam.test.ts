@@ -50,9 +50,9 @@ test('weft ipam', async (t) => {
   t.match((await weft(h1, 'ipam', 'check', '--fix')).stdout, /orphan: .*\n {2}removed/);
   t.same((await check()).findings, []);
 
-  t.match(await weft(h1, 'ipam', 'reclaim', 'h2'), { code: 1, stderr: /WEFT-NODE-ALIVE.*gossip has it as alive/ });
-  t.match(await weft(h1, 'ipam', 'reclaim', '--yes', 'h1'), { code: 1, stderr: /WEFT-NODE-ALIVE.*this command runs on it/ });
-  t.match(await weft(h1, 'ipam', 'reclaim', 'nobody'), { code: 1, stderr: /WEFT-NODE-UNKNOWN.*\(h2\)/ });
+  t.match(await weft(h1, 'ipam', 'reclaim', 'h2'), { code: 1, stderr: /WEFT-RECLAIM-ALIVE.*gossip has it as alive/ });
+  t.match(await weft(h1, 'ipam', 'reclaim', '--yes', 'h1'), { code: 1, stderr: /WEFT-RECLAIM-ALIVE.*this command runs on it/ });
+  t.match(await weft(h1, 'ipam', 'reclaim', 'nobody'), { code: 1, stderr: /WEFT-RECLAIM-UNKNOWN.*\(h2\)/ });
 
   await h2.must(['ip', 'link', 'add', 'tun0', 'type', 'bridge']);
   await h2.must(['ip', 'link', 'set', 'tun0', 'up']);

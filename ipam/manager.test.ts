@@ -447,7 +447,8 @@ void test('a claim whose answer was lost is found again', async (t) => {
 void test('the store was put back to an older state: pools go on, and blocks in use are nobody else\'s', async (t) => {
   const folder = t.testdir();
   const clock = new VirtualClock();
-  const [newer, older] = ['newer', 'older'].map((name) => openSqliteStore(join(folder, `${name}.db`), { clock, log })) as [Store, Store];
+  const newer: Store = openSqliteStore(join(folder, 'newer.db'), { clock, log });
+  const older: Store = openSqliteStore(join(folder, 'older.db'), { clock, log });
   let current = newer;
   const store: Store = {
     ...newer,

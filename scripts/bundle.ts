@@ -24,7 +24,7 @@ export async function bundle(): Promise<void> {
   mkdirSync(OUT, { recursive: true });
   await build({
     entryPoints: { weftd: join(ROOT, 'agent/main.ts'), weft: join(ROOT, 'cli/main.ts') },
-    outdir: OUT, outExtension: { '.js': '.cjs' }, bundle: true, platform: 'node', format: 'cjs', target: 'node24', minifySyntax: true, legalComments: 'linked',
+    outdir: OUT, outExtension: { '.js': '.cjs' }, bundle: true, platform: 'node', format: 'cjs', target: 'node24', minifySyntax: true, minifyWhitespace: true, legalComments: 'linked',
     logLevel: 'warning', define: { 'import.meta.url': 'importMetaUrl', 'import.meta.main': 'false' },
     banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
     plugins: [{

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { errorText, weftError } from '../base/errors.ts';
@@ -13,10 +13,13 @@ export function openDatabase(path: string, schema: string): DatabaseSync {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     create(path);
+    const { size } = statSync(path);
+    const hadLog = (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
     database = new DatabaseSync(path);
     // With locking_mode=EXCLUSIVE set before the first access, the lock is taken by the first transaction and kept until
     // the file is closed or the process dies, and WAL needs no shared memory (sqlite.org/wal.html, §9).
     database.exec('PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN EXCLUSIVE; COMMIT');
+    checkWhole(database, size, hadLog);
     database.exec(schema);
     return database;
   } catch (error) {
@@ -33,6 +36,17 @@ function create(path: string): void {
     // An existing file is not opened here: closing it again would drop this process's POSIX locks on it (fcntl(2)).
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
+}
+
+/**
+ * SQLite reads what lies beyond a file's end as zeros, and takes them for what was written: a file that ends within a page is
+ * one that was cut. While there is a log, it may hold what the file lacks.
+ */
+function checkWhole(database: DatabaseSync, size: number, hadLog: boolean): void {
+  const [{ page_size: pageSize }] = database.prepare('PRAGMA page_size').all() as [{ page_size: number }];
+  if (!hadLog && size % pageSize !== 0) throw new Error('the file is damaged: its end is missing');
+  const [{ quick_check: found }] = database.prepare('PRAGMA quick_check(1)').all() as [{ quick_check: string }];
+  if (found !== 'ok') throw new Error(`the file is damaged: ${found}`);
 }
 
 /** Runs body between BEGIN and COMMIT; what it throws, or the commit, rolls everything back. */

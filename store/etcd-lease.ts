@@ -1,7 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { GatewayError, GRPC } from './etcd-gateway.ts';
+import { GRPC } from './etcd-gateway.ts';
+import { GatewayError } from './etcd-http.ts';
 import type { Lease } from './store.ts';
 
 interface LeaseOptions {

@@ -19,7 +19,7 @@ function scene() {
     return state.revision;
   };
   const gateway: Gateway = {
-    healthy: true,
+    healthy: true, useEndpoints: () => {},
     call: () => Promise.reject(new Error('not used')),
     close: () => {},
     stream: (_path, body, { onMessage, onEnd }) => {

@@ -161,6 +161,29 @@ void test('a lease that ended during an outage is granted anew', async (t) => {
   t.equal((await store.get('l/a'))?.value, '2', 'and renewed again');
 });
 
+void test('a lease outlives a shorter outage of its holder, and is taken up again after a longer one', async (t) => {
+  const server = await etcd(t);
+  const others = storesOn(t, [server.endpoint])();
+  let cut = false;
+  const proxy = await listening(t, (request, response) => {
+    if (cut) return void request.socket.destroy();
+    void pipe(server.endpoint, request, response);
+  });
+  const holder = openEtcdStore({ endpoints: [proxy], prefix: `/test/${folders - 1}/`, clock, log });
+  t.teardown(() => holder.close());
+  const [short, long] = [await holder.lease(1), await holder.lease(60)];
+  await holder.txn([], [{ put: 'short', value: '1', lease: short }, { put: 'long', value: '1', lease: long }]);
+  const watch = collect(others, '');
+  cut = true;
+  sockets.forEach((end) => end());
+  await watch.until((events) => events.length > 0 && replay(events)['short'] === undefined);
+  t.equal(replay(watch.events)['long'], '1');
+  cut = false;
+  await untilWorks(() => holder.txn([], [{ put: 'short', value: '2', lease: short }]));
+  await delay(2500);
+  t.same((await others.range('')).entries.map(({ key, value }) => [key, value]), [['long', '1'], ['short', '2']]);
+});
+
 void test('an endpoint that refuses, and one that is silent, are passed over', async (t) => {
   const { endpoint } = await etcd(t);
   const silent = await listening(t, () => {});

@@ -3,8 +3,12 @@ import type { Clock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { createCodec, type RangeAnswer, revisionOf, type TxnAnswer } from './etcd-codec.ts';
-import { createGateway, type EtcdTls, GatewayError, GRPC } from './etcd-gateway.ts';
+import type { Credentials } from './etcd-auth.ts';
+import { createGateway, GRPC } from './etcd-gateway.ts';
+import { GatewayError } from './etcd-http.ts';
+import { createMembers, type Members } from './etcd-members.ts';
 import { grantLease } from './etcd-lease.ts';
+import type { TlsFiles } from './etcd-tls.ts';
 import { followPrefix } from './etcd-watch.ts';
 import type { Compare, Entry, Lease, Store, TxnResult, Write } from './store.ts';
 import { checkTxn, leaseEnded } from './txn.ts';
@@ -20,19 +24,28 @@ export interface EtcdOptions {
   prefix?: string;
   clock: Clock;
   log: Logger;
-  tls?: EtcdTls;
+  tls?: TlsFiles;
+  credentials?: Credentials;
+}
+
+export interface EtcdStore extends Store {
+  /** The cluster's members have changed. */
+  useEndpoints(endpoints: readonly string[]): void;
+  readonly members: Members;
 }
 
 /** Connects at the first call, so that it can be opened while etcd is away. */
-export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, log, tls }: EtcdOptions): Store {
-  const gateway = createGateway({ endpoints, clock, deadlineMs: DEADLINE_MS, ...(tls && { tls }) });
+export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, log, tls, credentials }: EtcdOptions): EtcdStore {
+  const gateway = createGateway({ endpoints, clock, log, deadlineMs: DEADLINE_MS, ...(tls && { tls }), ...(credentials && { credentials }) });
   const codec = createCodec(root);
-  const description = `etcd at ${endpoints.join(', ')}`;
+  /** For people: the way past the network to a member on this host says nothing. */
+  const placeOf = (urls: readonly string[]): string => urls.filter((url) => !url.startsWith('unix:')).join(', ');
+  let place = placeOf(endpoints);
   const stops = new Set<() => void>();
   let closed = false;
 
   const unreachable = (error: unknown): Error =>
-    weftError('WEFT-STORE-UNREACHABLE', { store: endpoints.join(', '), detail: errorText(error).replaceAll(/\s+/g, ' ').trim() }, { cause: error });
+    weftError('WEFT-STORE-UNREACHABLE', { store: place, detail: errorText(error).replaceAll(/\s+/g, ' ').trim() }, { cause: error });
 
   /** Throws WEFT-STORE-UNREACHABLE, or the GatewayError where its status is one of `expected`. */
   async function call(path: string, body: object, { safe, expected = [] }: { safe: boolean; expected?: readonly number[] }): Promise<Record<string, unknown>> {
@@ -103,8 +116,12 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
   }
 
   return {
-    description,
+    get description() { return `etcd at ${place}`; },
     get healthy() { return gateway.healthy; },
+    useEndpoints: (next) => {
+      gateway.useEndpoints(next);
+      place = placeOf(next);
+    },
     get,
     range: list,
     txn,
@@ -113,6 +130,7 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
       list: () => list(prefix),
       revision: async () => revisionOf(((await call('/v3/kv/range', { key: codec.key(prefix), count_only: true }, { safe: true })) as RangeAnswer).header),
     })),
+    members: createMembers(call),
     lease: async (ttl): Promise<Lease> => {
       const { lease, stop } = await grantLease({ call, ttl, clock, log });
       const end = background(() => stop);

@@ -1,4 +1,5 @@
 /** The embedded store: one node, one file. The whole state is in memory as well; the file makes it durable. */
+import type { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -13,6 +14,12 @@ const SCHEMA = `
   INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('lease', 0);`;
 
 interface Stored extends Entry { lease: string | null }
+
+export interface EmbeddedStore extends Store {
+  /** Id of the lease that a key was written with. */
+  leaseOf(key: string): string | undefined;
+}
+
 interface Watcher { prefix: string; deliver(event: WatchEvent): void }
 
 /** Code-point order, which is that of UTF-8 bytes, so of etcd. */
@@ -24,8 +31,18 @@ const plain = ({ key, value, revision }: Stored): Entry => ({ key, value, revisi
  * one that is found at opening lost its holder: it ends after its time to live.
  * Throws WEFT-STORE-LOCKED, WEFT-STORE-UNREACHABLE.
  */
-export function openSqliteStore(path: string, { clock, log }: { clock: Clock; log: Logger }): Store {
+export function openSqliteStore(path: string, { clock, log }: { clock: Clock; log: Logger }): EmbeddedStore {
   const database = openDatabase(path, SCHEMA);
+  try {
+    return serve(path, database, { clock, log });
+  } catch (error) {
+    // What it holds cannot be read. Left open, it would be locked as well.
+    database.close();
+    throw weftError('WEFT-STORE-UNREACHABLE', { store: path, detail: errorText(error) }, { cause: error });
+  }
+}
+
+function serve(path: string, database: DatabaseSync, { clock, log }: { clock: Clock; log: Logger }): EmbeddedStore {
   const upsert = database.prepare(`INSERT INTO entries VALUES (?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision, lease = excluded.lease`);
   const remove = database.prepare('DELETE FROM entries WHERE key = ?');
@@ -117,6 +134,7 @@ export function openSqliteStore(path: string, { clock, log }: { clock: Clock; lo
       return stored && plain(stored);
     },
     range: async (prefix) => ({ entries: under(prefix), revision }),
+    leaseOf: (key) => entries.get(key)?.lease ?? undefined,
     txn,
 
     watch: (prefix, onEvent) => {

@@ -1,14 +1,13 @@
 /** The hosts of the story, and the questions it asks them. */
 import { readFileSync } from 'node:fs';
-import { must } from '../lab/run.ts';
-import { startEtcd, type Etcd } from '../lab/etcd.ts';
+import { must, until } from '../lab/run.ts';
 import type { Host, Service } from '../lab/host.ts';
 import { IMAGE } from '../lab/image.ts';
 import { Lab, OUTSIDER_ADDRESS, createLab } from '../lab/lab.ts';
 import { Story } from '../lab/story.ts';
-import { weft, weftUp } from '../lab/weft.ts';
+import { ready, startWeftd, weft, weftJson, weftUp } from '../lab/weft.ts';
 
-/** As `ufw enable` leaves a host, with the openings that docs/reference/ports.md names, and etcd's. */
+/** As `ufw enable` leaves a host, with the openings that docs/reference/ports.md names. */
 const UFW = `
 iptables -P INPUT DROP
 iptables -A INPUT -i lo -j ACCEPT
@@ -18,14 +17,13 @@ iptables -A INPUT -p tcp --dport 22 -j ACCEPT
 iptables -A INPUT -s 10.99.0.0/16 -p tcp --dport 7947 -j ACCEPT
 iptables -A INPUT -s 10.99.0.0/16 -p udp --dport 7947 -j ACCEPT
 iptables -A INPUT -s 10.99.0.0/16 -p udp --dport 4789 -j ACCEPT
-iptables -A INPUT -s 10.99.0.0/16 -p tcp --dport 2379 -j ACCEPT
+iptables -A INPUT -s 10.99.0.0/16 -p tcp --dport 7948:7949 -j ACCEPT
 `;
 
 export class Stage {
   readonly story = new Story();
   readonly services = new Map<string, Service>();
   readonly snapshots = new Map<string, string>();
-  etcd!: Etcd;
   readonly lab: Lab;
   /** Links of the machine before there were hosts. */
   readonly #cards: readonly string[];
@@ -63,15 +61,38 @@ export class Stage {
     const versions = await Promise.all(this.hosts.map((host) => host.docker('version', '-f', '{{.Server.Version}}')));
     story.check(`dockerd runs on all of them (${versions.join(', ')})`, versions.every((version) => version !== ''));
     void lab.on('outside', [process.execPath, new URL('../lab/upstream.ts', import.meta.url).pathname, 'outside.example=192.0.2.7']);
-    this.etcd = await startEtcd(this.host(1));
     for (const host of this.hosts) this.snapshots.set(host.name, await snapshot(host));
-    const refused = await weft(this.host(2), 'up', '--no-start', '--store', this.etcd.url);
+    const refused = await weft(this.host(2), 'up', '--no-start');
     story.check('with two network cards and no --advertise: refused, and both are listed', refused.code !== 0 && /10\.99\.2\.2 \(eth0\), 10\.99\.102\.2 \(eth1\)/.test(refused.stderr), refused.stderr);
-    await Promise.all(this.hosts.map(async (host) => this.services.set(host.name, await weftUp(host, { store: this.etcd.url, advertise: host.address }))));
+    await this.#found();
     await story.eventually('weftd runs on all of them, and each sees the others', async () => {
       const { stdout } = await weft(this.host(1), 'status');
       return (stdout.match(/ alive$/gm) ?? []).length === this.hosts.length;
     }, 15_000, async () => (await weft(this.host(1), 'status')).stdout);
+  }
+
+  /** weft up, weft token, weft join, weft join. */
+  async #found(): Promise<void> {
+    const { story } = this;
+    const [first, ...others] = this.hosts;
+    this.services.set(first!.name, await weftUp(first!, { advertise: first!.address }));
+    const { token } = await until('a token', () => weftJson<{ token: string }>(first!, 'token'), 40_000);
+    story.check(`weft up and weft token on h1: the others join by ${token.slice(0, 12)}…`, token.endsWith(`@${first!.address}:7947`));
+    for (const host of others) {
+      const joined = await weft(host, 'join', token, '--no-start', '--name', host.name, '--advertise', host.address);
+      story.check(`weft join on ${host.name}`, joined.code === 0, joined.stderr);
+      this.services.set(host.name, await startWeftd(host));
+      await ready(host);
+    }
+  }
+
+  /** The store has no majority: two of its three copies stand still. */
+  async stopStore(): Promise<void> {
+    for (const host of [this.host(1), this.host(2)]) await host.must(['pkill', '-STOP', '-x', 'etcd']);
+  }
+
+  async continueStore(): Promise<void> {
+    for (const host of [this.host(1), this.host(2)]) await host.must(['pkill', '-CONT', '-x', 'etcd']);
   }
 
   /** Starts a container that sleeps, or what is said. */

@@ -25,6 +25,8 @@ export interface Peer {
   join(hosts: readonly string[]): Promise<void>;
   /** Names of those that it takes for alive (or suspect), sorted. */
   living(): Promise<string[]>;
+  /** All members with what it takes them for, for messages about failures. */
+  describe(): Promise<string>;
   /** Texts and events that it heard. */
   heard(text: string): boolean;
   leave(): Promise<void>;
@@ -61,11 +63,13 @@ export async function startSerf(name: string, host: string, flags: readonly stri
     name, host, run,
     join: async (hosts) => void (await run('join', ...hosts.map((each) => `${each}:${PORT}`))),
     living: async () => (await members()).filter(({ status }) => status === 'alive').map((member) => member.name).sort(),
+    describe: async () => (await members()).map((member) => `${member.name} ${member.status}`).join(', '),
     statusOf: async (member) => (await members()).find((each) => each.name === member),
     heard: (text) => output.includes(text),
     leave: async () => {
+      const gone = once(agent, 'exit');
       await run('leave');
-      await once(agent, 'exit');
+      await gone;
     },
     kill: () => end(agent),
   };
@@ -103,6 +107,7 @@ export async function startGo(name: string, host: string, flags: readonly string
     name, host, command,
     join: async (hosts) => void (await command(`join ${hosts.map((each) => `${each}:${PORT}`).join()}`)),
     living: async () => (await members()).map((member) => member.name).sort(),
+    describe: async () => (await members()).map((member) => member.name).join(', '),
     metaOf: async (member) => {
       const meta = (await members()).find((each) => each.name === member)?.meta;
       return meta === undefined ? undefined : Buffer.from(meta, 'base64').toString();
@@ -130,6 +135,10 @@ export async function startOwn(name: string, host: string, options: Partial<Goss
   const gossip = createGossip({
     name, transport, clock, random, log, versions: SERF_VERSIONS, meta: Buffer.from('ff80', 'hex'), delegate: { onMessage: (message) => texts.push(message.toString('latin1')) }, ...options,
   });
+  // Again and again at first: a node that knows few members says it to few, and only Serf's agents pass it on.
+  const saying = setInterval(() => gossip.broadcast(serfIntent(1, name), 'join'), 2_000);
+  const silence = (): void => clearInterval(saying);
+  setTimeout(silence, 20_000).unref();
   return {
     name, host, gossip,
     join: async (hosts) => {
@@ -137,20 +146,29 @@ export async function startOwn(name: string, host: string, options: Partial<Goss
       if (joined === 0) throw new AggregateError(errors, `${name} could not join`);
     },
     living: async () => gossip.members().filter(({ state }) => state === 'alive' || state === 'suspect').map((member) => member.name).sort(),
+    describe: async () => gossip.members().map((member) => `${member.name} ${member.state} ${member.incarnation}`).join(', '),
     stateOf: (member) => gossip.member(member)?.state,
     heard: (text) => texts.some((each) => each.includes(text)),
     leave: async () => {
-      // Serf takes a departure for a failure unless its own word for it (its user message 0) comes first.
-      gossip.broadcast(serfLeaveIntent(name));
+      silence();
+      gossip.broadcast(serfIntent(0, name), 'join');
       await new Promise((resolve) => setTimeout(resolve, 1_000));
       await gossip.leave({ timeoutMs: 3_000 });
       await gossip.shutdown();
     },
-    kill: () => gossip.shutdown(),
+    kill: () => {
+      silence();
+      return gossip.shutdown();
+    },
   };
 }
 
-/** {LTime, Node, Prune}: the clock's seconds as Lamport time, later than any agent's own and than the last time. */
-function serfLeaveIntent(name: string): Buffer {
-  return Buffer.concat([Buffer.of(0), map({ LTime: uint(Math.floor(clock.wallNow() / 1000)), Node: raw(name), Prune: bool(false) })]);
-}
+/** Later than anything that the agents of a test have seen of the node. */
+let lamport = 10_000;
+
+/**
+ * What Serf says on top of memberlist when a node joins (user message 1) and leaves (0), in the order of a Lamport clock:
+ * without it a departure passes for a failure, and word of it that comes late for another one.
+ */
+const serfIntent = (type: 0 | 1, name: string): Buffer =>
+  Buffer.concat([Buffer.of(type), map({ LTime: uint(++lamport), Node: raw(name), Prune: type === 0 ? bool(false) : undefined })]);

@@ -1,0 +1,94 @@
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import tap, { test } from 'tap';
+import { systemClock as clock } from '../base/clock.ts';
+import { silentLogger as log } from '../base/log.ts';
+import { openEtcdStore } from '../store/etcd.ts';
+import { etcdForTests } from '../store/etcd-for-tests.ts';
+import { findEtcd } from '../store/etcd-process.ts';
+import { openLocalStore } from '../store/local.ts';
+import type { Config } from './config.ts';
+import { contents, hostsForTests } from './host-for-tests.ts';
+import { nodeId } from './identity.ts';
+import { memberFolder } from './node-store.ts';
+import { restoreStore } from './restore.ts';
+
+tap.setTimeout(120_000);
+
+const options = { id: 'backup', clock, log };
+const entries = Array.from({ length: 300 }, (_, i) => ({ key: `n/${i}`, value: String(i) }));
+const asBackup = Object.fromEntries(entries.map(({ key, value }) => [key, value]));
+const kept = ({ dataDir }: Config): string[] => readdirSync(dataDir).filter((name) => name.startsWith('store-before-restore'));
+
+void test('onto a host alone', async (t) => {
+  const host = await (await hostsForTests(t)).host();
+  const path = join(host.config.dataDir, 'store.db');
+  let node = host.open();
+  await node.store.txn([], [{ put: 'later', value: '1' }, { put: 'n/0', value: 'changed' }]);
+  await t.rejects(restoreStore(host.config, entries, options), { code: 'WEFT-STORE-LOCKED' }, 'weftd runs');
+  // As kill -9 leaves it: the changes are in the log only.
+  for (const suffix of ['', '-wal']) copyFileSync(`${path}${suffix}`, `${path}.killed${suffix}`);
+  await host.close();
+  for (const suffix of ['', '-wal']) copyFileSync(`${path}.killed${suffix}`, `${path}${suffix}`);
+
+  await restoreStore(host.config, entries, options);
+  node = host.open();
+  t.same(await contents(node.store), asBackup);
+  t.equal(kept(host.config).length, 1, 'what was there is kept');
+  await host.close();
+
+  writeFileSync(path, 'no database at all, and long enough to be looked at as if it were one '.repeat(10));
+  t.throws(() => host.open(), { code: 'WEFT-STORE-UNREACHABLE' });
+});
+
+void test('onto a damaged store, and onto a host without any', async (t) => {
+  const { host } = await hostsForTests(t);
+  for (const damaged of [true, false]) {
+    const one = await host();
+    const path = join(one.config.dataDir, 'store.db');
+    if (damaged) for (const suffix of ['', '-wal']) writeFileSync(`${path}${suffix}`, 'no database at all, and long enough to be looked at as if it were one '.repeat(10));
+    await restoreStore(one.config, entries, options);
+    t.same(await contents(one.open().store), asBackup);
+    t.equal(kept(one.config).length > 0, damaged);
+  }
+});
+
+void test('onto a host of a cluster: it is alone again, and can begin another cluster', async (t) => {
+  const host = await (await hostsForTests(t)).host();
+  let node = host.open();
+  await node.startCluster();
+  await node.store.txn([], [{ put: 'later', value: '1' }]);
+  await host.close();
+  const before = openLocalStore(join(host.config.dataDir, 'local.db'));
+  const id = nodeId(before);
+  for (const key of ['cache/networks/x', 'cluster/gossip-keys', 'node/number', 'endpoints/y']) before.put(key, '1');
+  before.close();
+  t.ok(findEtcd(memberFolder(host.config)), 'etcd runs without weftd');
+
+  mkdirSync(join(host.config.dataDir, 'identity'));
+  await restoreStore(host.config, entries, options);
+  t.notOk(existsSync(memberFolder(host.config)));
+  t.notOk(existsSync(join(host.config.dataDir, 'identity')));
+  const local = openLocalStore(join(host.config.dataDir, 'local.db'));
+  t.equal(nodeId(local), id);
+  t.same(['cache/networks/x', 'cluster/gossip-keys', 'node/number', 'endpoints/y'].map((key) => local.get(key)), [undefined, undefined, undefined, '1'], 'what it knew of the other store is forgotten');
+  local.close();
+  node = host.open();
+  t.equal(node.kind, 'embedded');
+  t.same(await contents(node.store), asBackup);
+  await node.startCluster();
+  t.same(await contents(node.store), asBackup);
+});
+
+void test('into an etcd of the user\'s: only an empty one', async (t) => {
+  const { config } = await (await hostsForTests(t)).host();
+  const { endpoint } = await etcdForTests((end) => t.teardown(end));
+  const external = { ...config, etcd: { endpoints: [endpoint] } };
+  const etcd = openEtcdStore({ endpoints: [endpoint], clock, log });
+  t.teardown(() => etcd.close());
+  await etcd.txn([], [{ put: 'a', value: '1' }]);
+  await t.rejects(restoreStore(external, entries, options), { code: 'WEFT-STORE-OCCUPIED' });
+  await etcd.txn([], [{ delete: 'a' }]);
+  await restoreStore(external, entries, options);
+  t.same(await contents(etcd), asBackup);
+});

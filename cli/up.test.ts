@@ -1,0 +1,31 @@
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { test } from 'tap';
+import { configure } from './up.ts';
+
+void test('what `up` says about an etcd ends up in the configuration', (t) => {
+  const path = join(t.testdir(), 'weft.json');
+  const said = (): unknown => (JSON.parse(readFileSync(path, 'utf8')) as { etcd?: unknown }).etcd;
+  const first = JSON.stringify({ advertise: '10.0.0.9' });
+  writeFileSync(path, first, { mode: 0o600 });
+
+  configure(path, { store: 'https://10.0.0.1:2379,https://10.0.0.2:2379', storeCa: 'ca.pem', storeCert: '/etc/weft.pem', storeKey: '/etc/weft.key' });
+  const whole = { endpoints: ['https://10.0.0.1:2379', 'https://10.0.0.2:2379'], ca: resolve('ca.pem'), cert: '/etc/weft.pem', key: '/etc/weft.key' };
+  t.same(said(), whole);
+  t.equal(statSync(path).mode & 0o77, 0);
+  configure(path, { store: 'https://10.0.0.3:2379', name: 'h1' });
+  t.same(said(), { ...whole, endpoints: ['https://10.0.0.3:2379'] });
+  configure(path, { name: 'h2' });
+  t.same(said(), { ...whole, endpoints: ['https://10.0.0.3:2379'] }, 'what is not said stays');
+  for (const wrong of [{ store: 'http://10.0.0.3:2379' }, { store: '10.0.0.3:2379' }, { store: 'https://10.0.0.3:2379/v3' }, { store: '' }]) {
+    t.throws(() => configure(path, wrong), { code: 'WEFT-CONFIG' });
+  }
+  t.same(said(), { ...whole, endpoints: ['https://10.0.0.3:2379'] }, 'a refused change is not written');
+
+  const other = join(t.testdirName, 'other.json');
+  writeFileSync(other, first);
+  for (const incomplete of [{ storeCert: '/etc/weft.pem' }, { storeKey: '/etc/weft.key', store: 'https://10.0.0.1:2379' }]) {
+    t.throws(() => configure(other, incomplete), { code: 'WEFT-CONFIG' });
+  }
+  t.end();
+});

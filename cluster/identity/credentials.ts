@@ -1,0 +1,43 @@
+/** What the store keeps of the cluster's identity: its authority, the join token, what was revoked. */
+import { weftError } from '../../base/errors.ts';
+import type { Store } from '../../store/store.ts';
+import { createAuthority, type Authority } from './authority.ts';
+import { newSecret, sameSecret } from './token.ts';
+
+const AUTHORITY = 'identity/authority';
+const TOKEN = 'identity/token';
+const TOKEN_LIFETIME_MS = 24 * 3_600_000;
+
+export interface JoinSecret {
+  secret: string;
+  /** Milliseconds since the Unix epoch. */
+  expires: number;
+}
+
+/** The cluster's authority; made by whoever comes first. */
+export async function clusterAuthority(store: Store): Promise<Authority> {
+  for (;;) {
+    const entry = await store.get(AUTHORITY);
+    if (entry) return JSON.parse(entry.value) as Authority;
+    await store.txn([{ key: AUTHORITY, revision: 0 }], [{ put: AUTHORITY, value: JSON.stringify(await createAuthority()) }]);
+  }
+}
+
+/** The token's secret, made anew where there is none, where it has expired, or to `rotate` it: the old one is refused from then on. */
+export async function joinSecret(store: Store, now: number, rotate = false): Promise<JoinSecret> {
+  for (;;) {
+    const entry = await store.get(TOKEN);
+    const known = entry && (JSON.parse(entry.value) as JoinSecret);
+    if (known && known.expires > now && !rotate) return known;
+    const made = { secret: newSecret(), expires: now + TOKEN_LIFETIME_MS };
+    if ((await store.txn([{ key: TOKEN, revision: entry?.revision ?? 0 }], [{ put: TOKEN, value: JSON.stringify(made) }])).succeeded) return made;
+  }
+}
+
+/** Throws WEFT-TOKEN-REFUSED. */
+export async function checkSecret(store: Store, secret: string, now: number): Promise<void> {
+  const entry = await store.get(TOKEN);
+  const known = entry && (JSON.parse(entry.value) as JoinSecret);
+  if (!known || !sameSecret(known.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'it was changed, or is another cluster\'s' });
+  if (known.expires <= now) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'it has expired' });
+}

@@ -1,0 +1,78 @@
+import http from 'node:http';
+import https from 'node:https';
+import type { Socket } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
+import * as v from 'valibot';
+import { WeftError, errorText, weftError } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { JOIN_PATH, JOIN_TIMEOUT_MS, JoinRequest, MAX_BODY, type JoinAnswer } from './join.ts';
+
+/** PEM. */
+export interface Credentials { certificate: string; authority: string; key: string }
+
+/** A joiner knows the authority by its hash: it is shown. Named as the only one believed, it keeps Node from loading the world's. */
+const contextOf = ({ certificate, authority, key }: Credentials): SecureContextOptions =>
+  ({ cert: `${certificate}\n${authority}\n`, key, ca: authority, minVersion: 'TLSv1.3' });
+
+export interface JoinServer {
+  /** A TCP connection that begins with a TLS handshake. */
+  accept(socket: Socket): void;
+  /** From the next connection on. */
+  renew(credentials: Credentials): void;
+  close(): void;
+}
+
+/** `admit` checks the secret and issues the certificate; it throws WEFT-TOKEN-REFUSED. */
+export function createJoinServer({ credentials, admit, log }: { credentials: Credentials; admit(request: JoinRequest, from: string): Promise<JoinAnswer>; log: Logger }): JoinServer {
+  const open = new Set<Socket>();
+  const server = https.createServer({ ...contextOf(credentials), handshakeTimeout: JOIN_TIMEOUT_MS, requestTimeout: JOIN_TIMEOUT_MS, headersTimeout: JOIN_TIMEOUT_MS }, (request, response) => {
+    const from = request.socket.remoteAddress ?? '';
+    void answer(request, from).then(({ status, body }) => {
+      response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
+      response.end(JSON.stringify(body));
+    });
+  });
+  // A scanner's garbage is no event of ours.
+  server.on('tlsClientError', () => {}).on('clientError', (_, socket) => socket.destroy());
+
+  async function answer(request: http.IncomingMessage, from: string): Promise<{ status: number; body: unknown }> {
+    try {
+      if (request.method !== 'POST' || request.url !== JOIN_PATH) throw weftError('WEFT-CALL-UNKNOWN', { call: `${request.method} ${request.url}` });
+      return { status: 200, body: await admit(await readRequest(request), from) };
+    } catch (error) {
+      log.warn({ from, detail: errorText(error) }, 'a join was refused');
+      // To somebody unknown nothing is told of what went wrong inside.
+      const told = error instanceof WeftError ? error : weftError('WEFT-TOKEN-REFUSED', { detail: 'the node that was asked could not admit it; see its log' });
+      return { status: 403, body: { code: told.code, message: told.message } };
+    }
+  }
+
+  return {
+    accept: (socket) => {
+      open.add(socket);
+      socket.on('close', () => open.delete(socket));
+      server.emit('connection', socket);
+    },
+    renew: (renewed) => server.setSecureContext(contextOf(renewed)),
+    close: () => open.forEach((socket) => socket.destroy()),
+  };
+}
+
+async function readRequest(request: http.IncomingMessage): Promise<JoinRequest> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request to join', detail: `more than ${MAX_BODY} bytes` });
+    chunks.push(chunk);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch (error) {
+    throw weftError('WEFT-INPUT-JSON', { detail: errorText(error) });
+  }
+  const result = v.safeParse(JoinRequest, value);
+  if (!result.success) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request to join', detail: v.getDotPath(result.issues[0]) ?? 'it' });
+  return result.output;
+}
