@@ -1,31 +1,44 @@
+import { WeftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
+import { contains, parsePrefix } from '../base/prefix.ts';
 import type { AddressClaims } from '../cnm/controller.ts';
-import type { Network } from '../cnm/model.ts';
+import type { Network, Subnet } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 
 /**
  * The claim on an endpoint's address, where Docker has not made it through the IPAM driver before. Addresses that
  * Docker's own IPAM chose are claimed here, before the endpoint exists. Networks of one node with Docker's IPAM need no
- * claim: Docker alone hands those out.
+ * claim: Docker alone hands those out. Of several subnets the first that has room is taken.
  */
 export function createAddressClaims(addresses: AddressManager, nodeId: string): AddressClaims {
   const byDocker = (network: Network): boolean => network.ipam === 'docker' && network.node === nodeId;
-  const pool = (network: Network): string | undefined =>
-    network.scope === 'node' && byDocker(network) ? undefined : network.subnets[0]?.subnet;
+  const pools = (network: Network): Subnet[] => (network.scope === 'node' && byDocker(network) ? [] : network.subnets);
 
   return {
     claim: async (network, endpointId, wanted) => {
-      const subnet = pool(network);
-      if (subnet === undefined) return wanted;
-      const range = network.subnets[0]?.range;
-      return addresses.requestAddress({
-        subnet, network: network.name, holder: endpointId, chooser: byDocker(network) && wanted !== undefined ? 'docker' : 'weft',
-        ...(wanted !== undefined && { address: withoutLength(wanted) }), ...(range !== undefined && { range }),
-      });
+      const all = pools(network);
+      const address = wanted === undefined ? undefined : withoutLength(wanted);
+      // One that is in none of them is refused by the first.
+      const candidates = address === undefined ? all : [all.find(({ subnet }) => isIn(subnet, address)) ?? all[0]].filter((each) => each !== undefined);
+      for (const [i, { subnet, range }] of candidates.entries()) {
+        try {
+          return await addresses.requestAddress({
+            subnet, network: network.name, holder: endpointId, chooser: byDocker(network) && address !== undefined ? 'docker' : 'weft',
+            ...(address !== undefined && { address }), ...(range !== undefined && { range }),
+          });
+        } catch (error) {
+          const isFull = error instanceof WeftError && error.code === 'WEFT-POOL-EXHAUSTED';
+          if (!isFull || i === candidates.length - 1) throw error;
+        }
+      }
+      return wanted;
     },
     release: async (network, endpoint) => {
-      const subnet = pool(network);
-      if (subnet !== undefined && endpoint.address !== undefined) await addresses.releaseAddress(subnet, withoutLength(endpoint.address));
+      const address = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
+      const pool = address === undefined ? undefined : pools(network).find(({ subnet }) => isIn(subnet, address));
+      if (pool) await addresses.releaseAddress(pool.subnet, address!);
     },
   };
 }
+
+const isIn = (subnet: string, address: string): boolean => contains(parsePrefix(subnet)!, address);

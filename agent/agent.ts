@@ -153,6 +153,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
       return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
     },
     occupied,
+    usedElsewhere: () => state.list('endpoint').filter(({ owner }) => owner !== id).map(({ owner, value }) => ({ address: value.ip, node: { id: owner, name: nodeName(owner) } })),
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
 import type { NodeStore } from './node-store.ts';
 
-const CHECK_MS = 15_000;
+const CHECK_MS = 5_000;
 /** While there is something to do. */
 const STEP_MS = 1_000;
 const VOTERS = 3;
 /** More would make every write wait for more of them (etcd.io/docs, FAQ). */
 const MOST_VOTERS = 5;
+const NODES = 'nodes/';
 /** Nodes that shall hold a copy, whatever their number is. */
 const ASKED = 'store/asked/';
 
@@ -79,8 +80,9 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       return true;
     }
     const nodes = peers();
-    // Of a node that is in the cluster no more, and could not say so to the store.
-    const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
+    // Of a node that is in the cluster no more, and could not say so to the store. Asked there: what is known here may be of yesterday.
+    const { entries: listed } = await cluster.range(NODES);
+    const gone = members.find(({ name }) => name !== '' && !listed.some(({ key }) => key === NODES + name));
     const [first] = nodes.filter(({ id, isAlive }) => isAlive && members.some(({ name }) => name === id)).sort(byNumber);
     if (gone && first?.id === self.id) {
       await cluster.members.remove(gone.name);
@@ -89,7 +91,10 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     }
     const { entries } = await cluster.range(ASKED);
     const asked = entries.map(({ key }) => key.slice(ASKED.length));
-    if (mine && asked.includes(self.id)) await cluster.txn([], [{ delete: ASKED + self.id }]);
+    if (mine && asked.includes(self.id)) {
+      await cluster.txn([], [{ delete: ASKED + self.id }]);
+      return true;
+    }
     if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     const chosen = candidates.find(({ id }) => asked.includes(id));

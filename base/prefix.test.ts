@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { test } from 'tap';
 import { formatPrefix4, overlaps4, parsePrefix4 } from './ip.ts';
-import { covers, formatIp, formatPrefix, lastOf, overlaps, parseIp, parsePrefix } from './prefix.ts';
+import { contains, covers, formatIp, formatPrefix, lastOf, overlaps, parseIp, parsePrefix } from './prefix.ts';
 
 void test('text and number agree, in both families', async (t) => {
   fc.assert(fc.property(fc.bigInt({ min: 0n, max: (1n << 128n) - 1n }), (value) => parseIp(formatIp(6, value))?.value === value));
@@ -17,6 +17,7 @@ void test('prefixes: host bits are cleared, lengths are bounded', async (t) => {
   t.equal(formatIp(6, lastOf(parsePrefix('fd00::/64')!)), 'fd00::ffff:ffff:ffff:ffff');
   for (const text of ['fd00::/129', '10.0.0.0/33', 'fd00::', 'fd00::/', 'fd00::/064', '::/-1']) t.equal(parsePrefix(text), undefined, text);
   t.ok(covers(parsePrefix('fd00::/8')!, parsePrefix('fd00:1::/64')!) && !covers(parsePrefix('fd00:1::/64')!, parsePrefix('fd00::/8')!));
+  t.ok(contains(parsePrefix('fd00::/64')!, 'fd00::ffff:ffff:ffff:ffff') && !contains(parsePrefix('fd00::/64')!, 'fd00:0:0:1::') && !contains(parsePrefix('0.0.0.0/0')!, 'fd00::'));
   t.notOk(overlaps(parsePrefix('::/0')!, parsePrefix('0.0.0.0/0')!), 'families are apart');
 });
 

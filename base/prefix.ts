@@ -52,6 +52,12 @@ export const sizeOf = ({ family, length }: Prefix): bigint => 1n << BigInt(BITS[
 
 export const lastOf = (prefix: Prefix): bigint => prefix.base + sizeOf(prefix) - 1n;
 
+/** `address` as text; false when it is none. */
+export function contains(prefix: Prefix, address: string): boolean {
+  const ip = parseIp(address);
+  return ip?.family === prefix.family && ip.value >= prefix.base && ip.value <= lastOf(prefix);
+}
+
 export const overlaps = (a: Prefix, b: Prefix): boolean => a.family === b.family && a.base <= lastOf(b) && b.base <= lastOf(a);
 
 /** Whether all of `inner` lies in `outer`. */

@@ -2,6 +2,7 @@
  * What an address costs.
  *
  *   alloc_p50_ms              a request served from a block in hand, on disk before it is answered
+ *   disk_write_p50_ms         what one write to that disk takes until it is durable, in turn with the former: its floor
  *   alloc_p50_us_memory       the same, with a disk that costs nothing
  *   fill_slash8_s, _mb        every address of a /8 handed out in memory; what the process grew by
  *   restart_10k_claims_ms     from opening the files of a node that has given out 10,000 addresses to its first answer
@@ -9,7 +10,7 @@
  *
  * ROUNDS (default 1000) requests are measured, and a tenth of it as many attachments of each kind, in random order.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -68,13 +69,32 @@ async function withManager<T>(folder: string, local: LocalStore, run: (ipam: Sta
 const SUBNET = '10.0.0.0/16';
 const request = (ipam: StartedAddressManager, i: number): Promise<string> => ipam.requestAddress({ subnet: SUBNET, holder: `h${i}`, chooser: 'weft' });
 
-/** Milliseconds of each request. */
-const allocations = (folder: string, local: LocalStore, count: number): Promise<number[]> => withManager(folder, local, async (ipam) => {
+/** Milliseconds of each request; `between` runs after each. */
+const allocations = (folder: string, local: LocalStore, count: number, between = (): void => {}): Promise<number[]> => withManager(folder, local, async (ipam) => {
   await ipam.requestPool({ subnet: SUBNET });
   const took: number[] = [];
-  for (let i = 0; i < count; i++) took.push(await timed(() => request(ipam, i)));
+  for (let i = 0; i < count; i++) {
+    took.push(await timed(() => request(ipam, i)));
+    between();
+  }
   return took;
 });
+
+/** Milliseconds of each request, and of as many writes of a page to the same disk, in turn. */
+async function onDisk(folder: string): Promise<{ took: number[]; writes: number[] }> {
+  const local = openLocalStore(join(folder, 'local.db'));
+  const file = openSync(join(folder, 'plain'), 'w');
+  const page = Buffer.alloc(4096);
+  const writes: number[] = [];
+  const took = await allocations(folder, local, ROUNDS, () => {
+    const start = performance.now();
+    writeSync(file, page);
+    fdatasyncSync(file);
+    writes.push(performance.now() - start);
+  });
+  closeSync(file);
+  return { took, writes };
+}
 
 function fillSlash8(): { seconds: number; megabytes: number } {
   const before = footprint();
@@ -109,7 +129,7 @@ async function restart(folder: string): Promise<number> {
 
 /** Milliseconds of each `network connect`, by the Docker API. */
 async function attachments(rounds: number): Promise<{ fast: number[]; slow: number[] }> {
-  const lab = await createLab({ name: 'ipam', hosts: 2, docker: true });
+  const lab = await createLab({ name: 'ipambench', hosts: 2, docker: true });
   try {
     const [h1, h2] = [lab.host(1), lab.host(2)];
     const etcd = await startEtcd(h1);
@@ -143,7 +163,7 @@ async function attachments(rounds: number): Promise<{ fast: number[]; slow: numb
 
 const folder = mkdtempSync(join(existsSync('/var/tmp') ? '/var/tmp' : '.', 'weft-bench-'));
 try {
-  const onDisk = await allocations(join(folder, 'disk'), openLocalStore(join(folder, 'disk', 'local.db')), ROUNDS);
+  const { took, writes } = await onDisk(join(folder, 'disk'));
   const memory = await allocations(join(folder, 'memory'), inMemory(), ROUNDS);
   const restarts: number[] = [];
   for (let i = 0; i < 5; i++) restarts.push(await restart(join(folder, `restart${i}`)));
@@ -152,7 +172,7 @@ try {
   console.log(`repeat with: ${COMMAND}`);
   report('ipam', { attach_slow_store_vs_fast: median(slow) / median(fast) }, {
     n: ROUNDS,
-    alloc_p50_ms: median(onDisk), alloc_p95_ms: quantile(onDisk, 0.95),
+    alloc_p50_ms: median(took), alloc_p95_ms: quantile(took, 0.95), disk_write_p50_ms: median(writes),
     alloc_p50_us_memory: median(memory) * 1000, alloc_p95_us_memory: quantile(memory, 0.95) * 1000,
     fill_slash8_s: filled.seconds, fill_slash8_mb: filled.megabytes,
     restart_10k_claims_ms: median(restarts),

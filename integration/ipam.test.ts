@@ -1,13 +1,15 @@
 /**
  *     router
  *     /    \
- *   h1      h2          no Docker, etcd on h1
+ *   h1      h2          etcd on h1; Docker in the second test only
  *
  * `weft ipam` on real hosts: who has which addresses, what is found wrong with them, and what becomes of a dead host's.
  */
 import tap, { test } from 'tap';
 import type { CheckAnswer, PoolAnswer } from '../agent/ipam-api.ts';
 import { startEtcd } from './lab/etcd.ts';
+import type { Host } from './lab/host.ts';
+import { IMAGE } from './lab/image.ts';
 import { createLab } from './lab/lab.ts';
 import { until } from './lab/run.ts';
 import { weft, weftJson, weftUp } from './lab/weft.ts';
@@ -65,4 +67,30 @@ test('weft ipam', async (t) => {
   t.match((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 2, 'nothing was done');
   t.equal((await weft(h1, 'ipam', 'reclaim', '--yes', 'h2')).stdout, '1 blocks of node h2 are free now\n');
   t.equal((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 1);
+});
+
+test('Docker in a /29: restarts find their addresses, also on another host', async (t) => {
+  const lab = await createLab({ name: 'ipamdocker', hosts: 2, docker: true });
+  t.teardown(() => lab.destroy());
+  const [h1, h2] = [lab.host(1), lab.host(2)];
+  const etcd = await startEtcd(h1);
+  for (const host of [h1, h2]) await weftUp(host, { store: etcd.url });
+  await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.70.0.0/29', 'small');
+  await until('h2 has it', async () => (await h2.docker('network', 'ls', '--format', '{{.Name}}')).split('\n').includes('small'));
+  const run = (host: Host, name: string, ...args: string[]) => host.docker('run', '-d', '--stop-signal', 'KILL', '--network', 'small', '--name', name, ...args);
+  const addressOf = (host: Host, name: string) => host.docker('inspect', '-f', '{{.NetworkSettings.Networks.small.IPAddress}}', name);
+
+  await run(h1, 'crashing', '--restart', 'always', IMAGE, 'sh', '-c', 'exit 1');
+  await run(h1, 'fixed', '--ip', '10.70.0.4', IMAGE, 'sleep', '100000');
+  for (let i = 0; i < 5; i++) await h1.docker('restart', 'fixed');
+  t.equal((await addressOf(h1, 'fixed')).trim(), '10.70.0.4', 'who had it gets it at once');
+  // Five addresses for hosts, one of them fixed: it has been through all others by now, and each rests for a minute.
+  for (let i = 0; i < 8; i++) await h1.docker('restart', 'crashing');
+  t.match(await h1.docker('inspect', '-f', '{{.State.Error}}|', 'crashing'), /^\|/, 'no start was refused');
+
+  await h1.docker('rm', '-f', 'crashing', 'fixed');
+  const refused = await h2.exec(['docker', 'run', '--rm', '--network', 'small', '--ip', '10.70.0.4', IMAGE, 'true']);
+  t.match(refused, { code: 125, stderr: /WEFT-ADDRESS-FOREIGN.*h1/ }, 'it rests before another host has it');
+  await until('it has rested', async () => (await h2.exec(['docker', 'run', '--rm', '--network', 'small', '--ip', '10.70.0.4', IMAGE, 'true'])).code === 0, 90_000);
+  t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 1 pools, as node h1 sees them\n');
 });

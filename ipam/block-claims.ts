@@ -1,4 +1,5 @@
 /** Getting blocks into hand, and comparing those in hand with the store. */
+import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { BlockClaim, BlockEntry, Claims } from './claims.ts';
 import { type Bounds, partOf } from './layout.ts';
@@ -6,7 +7,11 @@ import type { KnownPool, Pools } from './pools.ts';
 import { createSharedCalls } from './shared-calls.ts';
 import type { Chooser } from './space.ts';
 
+export interface AddressUse { address: string; node: { id: string; name: string } }
+
 export interface BlockClaims {
+  /** Another node that is seen to use an address of a block. */
+  userOf(pool: KnownPool, index: number): AddressUse['node'] | undefined;
   /**
    * Claims one block. Returns its owner if that is another node; otherwise it is in hand now, or the pool is another one:
    * look again. Throws WEFT-POOL-UNKNOWN, WEFT-STORE-UNREACHABLE.
@@ -23,14 +28,20 @@ export interface BlockClaims {
   compare(pool: KnownPool): Promise<void>;
 }
 
-export function createBlockClaims({ claims, pools, nodeId, log }: { claims: Claims; pools: Pools; nodeId: string; log: Logger }): BlockClaims {
+export interface BlockClaimsOptions { claims: Claims; pools: Pools; nodeId: string; usedElsewhere: () => Iterable<AddressUse>; log: Logger }
+
+/** Each attempt that fails means that the pool was changed by another node. */
+const ATTEMPTS = 64;
+
+export function createBlockClaims({ claims, pools, nodeId, usedElsewhere, log }: BlockClaimsOptions): BlockClaims {
   const shared = createSharedCalls<KnownPool, boolean>();
   const isOurs = ({ record }: KnownPool, claim: BlockClaim): boolean => claim.node === nodeId && claim.pool === record.id;
 
   async function claim(pool: KnownPool, index: number, chooser: Chooser): Promise<BlockClaim | undefined> {
     const { subnet } = pool.record;
     if (pool.revision === 0) pools.confirm(subnet, await claims.getPool(subnet));
-    while (pools.get(subnet) === pool) {
+    for (let attempt = 0; pools.get(subnet) === pool; attempt++) {
+      if (attempt === ATTEMPTS) throw weftError('WEFT-STORE-CONFLICT', { what: `pool ${subnet}` });
       const outcome = await claims.claimBlock(pool, index, chooser);
       if (outcome.type === 'taken') return outcome.by;
       if (outcome.type === 'pool-changed') pools.confirm(subnet, outcome.entry);
@@ -46,12 +57,20 @@ export function createBlockClaims({ claims, pools, nodeId, log }: { claims: Clai
     const { ledger, record } = pool;
     const stored = await claims.listBlocks(record.subnet);
     if (pools.get(record.subnet) !== pool || await takeIn(pool, stored) > 0) return true;
+    const used = usersOf(pool);
     for (let index = bounds.high.block; index >= bounds.low.block; index--) {
-      if (ledger.has(index) || stored.get(index)?.claim.pool === record.id) continue;
+      if (ledger.has(index) || used.has(index) || stored.get(index)?.claim.pool === record.id) continue;
       if (!hasUsable(pool, index, bounds)) continue;
       if (await claim(pool, index, 'weft') === undefined) return true;
     }
     return false;
+  }
+
+  function usersOf({ layout }: KnownPool): Map<number, AddressUse['node']> {
+    return new Map([...usedElsewhere()].flatMap(({ address, node }) => {
+      const slot = layout.slotOf(address);
+      return slot ? [[slot.block, node] as const] : [];
+    }));
   }
 
   function hasUsable({ layout, record: { reserved } }: KnownPool, block: number, bounds: Bounds): boolean {
@@ -69,6 +88,7 @@ export function createBlockClaims({ claims, pools, nodeId, log }: { claims: Clai
 
   return {
     claim, takeIn,
+    userOf: (pool, index) => usersOf(pool).get(index),
 
     claimNext: (pool, bounds) => shared(pool, JSON.stringify(bounds), () => claimNext(pool, bounds)),
 

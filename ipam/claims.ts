@@ -5,7 +5,7 @@
  * free.
  */
 import type { Clock } from '../base/clock.ts';
-import { weftError } from '../base/errors.ts';
+import { WeftError, weftError } from '../base/errors.ts';
 import { bytesToIp } from '../base/ip.ts';
 import { formatPrefix, parsePrefix, type Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
@@ -57,6 +57,9 @@ const blockKey = (subnet: string, index: number): string => blockPrefix(subnet) 
 export const readPool = ({ value, revision }: Entry): PoolEntry => ({ record: JSON.parse(value) as PoolRecord, revision });
 export const readBlock = ({ key, value, revision }: Entry): BlockEntry =>
   ({ index: Number(key.slice(key.lastIndexOf('/') + 1)), claim: JSON.parse(value) as BlockClaim, revision });
+
+/** Whether a call failed because the store did not answer: it may have been carried out. */
+export const isUnreachable = (error: unknown): boolean => error instanceof WeftError && error.code === 'WEFT-STORE-UNREACHABLE';
 
 type ClaimOutcome =
   | { type: 'claimed'; chooser: Chooser }

@@ -282,6 +282,17 @@ void test('rest: a released address is handed out when there is no other, and th
   await a.ipam.releaseAddress(subnet, 'rubbish');
 });
 
+void test('rest: repeats at once by one holder get one address', async (t) => {
+  const { a } = await open(t);
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });
+  for (const address of await askUntilRefused(a, subnet, 'WEFT-POOL-EXHAUSTED', t)) await a.ipam.releaseAddress(subnet, address.split('/')[0]!);
+  for (const link of ['up', 'down'] as const) {
+    a.link = link;
+    const given = await Promise.all(Array.from({ length: 3 }, () => ask(a, subnet, { holder: link })));
+    t.equal(new Set(given).size, 1, link);
+  }
+});
+
 void test('rest: a container that crashes all the time never runs dry', async (t) => {
   const { clock, a, b } = await open(t);
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });
@@ -431,6 +442,47 @@ void test('a claim whose answer was lost is found again', async (t) => {
   t.equal(await ask(a, subnet), '10.3.0.254/24');
   t.equal((await store.range('blocks/')).entries.length, 1);
   store.txn = txn;
+});
+
+void test('the store was put back to an older state: pools go on, and blocks in use are nobody else\'s', async (t) => {
+  const folder = t.testdir();
+  const clock = new VirtualClock();
+  const newer: Store = openSqliteStore(join(folder, 'newer.db'), { clock, log });
+  const older: Store = openSqliteStore(join(folder, 'older.db'), { clock, log });
+  let current = newer;
+  const store: Store = {
+    ...newer,
+    get: (key) => current.get(key), range: (prefix) => current.range(prefix), txn: (...args) => current.txn(...args), lease: (ttl) => current.lease(ttl),
+    watch: (prefix, onEvent) => current.watch(prefix, onEvent),
+  };
+  const made = await scene(folder, store, { count: 2, clock, usedElsewhere: () => seen });
+  const [a, b] = made.nodes as [SceneNode, SceneNode];
+  t.teardown(async () => {
+    made.close();
+    await newer.close();
+    await older.close();
+  });
+  let seen: { address: string; node: { id: string; name: string } }[] = [];
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/24' });
+  for (const { key, value } of (await newer.range('')).entries) await older.txn([], [{ put: key, value }]);
+  for (let i = 1; i < 9; i++) await a.ipam.reserve(subnet, { [`aux:${i}`]: `10.3.0.${i}` });
+  const held = await askMany(a, subnet, 20);
+  seen = held.map((text) => ({ address: text.split('/')[0]!, node: { id: 'node0', name: 'host-0' } }));
+  current = older;
+  const given = await askMany(b, subnet, 3);
+  t.same(given, ['10.3.0.223/24', '10.3.0.222/24', '10.3.0.221/24'], 'what is seen to be in use is left alone');
+  await t.rejects(ask(b, subnet, { address: '10.3.0.254' }), { code: 'WEFT-ADDRESS-FOREIGN', message: /host-0/ });
+  seen = [];
+  for (const node of [a, b]) {
+    node.link = 'down';
+    node.link = 'up';
+  }
+  await clock.advance(1_000);
+  t.same((await older.range('blocks/')).entries.length, 3, 'and claimed again by its node');
+  t.match(a.warnings, [/claimed again/, /claimed again/]);
+  t.notOk([...held, ...given].includes(await ask(a, subnet)));
+  await a.ipam.reserve(subnet, { 'aux:late': '10.3.0.9' });
+  await t.rejects(ask(b, subnet, { address: '10.3.0.9' }), { code: 'WEFT-ADDRESS-IN-USE' });
 });
 
 void test('a restart forgets nothing', async (t) => {

@@ -16,10 +16,15 @@ export interface Pools {
   all(): KnownPool[];
   /** What the store has, or had at an earlier revision. */
   learn(entry: PoolEntry): KnownPool;
-  /** What the store has for a subnet at this moment. Throws WEFT-POOL-UNKNOWN when that is nothing. */
+  /**
+   * What the store has for a subnet at this moment; its revision may be lower than the known one, in a store that was
+   * restored or replaced. Throws WEFT-POOL-UNKNOWN when it has nothing.
+   */
   confirm(subnet: string, entry: PoolEntry | undefined): KnownPool;
   /** All pools of the store at a revision. */
   learnAll(entries: readonly PoolEntry[], revision: number): void;
+  /** The store is another one than before: what it has counts from now on, whatever its revisions are. */
+  forgetRevisions(): void;
   forget(pool: KnownPool, reason: string): void;
 }
 
@@ -70,8 +75,9 @@ export function createPools({ local, clock, log, restMs }: { local: LocalStore; 
     all: () => [...pools.values()],
     learn,
     confirm: (subnet, entry) => {
-      if (entry) return learn(entry);
       const known = pools.get(subnet);
+      if (entry && known?.record.id === entry.record.id) known.revision = Math.min(known.revision, entry.revision - 1);
+      if (entry) return learn(entry);
       if (known) forget(known, 'it was released');
       throw weftError('WEFT-POOL-UNKNOWN', { pool: subnet });
     },
@@ -82,6 +88,9 @@ export function createPools({ local, clock, log, restMs }: { local: LocalStore; 
         for (const known of pools.values()) if (!present.has(known.record.subnet) && known.revision <= revision) forget(known, 'it was released');
         for (const entry of entries) learn(entry);
       });
+    },
+    forgetRevisions: () => {
+      for (const known of pools.values()) known.revision = 0;
     },
     forget,
   };

@@ -1,6 +1,6 @@
 /** Which subnets are free. */
 import { weftError } from '../base/errors.ts';
-import { type Family, formatPrefix, lastOf, overlaps, parsePrefix, type Prefix, sizeOf } from '../base/prefix.ts';
+import { covers, type Family, formatPrefix, lastOf, overlaps, parsePrefix, type Prefix, sizeOf } from '../base/prefix.ts';
 
 /** A prefix that somebody has, and who, for messages. */
 export interface Taken { prefix: Prefix; by: string }
@@ -9,6 +9,8 @@ export interface Taken { prefix: Prefix; by: string }
 export interface Occupied { prefix: string; by: string }
 
 const CHOSEN_LENGTH = { 4: 24, 6: 64 } as const;
+/** A larger subnet has more blocks than one node should list, or than can be counted exactly. */
+const SHORTEST_LENGTH = { 4: 8, 6: 64 } as const;
 
 /** The lowest free /24 (IPv6: /64) of the pools of a family, tried in their order. */
 export function firstFree(pools: readonly string[], taken: readonly Taken[], family: Family = 4): Prefix | undefined {
@@ -53,4 +55,20 @@ export function chooseSubnet(
   throw weftError('WEFT-SUBNET-OVERLAP', {
     subnet: formatPrefix(wanted), other: `${formatPrefix(other.prefix)} (${other.by})`, suggestion: free ? formatPrefix(free) : 'of an unused prefix',
   });
+}
+
+/** Throws WEFT-SUBNET-MALFORMED. */
+export function checkedSubnet(text: string): Prefix {
+  const prefix = parsePrefix(text);
+  if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: text });
+  const shortest = SHORTEST_LENGTH[prefix.family];
+  if (prefix.length < shortest) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: `${text}, larger than a /${shortest},` });
+  return prefix;
+}
+
+/** `name`: of the subnet, for messages. Throws WEFT-RANGE-OUTSIDE. */
+export function checkedRange(range: string, subnet: Prefix, name: string): Prefix {
+  const prefix = parsePrefix(range);
+  if (!prefix || !covers(subnet, prefix)) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet: name });
+  return prefix;
 }

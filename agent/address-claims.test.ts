@@ -1,0 +1,42 @@
+import { join } from 'node:path';
+import { test } from 'tap';
+import { silentLogger as log } from '../base/log.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import type { Endpoint, Network } from '../cnm/model.ts';
+import { createAddressManager } from '../ipam/manager.ts';
+import { openLocalStore } from '../store/local.ts';
+import { openSqliteStore } from '../store/sqlite.ts';
+import { createAddressClaims } from './address-claims.ts';
+
+const network = (more: Partial<Network>): Network => ({
+  id: 'n', name: 'web', driver: 'overlay', scope: 'cluster', node: 'a', subnets: [{ subnet: '10.1.0.0/30' }, { subnet: '10.2.0.0/30' }], ipam: 'weft', internal: false,
+  options: {}, labels: {}, attachable: true, createdAt: '', ...more,
+});
+const endpoint = (address: string): Endpoint => ({ id: 'e', networkId: 'n', address, mac: '', ports: [], options: {}, createdAt: '' });
+
+void test('several subnets: the first that has room', async (t) => {
+  const folder = t.testdir();
+  const clock = new VirtualClock();
+  const store = openSqliteStore(join(folder, 'store.db'), { clock, log });
+  const local = openLocalStore(join(folder, 'local.db'));
+  const addresses = createAddressManager({ store, local, node: { id: 'a', name: 'a' }, clock, log, occupied: () => [] });
+  t.teardown(async () => {
+    addresses.close();
+    local.close();
+    await store.close();
+  });
+  await addresses.start();
+  for (const subnet of ['10.1.0.0/30', '10.2.0.0/30']) await addresses.requestPool({ subnet });
+  const claims = createAddressClaims(addresses, 'a');
+  const web = network({});
+  const given: (string | undefined)[] = [];
+  for (let i = 0; i < 4; i++) given.push(await claims.claim(web, `e${i}`, undefined));
+  t.same(given, ['10.1.0.2/30', '10.1.0.1/30', '10.2.0.2/30', '10.2.0.1/30']);
+  await t.rejects(claims.claim(web, 'e5', undefined), { code: 'WEFT-POOL-EXHAUSTED', message: /10\.2\.0\.0/ });
+  await claims.release(web, endpoint('10.2.0.1/30'));
+  t.equal(await claims.claim(web, 'e6', '10.2.0.1'), '10.2.0.1/30', 'by name, from the subnet it is in');
+  await t.rejects(claims.claim(web, 'e7', '10.9.0.1'), { code: 'WEFT-ADDRESS-OUTSIDE' });
+  const here = network({ scope: 'node', ipam: 'docker' });
+  t.equal(await claims.claim(here, 'e8', '172.18.0.2/16'), '172.18.0.2/16', 'Docker\'s own networks need no claim');
+  await claims.release(here, endpoint('172.18.0.2/16'));
+});
