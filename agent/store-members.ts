@@ -36,6 +36,8 @@ export interface StoreMembers {
   endpoints(): string[];
   /** What the members are and what the next loss means; undefined where the store is not the cluster's own. */
   quorum(): string | undefined;
+  /** What is wrong with this node's copy: it does not run, its disk is full. */
+  problem(): Promise<string | undefined>;
   /**
    * The node gets a copy soon, in the place of a member that is away where there is one, else besides. Idempotent. Throws
    * WEFT-NODE-UNKNOWN, WEFT-NODE-AWAY, WEFT-STORE-ALONE, WEFT-STORE-MEMBERS, WEFT-STORE-QUORUM.
@@ -89,10 +91,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     }
     const { entries } = await cluster.range(ASKED);
     const asked = entries.map(({ key }) => key.slice(ASKED.length));
-    if (mine && asked.includes(self.id)) {
-      await cluster.txn([], [{ delete: ASKED + self.id }]);
-      return true;
-    }
+    if (mine && asked.includes(self.id)) await cluster.txn([], [{ delete: ASKED + self.id }]);
     if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     const chosen = candidates.find(({ id }) => asked.includes(id));
@@ -121,6 +120,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       const known = new Map(peers().map((peer) => [peer.id, peer]));
       return describeQuorum(members.map(({ name, isLearner }) => ({ name: known.get(name)?.name ?? name, isLearner, isAlive: known.get(name)?.isAlive ?? false })), known.size).text;
     },
+    problem: async () => (await nodeStore.etcd?.health())?.problem,
     promote: async (reference) => {
       const { cluster } = nodeStore;
       if (!cluster) throw weftError('WEFT-STORE-ALONE', {});
