@@ -29,6 +29,7 @@ void test('a member whose copy never began, or is lost, begins one', async (t) =
   const [member] = await first.cluster!.members.list();
   const peers = (): { id: string; name: string; number: number; isAlive: boolean }[] =>
     [member!.name, ...others].map((id, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: true }));
+  await first.store.txn([], peers().map(({ id }) => ({ put: `nodes/${id}`, value: '{}' })));
   const second = two.open();
   // Killed between being entered and its first start.
   await second.cluster!.members.enter({ name: others[0]!, peerUrl: peerUrlOf(two.config) });
@@ -61,6 +62,7 @@ void test('a node takes the place of a member that is away', async (t) => {
   const away = new Set<string>();
   const peers = (): { id: string; name: string; number: number; isAlive: boolean }[] => nodes.map(({ id }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id) }));
   await a!.store.startCluster();
+  await a!.store.store.txn([], nodes.map(({ id }) => ({ put: `nodes/${id}`, value: '{}' })));
   const keepers = new Map(nodes.map((node) => [node.id, keepStoreMembers({ nodeStore: node.store, self: { id: node.id, peerUrl: peerUrlOf(node.host.config) }, peers, clock, log })]));
   t.teardown(() => keepers.forEach((keeper) => keeper.close()));
   const { promote } = keepers.get(a!.id)!;

@@ -91,10 +91,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     }
     const { entries } = await cluster.range(ASKED);
     const asked = entries.map(({ key }) => key.slice(ASKED.length));
-    if (mine && asked.includes(self.id)) {
-      await cluster.txn([], [{ delete: ASKED + self.id }]);
-      return true;
-    }
+    if (mine && asked.includes(self.id)) await cluster.txn([], [{ delete: ASKED + self.id }]);
     if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     const chosen = candidates.find(({ id }) => asked.includes(id));
