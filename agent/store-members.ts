@@ -9,7 +9,7 @@ import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
 import type { NodeStore } from './node-store.ts';
 
-const CHECK_MS = 5_000;
+const CHECK_MS = 15_000;
 /** While there is something to do. */
 const STEP_MS = 1_000;
 const VOTERS = 3;
