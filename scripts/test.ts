@@ -24,7 +24,7 @@ interface Run { code: number; output: string; timedOut: boolean }
 function execute(command: readonly string[], timeoutMs: number, onOutput?: (chunk: Buffer) => void): Promise<Run> {
   return new Promise((done) => {
     const [file, ...args] = command;
-    const child = spawn(file!, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', PATH: `${BIN}:${process.env['PATH']}` } });
+    const child = spawn(file!, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', TAP_TIMEOUT: String(UNIT_TIMEOUT_MS / 1000), PATH: `${BIN}:${process.env['PATH']}` } });
     let output = '';
     let timedOut = false;
     const timer = setTimeout(() => {
