@@ -62,8 +62,8 @@ export async function startSerf(name: string, host: string, flags: readonly stri
   return {
     name, host, run,
     join: async (hosts) => void (await run('join', ...hosts.map((each) => `${each}:${PORT}`))),
-    // `leaving` is alive to memberlist: Serf heard an intent. Of one that has come back an old intent may win (equal Lamport times).
-    living: async () => (await members()).filter(({ status }) => status === 'alive' || status === 'leaving').map((member) => member.name).sort(),
+    // Of a Serf agent alone: one that comes back begins its Lamport clock anew, and its own old leave intent may win. To memberlist it is alive.
+    living: async () => (await members()).filter(({ name: of, status }) => status === 'alive' || (status === 'leaving' && of.startsWith('serf'))).map((member) => member.name).sort(),
     describe: async () => (await members()).map((member) => `${member.name} ${member.status}`).join(', '),
     statusOf: async (member) => (await members()).find((each) => each.name === member),
     heard: (text) => output.includes(text),
