@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
+import { type Logger, terminalLogger } from '../base/log.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { Store } from '../store/store.ts';
@@ -40,7 +40,7 @@ async function main(): Promise<void> {
   if (values.purge) {
     // Timers of ours do not keep a process alive, and it must not end half way.
     setInterval(() => {}, 60_000);
-    const errors = await purgeHost(config, values.config, log);
+    const errors = await purgeHost(config, values.config, terminalLogger);
     for (const error of errors) console.error(errorText(error));
     process.exit(errors.length > 0 ? 1 : 0);
   }

@@ -102,9 +102,14 @@ async function releaseStore(config: Config, local: LocalStore, log: Logger): Pro
   }
 }
 
-/** Whatever the others say to it, this host's copy of the store goes. */
+/** Whatever the others say to it, this host's copy of the store goes. The only member has nobody to leave. */
 async function leaveMembers(node: NodeStore, id: string, log: Logger): Promise<void> {
-  await node.cluster?.members.remove(id).catch((error: unknown) => log.warn({ detail: errorText(error) }, 'this node stays a member of the store'));
+  try {
+    const others = (await node.cluster?.members.list() ?? []).filter(({ name }) => name !== id);
+    if (others.length > 0) await node.cluster?.members.remove(id);
+  } catch (error) {
+    log.warn({ detail: errorText(error) }, 'this node stays a member of the store');
+  }
   await node.stopMember();
 }
 

@@ -13,3 +13,13 @@ const nothing = (): void => {};
 export const silentLogger: Logger = {
   debug: nothing, info: nothing, warn: nothing, error: nothing, child: () => silentLogger,
 };
+
+/** For a command: warnings in words, on standard error; what goes well is not told. */
+export const terminalLogger: Logger = {
+  debug: nothing, info: nothing, warn: tell, error: tell, child: () => terminalLogger,
+};
+
+function tell(fields: object, message = ''): void {
+  const { detail } = fields as { detail?: unknown };
+  console.error(detail === undefined ? message : `${message}: ${String(detail)}`);
+}
