@@ -37,7 +37,7 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
   }
 
   async function requestAny({ range, holder }: AddressRequest, subnet: string): Promise<string> {
-    for (;;) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const pool = await find(subnet);
       const { ledger } = pool;
       const bounds = boundsFor(pool, range);
@@ -58,10 +58,13 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
       if (resting !== undefined) return resting;
       if (!await borrowing.borrow(pool, bounds, 'weft')) throw await exhausted(pool);
     }
+    // Nodes that all run dry can lend the last blocks round in a circle, each before its borrower could use it.
+    throw weftError('WEFT-STORE-CONFLICT', { what: `the blocks of ${subnet}` });
   }
 
   async function requestThis(request: AddressRequest, subnet: string, text: string): Promise<string> {
-    for (let asked = false; ;) {
+    let asked = false;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const pool = await find(subnet);
       const { slot, address } = hostAddress(pool, text);
       const reservedFor = pool.record.reserved[address];
@@ -80,6 +83,7 @@ export function createAddressRequests({ claims, pools, blocks, borrowing, nodeId
       asked = true;
       await borrowing.borrow(pool, { low: slot, high: slot }, request.chooser);
     }
+    throw weftError('WEFT-STORE-CONFLICT', { what: `the blocks of ${subnet}` });
   }
 
   async function exhausted({ record: { id, subnet }, ledger }: KnownPool): Promise<WeftError> {
