@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { test, type Test } from 'tap';
 import { addressSet, openElements } from './nft-elements.ts';
@@ -47,6 +48,27 @@ test('what we change ourselves is not', async (t) => {
   run('nft', 'add table inet theirs');
   t.ok(await until(() => told.length > 0));
   t.same(told, ['inet theirs']);
+});
+
+test('nor is it in a PID namespace, where this process has another number', (t) => {
+  const { path } = space(t);
+  const printed = execFileSync('unshare', ['--pid', '--fork', '--kill-child', process.execPath, '--input-type=module-typescript', '--no-warnings', '-e', `
+    import { setTimeout as delay } from 'node:timers/promises';
+    import { openNetns } from '${import.meta.dirname}/netns.ts';
+    import { watchNft } from '${import.meta.dirname}/nft-monitor.ts';
+    import { openNft } from '${import.meta.dirname}/nft.ts';
+    import { execFileSync } from 'node:child_process';
+    const netns = openNetns('${path}');
+    const told = [];
+    watchNft(netns, (change) => told.push(change ? change.table : 'lost'));
+    openNft(netns).run('table inet ours {}');
+    netns.run(() => execFileSync('nft', ['add table inet theirs']));
+    for (let i = 0; i < 500 && !told.includes('theirs'); i++) await delay(10);
+    console.log(process.pid, told.join(' '));
+    process.exit(0);
+  `], { encoding: 'utf8', timeout: 20_000 });
+  t.equal(printed, '1 theirs\n');
+  t.end();
 });
 
 test('a handler that throws is reported and goes on being called, until stopped', async (t) => {

@@ -4,13 +4,14 @@
  */
 import { parseAttributes, readText } from './attributes.ts';
 import { monitor } from './netlink-monitor.ts';
-import { NETLINK_NETFILTER } from './netlink-socket.ts';
-import { NFNL_SUBSYS_NFTABLES, readBe32 } from './nfnetlink.ts';
+import { NETLINK_NETFILTER, openNetlink } from './netlink-socket.ts';
+import { nfgenmsg, NFNL_SUBSYS_NFTABLES, readBe32 } from './nfnetlink.ts';
 import type { Netns } from './types.ts';
 
 /** NFNLGRP_NFTABLES */
 const GROUPS = 1 << (7 - 1);
 const NEWGEN = (NFNL_SUBSYS_NFTABLES << 8) | 15;
+const GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
 const NFTA_GEN_PROC_PID = 2;
 /** The table's name, in the messages of tables, chains, rules, sets, elements and objects alike. */
 const NFTA_TABLE = 1;
@@ -28,6 +29,7 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
   const unfinished = new Map<string, NftChange>();
   const waiting = new Map<string, NftChange>();
   let stopped = false;
+  const self = ownPid(netns);
 
   function deliver(): void {
     const changes = [...waiting.values()];
@@ -56,7 +58,7 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
         if (type >>> 8 !== NFNL_SUBSYS_NFTABLES || body.length < 4) continue;
         const attributes = parseAttributes(body.subarray(4));
         if (type === NEWGEN) {
-          if (readBe32(attributes.get(NFTA_GEN_PROC_PID)) !== process.pid) for (const [key, change] of unfinished) add(key, change);
+          if (readBe32(attributes.get(NFTA_GEN_PROC_PID)) !== self) for (const [key, change] of unfinished) add(key, change);
           unfinished.clear();
         } else {
           const family = FAMILIES[body[0]!];
@@ -74,4 +76,15 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
     stopped = true;
     stop();
   };
+}
+
+/** This process as the kernel names it in its notifications: by its number outside of every PID namespace, which only the kernel knows. */
+function ownPid(netns: Netns): number | undefined {
+  const socket = openNetlink(netns, NETLINK_NETFILTER);
+  try {
+    const [generation] = socket.request('ask for the generation of nftables', { type: GETGEN, flags: 0, body: nfgenmsg(0) });
+    return generation && readBe32(parseAttributes(generation.body.subarray(4)).get(NFTA_GEN_PROC_PID));
+  } finally {
+    socket.close();
+  }
 }
