@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
-import { errorText, weftError } from '../base/errors.ts';
+import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
@@ -28,6 +28,7 @@ import { deleteFlowsTo } from '../linux/conntrack.ts';
 import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
 import { openRtnl } from '../linux/rtnl.ts';
+import { endConnections } from '../linux/tcp-connections.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
 import type { LocalStore } from '../store/store.ts';
 import { createAddressClaims } from './address-claims.ts';
@@ -75,6 +76,8 @@ export interface AgentOptions {
   log: Logger;
   /** Listening sockets from the service manager, by path. */
   inherited: ReadonlyMap<string, number>;
+  /** This node must not go on: called once, with the reason. */
+  fence(error: WeftError): void;
 }
 
 export interface Agent {
@@ -95,7 +98,7 @@ async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Prom
   }
 }
 
-export async function startAgent({ config, nodeStore, local, log, inherited }: AgentOptions): Promise<Agent> {
+export async function startAgent({ config, nodeStore, local, log, inherited, fence }: AgentOptions): Promise<Agent> {
   const { store } = nodeStore;
   const clock = systemClock;
   const random = systemRandom;
@@ -124,6 +127,9 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
     admissible: (request) => {
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
+    // etcd looks at the list when a connection begins; those that are there already would go on.
+    onRevoked: (addresses) => addresses.forEach((address) => endConnections(hostNetns, address, [config.storePort, config.storePeerPort])),
+    onRemoved: fence,
   });
 
   // This node, as the others see it -----------------------------------------------------------------------------------
@@ -301,8 +307,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   }
 
   // Store, peers and Docker join in -----------------------------------------------------------------------------------
-  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
-  const nodes = createNodeCommands({ self: id, store, state, directory, keys: gossipKeyring });
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, belongs: directory.has, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
+  const nodes = createNodeCommands({
+    self: id, store, state, directory, keys: gossipKeyring, clock,
+    holdsStoreAlone: async (node) => {
+      const voters = (await nodeStore.cluster?.members.list())?.filter(({ isLearner }) => !isLearner) ?? [];
+      return voters.length === 1 && voters[0]!.name === node;
+    },
+  });
   const storeMembers = keepStoreMembers({
     nodeStore, self: { id, peerUrl: peerUrlOf(config) }, clock, log: log.child({ part: 'store' }),
     peers: () => nodes.list().map((node) => ({ id: node.id, name: node.name, number: node.number, isAlive: node.self || node.state === 'alive' || node.state === 'suspect' })),

@@ -19,6 +19,7 @@ async function scene(t: Test, count: number) {
   t.teardown(() => store.close());
   const told = new Map<string, number>();
   const deaf = new Set<string>();
+  const removed = new Set<string>();
   const members = Array.from({ length: count }, (_, i) => ({ id: `n${i}`, name: `n${i}`, state: 'alive' as 'alive' | 'dead', address: '' }));
   const state = {
     list: () => [...told].map(([owner, version]) => ({ owner, value: { gossipKeys: version } })),
@@ -29,7 +30,7 @@ async function scene(t: Test, count: number) {
     t.teardown(() => local.close());
     const [first, ...others] = await gossipKeys(store, local, clock.wallNow());
     const keyring = new Keyring(first!, ...others);
-    const keys = followGossipKeys({ store, local, keyring, state, clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)) });
+    const keys = followGossipKeys({ store, local, keyring, state, belongs: (member) => !removed.has(member), clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)) });
     t.teardown(() => keys.close());
     return { id, local, keyring, keys };
   }));
@@ -49,7 +50,7 @@ async function scene(t: Test, count: number) {
     const all = new Set(nodes.map(({ keyring }) => Buffer.from(keyring.keys[0]!).toString('hex')));
     return [...all].join();
   };
-  return { clock, store, nodes, members, deaf, told, pass, primary };
+  return { clock, store, nodes, members, deaf, removed, told, pass, primary };
 }
 
 test('a key is changed without anybody going deaf', async (t) => {
@@ -77,6 +78,17 @@ test('nobody uses a key that somebody alive has not got', async (t) => {
   await pass(5);
   t.not(primary(), before, 'who is dead is not waited for');
   t.ok(told.has('n2'));
+});
+
+test('who was taken out of the cluster is not waited for, alive as it is', async (t) => {
+  const { nodes, deaf, removed, pass, primary } = await scene(t, 3);
+  await pass(2);
+  const before = primary();
+  deaf.add('n2');
+  removed.add('n2');
+  await nodes[0]!.keys.rotate(true);
+  await pass(5);
+  t.not(primary(), before);
 });
 
 test('one that must not be used any more is forgotten everywhere, at once', async (t) => {

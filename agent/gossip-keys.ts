@@ -66,6 +66,8 @@ export interface GossipKeysOptions {
   local: LocalStore;
   keyring: Keyring;
   state: SoftState;
+  /** Whether a member of gossip is a node of the cluster: one that was taken out is not waited for. */
+  belongs(id: string): boolean;
   /** Tells the others which version is installed here. */
   onInstalled(version: number): void;
   clock: Clock;
@@ -73,7 +75,7 @@ export interface GossipKeysOptions {
   log: Logger;
 }
 
-export function followGossipKeys({ store, local, keyring, state, onInstalled, clock, random, log }: GossipKeysOptions): GossipKeys {
+export function followGossipKeys({ store, local, keyring, state, belongs, onInstalled, clock, random, log }: GossipKeysOptions): GossipKeys {
   const lifetime = LIFETIME_MS + random.float() * SPREAD_MS;
   let current: Entry | undefined;
   let installed = 0;
@@ -107,7 +109,7 @@ export function followGossipKeys({ store, local, keyring, state, onInstalled, cl
       return;
     }
     const told = new Map(state.list('node').map(({ owner, value }) => [owner, value.gossipKeys ?? 0]));
-    const waitingFor = state.members().filter((member) => (member.state === 'alive' || member.state === 'suspect') && (told.get(member.id) ?? 0) < version);
+    const waitingFor = state.members().filter((member) => belongs(member.id) && (member.state === 'alive' || member.state === 'suspect') && (told.get(member.id) ?? 0) < version);
     if (waitingFor.length > 0) return;
     if (await change(entry, { version: version + 1, keys: [next, ...(forget ? [] : keys.slice(0, 1))], since: clock.wallNow() })) log.info({ forget: forget ?? false }, 'gossip has a new key');
   }

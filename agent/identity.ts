@@ -20,6 +20,11 @@ export const knownNumber = (local: LocalStore): number | undefined => {
   return text === undefined ? undefined : Number(text);
 };
 
+/** This node was taken out of its cluster: the store, which refuses it, does not tell it any more. */
+const REMOVED = 'node/removed';
+export const markRemoved = (local: LocalStore): void => local.put(REMOVED, 'true');
+export const wasRemoved = (local: LocalStore): boolean => local.get(REMOVED) !== undefined;
+
 /** Claims the lowest free number by compare-and-swap, or confirms the one this node has. */
 export async function claimNumber(store: Store, local: LocalStore, id: string): Promise<number> {
   for (;;) {

@@ -2,12 +2,13 @@
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Clock, TimerHandle } from '../base/clock.ts';
-import { errorText, weftError } from '../base/errors.ts';
+import { WeftError, errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import { fingerprint, issueCertificate, newKey, nodeOf, requestCertificate } from '../cluster/identity/authority.ts';
+import { enterCertificate, revocations, watchRevocations, type Revocations } from '../cluster/identity/certificates.ts';
 import { checkSecret, clusterAuthority, joinSecret } from '../cluster/identity/credentials.ts';
-import { readIdentity, writeIdentity, type Identity } from '../cluster/identity/files.ts';
+import { readIdentity, writeIdentity, writeRevoked, type Identity } from '../cluster/identity/files.ts';
 import type { JoinServer } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer, JoinRequest } from '../cluster/identity/join.ts';
 import { formatToken } from '../cluster/identity/token.ts';
@@ -28,9 +29,13 @@ export interface JoiningOptions {
   /** Gives the cluster a store that others reach, where this node keeps its state alone. */
   found(): Promise<void>;
   /** What a joiner is told besides. */
-  settings(): Omit<JoinAnswer, 'certificate' | 'authority'>;
+  settings(): Omit<JoinAnswer, 'certificate' | 'authority' | 'revoked'>;
   /** Throws where a node may not join: its name is taken, say. */
   admissible(request: JoinRequest): void;
+  /** A node whose certificates are refused from now on was at these addresses; the list is on the disk. */
+  onRevoked(addresses: readonly string[]): void;
+  /** This node was taken out. */
+  onRemoved(error: WeftError): void;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -61,12 +66,16 @@ export function startJoining(options: JoiningOptions): Joining {
   }
 
   async function admit(request: JoinRequest, from: string): Promise<JoinAnswer> {
-    await checkSecret(store, request.secret, clock.wallNow());
+    const now = clock.wallNow();
+    await checkSecret(store, request.secret, now);
     options.admissible(request);
     const authority = await clusterAuthority(store);
-    const certificate = await issueCertificate(authority, request.request, { node: { id: request.id, addresses: [request.address] }, lifetimeMs: LIFETIME_MS, now: clock.wallNow() });
+    const certificate = await issueCertificate(authority, request.request, { node: { id: request.id, addresses: [request.address] }, lifetimeMs: LIFETIME_MS, now });
+    const { list: revoked } = await revocations(store, now);
+    // The token is looked at again in the very transaction that lets the host in: it may have been changed meanwhile.
+    while (!await enterCertificate(store, certificate, now, [await checkSecret(store, request.secret, now)]));
     log.info({ node: request.id, name: request.name, address: request.address, from }, 'a host joins');
-    return { certificate, authority: authority.certificate, ...options.settings() };
+    return { certificate, authority: authority.certificate, revoked, ...options.settings() };
   }
 
   function isDue({ certificate }: Identity): boolean {
@@ -77,15 +86,28 @@ export function startJoining(options: JoiningOptions): Joining {
 
   /** Every node may read the authority's key, so none has to ask another. */
   async function ensure(): Promise<void> {
+    const now = clock.wallNow();
     if (!identity || isDue(identity)) {
-      const authority = await clusterAuthority(store);
+      const { certificate: authority, key: authorityKey } = await clusterAuthority(store);
       const key = await newKey();
-      const certificate = await issueCertificate(authority, await requestCertificate(key), { node: { id: node.id, addresses: [node.address] }, lifetimeMs: LIFETIME_MS, now: clock.wallNow() });
-      writeIdentity(directory, { authority: authority.certificate, certificate, key });
+      const certificate = await issueCertificate({ certificate: authority, key: authorityKey }, await requestCertificate(key), { node: { id: node.id, addresses: [node.address] }, lifetimeMs: LIFETIME_MS, now });
+      const { list: revoked } = await revocations(store, now);
+      while (!await enterCertificate(store, certificate, now));
+      const renewed = { authority, certificate, key, revoked };
+      writeIdentity(directory, renewed);
       log.info({}, identity ? 'the certificate of this node was renewed' : 'this node has a certificate');
-      identity = { authority: authority.certificate, certificate, key };
-    }
+      identity = renewed;
+    } else while (!await enterCertificate(store, identity.certificate, now));
     server?.renew(identity);
+  }
+
+  function onRevocations({ certificates, list }: Revocations): void {
+    if (!identity || identity.revoked === list) return;
+    writeRevoked(directory, list);
+    identity = { ...identity, revoked: list };
+    const { serialNumber } = new X509Certificate(identity.certificate);
+    if (certificates.some(({ serial }) => serial === serialNumber)) options.onRemoved(weftError('WEFT-NODE-REMOVED', {}));
+    else options.onRevoked([...new Set(certificates.map(({ address }) => address))]);
   }
 
   async function round(): Promise<void> {
@@ -93,11 +115,19 @@ export function startJoining(options: JoiningOptions): Joining {
     try {
       await ensure();
     } catch (error) {
+      if (error instanceof WeftError && error.code === 'WEFT-NODE-REMOVED') return options.onRemoved(error);
       next = RETRY_MS;
       log.warn({ detail: errorText(error) }, 'the certificate of this node could not be made or renewed; tried again');
     }
     if (!closed) timer = clock.setTimeout(() => void round(), next);
   }
+  const stopWatching = watchRevocations(store, (revoked) => {
+    try {
+      onRevocations(revoked);
+    } catch (error) {
+      log.error({ detail: errorText(error) }, 'the list of revoked certificates could not be written');
+    }
+  });
   void round();
 
   return {
@@ -116,6 +146,7 @@ export function startJoining(options: JoiningOptions): Joining {
     close: () => {
       closed = true;
       clock.clearTimeout(timer);
+      stopWatching();
       server?.close();
     },
   };

@@ -5,28 +5,29 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
-import { errorText, weftError } from '../base/errors.ts';
+import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { type Logger, terminalLogger } from '../base/log.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
-import type { Store } from '../store/store.ts';
 import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
-import { openNodeStore, tlsFiles } from './node-store.ts';
+import { serveDeparting } from './departing.ts';
+import { markRemoved, wasRemoved } from './identity.ts';
+import { openNodeStore, tlsFiles, type NodeStore } from './node-store.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
 
 const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
 
-/** Until the agent is up, everything is answered with the reason why it is not. */
-function whenReady(agent: () => Agent | undefined, store: Store): AgentApi {
+/** While the agent is not up, everything is answered with the reason why it is not. */
+function whenReady(agent: () => Agent | undefined, reason: () => WeftError): AgentApi {
   return new Proxy({} as AgentApi, {
     get: (_, call: keyof AgentApi) => async (...args: never[]) => {
       const running = agent();
-      if (!running) throw weftError('WEFT-STORE-UNREACHABLE', { store: store.description, detail: 'weftd waits for it: a node\'s first start needs it' });
+      if (!running) throw reason();
       return (running.api[call] as (...all: never[]) => unknown)(...args);
     },
   });
@@ -46,10 +47,12 @@ async function main(): Promise<void> {
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
-  const { store } = nodeStore;
   const inherited = inheritedSockets();
+  let nodeStore: NodeStore | undefined;
+  let starting: Promise<Agent> | undefined;
   let agent: Agent | undefined;
+  let departing: { close(): Promise<void> } | undefined;
+  let fenced: WeftError | undefined;
 
   let stopping = false;
   const stop = (signal: string): void => {
@@ -59,8 +62,9 @@ async function main(): Promise<void> {
     setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
     void (async () => {
       await control.close();
+      await departing?.close();
       await agent?.stop();
-      await nodeStore.close();
+      await nodeStore?.close();
       local.close();
       rmSync(pidPath, { force: true });
       process.exit(0);
@@ -69,11 +73,29 @@ async function main(): Promise<void> {
   process.on('SIGTERM', () => stop('SIGTERM'));
   process.on('SIGINT', () => stop('SIGINT'));
 
+  /** It takes part no more, and says why to everybody who asks; it does not end, or it would be started again. */
+  async function fence(error: WeftError): Promise<void> {
+    if (fenced || stopping) return;
+    fenced = error;
+    log.error({ code: error.code, detail: errorText(error) }, 'this node takes part no more; traffic goes on');
+    if (error.code === 'WEFT-NODE-REMOVED') markRemoved(local);
+    agent = undefined;
+    await (await starting)?.stop();
+    await nodeStore?.etcd?.stop();
+    await nodeStore?.close();
+    departing = await serveDeparting({ config, reason: error, inherited, clock: systemClock, log });
+  }
+
   writeFileSync(pidPath, String(process.pid));
   const socket = join(config.runDir, 'weft.sock');
   const fd = inherited.get(socket);
-  const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, store), log);
-  agent = await startAgent({ config, nodeStore, local, log, inherited });
+  const waiting = (): WeftError => weftError('WEFT-STORE-UNREACHABLE', { store: nodeStore?.store.description ?? 'this host', detail: 'weftd waits for it: a node\'s first start needs it' });
+  const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, () => fenced ?? waiting()), log);
+  if (wasRemoved(local)) return fence(weftError('WEFT-NODE-REMOVED', {}));
+  nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
+  starting = startAgent({ config, nodeStore, local, log, inherited, fence: (error) => void fence(error) });
+  const started = await starting;
+  if (!fenced) agent = started;
 }
 
 main().catch((error: unknown) => {

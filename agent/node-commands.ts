@@ -1,5 +1,8 @@
 /** `weft node`: the hosts of the cluster, and taking one out that is gone. */
+import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
+import { revocationOf } from '../cluster/identity/certificates.ts';
+import { forgetJoinSecret } from '../cluster/identity/credentials.ts';
 import type { SoftState } from '../cluster/state.ts';
 import type { Store } from '../store/store.ts';
 import type { NodeAnswer } from './api.ts';
@@ -8,11 +11,26 @@ import type { NodeDirectory } from './nodes.ts';
 
 export interface NodeCommands {
   list(): NodeAnswer[];
-  /** By id or name. Throws WEFT-NODE-UNKNOWN; WEFT-NODE-ALIVE where it answers and `force` is not given. */
+  /**
+   * By id or name. Its certificates are refused from then on, and neither the gossip key nor the join token that it knew is
+   * of use. Throws WEFT-NODE-UNKNOWN; WEFT-NODE-ALIVE where it answers and `force` is not given; WEFT-STORE-QUORUM where it
+   * holds the store alone.
+   */
   remove(reference: string, force: boolean): Promise<void>;
 }
 
-export function createNodeCommands({ self, store, state, directory, keys }: { self: string; store: Store; state: SoftState; directory: NodeDirectory; keys: GossipKeys }): NodeCommands {
+export interface NodeCommandsOptions {
+  self: string;
+  store: Store;
+  /** Whether the cluster's own store has its only vote on that node. */
+  holdsStoreAlone(id: string): Promise<boolean>;
+  state: SoftState;
+  directory: NodeDirectory;
+  keys: GossipKeys;
+  clock: Clock;
+}
+
+export function createNodeCommands({ self, store, holdsStoreAlone, state, directory, keys, clock }: NodeCommandsOptions): NodeCommands {
   return {
     list: () => {
       const states = new Map(state.members().map((member) => [member.id, member.state]));
@@ -23,7 +41,11 @@ export function createNodeCommands({ self, store, state, directory, keys }: { se
       if (!node) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
       const seen = state.members().find((member) => member.id === node.id)?.state;
       if (node.id === self || ((seen === 'alive' || seen === 'suspect') && !force)) throw weftError('WEFT-NODE-ALIVE', { node: node.name });
-      await store.txn([], [{ delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }]);
+      if (await holdsStoreAlone(node.id)) throw weftError('WEFT-STORE-QUORUM', { detail: `${node.name} holds the only copy of the store` });
+      for (let done = false; !done;) {
+        const { compares, writes } = await revocationOf(store, node, clock.wallNow());
+        done = (await store.txn(compares, [...writes, forgetJoinSecret, { delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }])).succeeded;
+      }
       await keys.rotate(true);
     },
   };

@@ -91,6 +91,12 @@ export function tlsFiles({ dataDir }: Config): Required<TlsFiles> {
   return { ca: authority, cert: node, key: node };
 }
 
+/** Absent on a host whose identity is of before there was one. */
+export function revokedFile({ dataDir }: Config): string | undefined {
+  const { revoked } = identityFiles(identityDirectory(dataDir));
+  return existsSync(revoked) ? revoked : undefined;
+}
+
 /** The embedded store is kept as it was, under a name by which nobody opens it any more. The log first: without its file it means nothing. */
 function setAside(config: Config): void {
   const path = embeddedPath(config);
@@ -111,7 +117,7 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
   let starting: Promise<void> | undefined;
 
   const supervise = (): SupervisedEtcd => superviseEtcd({
-    folder, name: nodeId(local), clientUrl: clientUrlOf(config), peerUrl: peerUrlOf(config), tls, clock, log: log.child({ part: 'etcd' }), binary,
+    folder, name: nodeId(local), clientUrl: clientUrlOf(config), peerUrl: peerUrlOf(config), tls, crl: revokedFile(config), clock, log: log.child({ part: 'etcd' }), binary,
   });
   /** This host's own copy first: it answers also after the host's address has changed or its certificate has run out. */
   const nearest = (endpoints: readonly string[]): readonly string[] => (etcd ? [etcd.localEndpoint, ...endpoints] : endpoints);

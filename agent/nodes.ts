@@ -8,6 +8,7 @@ export interface NodeDirectory {
   /** Of the other nodes. */
   seeds(): Promise<readonly Address[]>;
   list(): NodeEntry[];
+  has(id: string): boolean;
   /** Enters or corrects this node. */
   announce(entry: NodeEntry): Promise<void>;
   follow(): () => void;
@@ -29,6 +30,7 @@ export function createNodeDirectory(store: Store, local: LocalStore, self: strin
   };
   return {
     list: () => [...nodes.values()],
+    has: (id) => nodes.has(id),
     seeds: async () => [...nodes.values()].filter(({ id }) => id !== self).map(({ address, gossipPort }) => ({ host: address, port: gossipPort })),
     announce: async (entry) => {
       const value = JSON.stringify(entry);

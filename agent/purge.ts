@@ -16,38 +16,16 @@ import { openNft } from '../linux/nft.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import { inheritedSockets } from '../linux/inherited-sockets.ts';
-import { servePlugin } from '../plugin-spec/server.ts';
-import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { LocalStore } from '../store/store.ts';
+import { removeMember } from '../store/supervised-etcd.ts';
 import { FABRIC_PATH } from './agent.ts';
 import type { Config } from './config.ts';
+import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGIN_PREFIX } from './docker/replicator.ts';
-import { knownNumber, nodeId } from './identity.ts';
-import { inCluster, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
-
-/** Docker asks its plugins while it lets go of their networks: they agree to everything and keep nothing. */
-const agreeable: NetworkDriverHandlers = {
-  capabilities: () => ({ scope: 'local', connectivityScope: 'local', gwAllocChecker: false }),
-  createNetwork: async () => { throw new Error('Weft is being removed from this host'); },
-  deleteNetwork: async () => {},
-  createEndpoint: async () => { throw new Error('Weft is being removed from this host'); },
-  deleteEndpoint: async () => {},
-  endpointOperInfo: async () => ({}),
-  join: async () => { throw new Error('Weft is being removed from this host'); },
-  leave: async () => {},
-  programExternalConnectivity: async () => {},
-  revokeExternalConnectivity: async () => {},
-};
-const agreeableIpam: IpamDriverHandlers = {
-  capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
-  defaultAddressSpaces: () => ({ local: 'weft', global: 'weft' }),
-  requestPool: async () => { throw new Error('Weft is being removed from this host'); },
-  releasePool: async () => {},
-  requestAddress: async () => { throw new Error('Weft is being removed from this host'); },
-  releaseAddress: async () => {},
-};
+import { knownNumber, nodeId, wasRemoved } from './identity.ts';
+import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 
 async function releaseDocker(config: Config, log: Logger): Promise<void> {
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
@@ -57,15 +35,8 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
     log.warn({}, 'Docker does not answer: its list of networks is left as it is');
     return;
   }
-  const names = [`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'];
-  const inherited = inheritedSockets();
-  const plugins = names.map((name) => servePlugin({ name, log, clock: systemClock, ...(name === 'weft' ? { ipam: agreeableIpam } : { network: agreeable }) }));
+  const plugins = await serveDeparting({ config, reason: new Error('Weft is being removed from this host'), inherited: inheritedSockets(), clock: systemClock, log });
   try {
-    for (const [i, plugin] of plugins.entries()) {
-      const path = join(config.pluginDir, `${names[i]!}.sock`);
-      const fd = inherited.get(path);
-      await plugin.listen(fd === undefined ? { path } : { fd });
-    }
     for (const network of await docker.networks()) {
       if (!network.Driver.startsWith(PLUGIN_PREFIX)) continue;
       const { Containers } = await docker.network(network.Id);
@@ -73,13 +44,15 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
       await docker.removeNetwork(network.Id);
     }
   } finally {
-    for (const plugin of plugins) await plugin.close();
+    await plugins.close();
     docker.close();
   }
 }
 
 /** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
 async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
+  // What is there under its name is not its own any more, or never was.
+  if (wasRemoved(local)) return removeMember(memberFolder(config), systemClock);
   if (!config.etcd && !inCluster(local)) return;
   const node = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
   const { store } = node;

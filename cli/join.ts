@@ -25,7 +25,7 @@ export async function joinCluster(configPath: string, given: string | undefined,
   const id = randomBytes(8).toString('hex');
   const answer = await joinBy(token, { request: await requestCertificate(key), id, name: options.name ?? hostname(), address: advertise });
   const directory = identityDirectory(DEFAULT_DATA_DIRECTORY);
-  writeIdentity(directory, { authority: answer.authority, certificate: answer.certificate, key });
+  writeIdentity(directory, { authority: answer.authority, certificate: answer.certificate, key, revoked: answer.revoked });
   const files = identityFiles(directory);
   const { endpoints, own } = answer.store;
   const local = openLocalStore(join(DEFAULT_DATA_DIRECTORY, 'local.db'));

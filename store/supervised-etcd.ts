@@ -34,8 +34,8 @@ export interface SupervisedOptions {
   peerUrl: string;
   /** One certificate for both roles: usable for servers and clients, without a common name. Renewed files are taken up. */
   tls: Required<TlsFiles>;
-  /** Revoked certificates (PEM or DER); read again at every connection. */
-  crl?: string;
+  /** Path of a list of revoked certificates (PEM); read again at every handshake, and without it none succeeds. */
+  crl?: string | undefined;
   clock: Clock;
   log: Logger;
   /** Default: the one in PATH. */

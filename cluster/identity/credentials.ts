@@ -1,6 +1,6 @@
-/** What the store keeps of the cluster's identity: its authority, the join token, what was revoked. */
+/** What the store keeps of the cluster's identity: its authority and the join token. */
 import { weftError } from '../../base/errors.ts';
-import type { Store } from '../../store/store.ts';
+import type { Compare, Store, Write } from '../../store/store.ts';
 import { createAuthority, type Authority } from './authority.ts';
 import { newSecret, sameSecret } from './token.ts';
 
@@ -34,10 +34,14 @@ export async function joinSecret(store: Store, now: number, rotate = false): Pro
   }
 }
 
-/** Throws WEFT-TOKEN-REFUSED. */
-export async function checkSecret(store: Store, secret: string, now: number): Promise<void> {
+/** What has to be written so that nobody joins by the token any more; the next one is another. */
+export const forgetJoinSecret: Write = { delete: TOKEN };
+
+/** Throws WEFT-TOKEN-REFUSED. What it returns holds as long as the token is this one. */
+export async function checkSecret(store: Store, secret: string, now: number): Promise<Compare> {
   const entry = await store.get(TOKEN);
   const known = entry && (JSON.parse(entry.value) as JoinSecret);
-  if (!known || !sameSecret(known.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'it was changed, or is another cluster\'s' });
+  if (!entry || !known || !sameSecret(known.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'it was changed, or is another cluster\'s' });
   if (known.expires <= now) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'it has expired' });
+  return { key: TOKEN, revision: entry.revision };
 }

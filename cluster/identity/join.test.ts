@@ -5,7 +5,7 @@ import tls from 'node:tls';
 import { test, type Test } from 'tap';
 import { weftError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/log.ts';
-import { createAuthority, fingerprint, issueCertificate, newKey, nodeOf, requestCertificate, type Authority } from './authority.ts';
+import { createAuthority, fingerprint, issueCertificate, newKey, nodeOf, requestCertificate, revocationList, type Authority } from './authority.ts';
 import { join } from './join-client.ts';
 import { createJoinServer } from './join-server.ts';
 import type { JoinAnswer, JoinRequest } from './join.ts';
@@ -29,7 +29,7 @@ async function cluster(t: Test, authority: Authority) {
     admit: async (request): Promise<JoinAnswer> => {
       asked.push(request);
       if (!sameSecret(request.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'its secret is wrong or has been changed' });
-      return { certificate: await issueCertificate(authority, request.request, { node: { id: request.id, addresses: [request.address] }, lifetimeMs: HOUR, now: Date.now() }), authority: authority.certificate, ...SETTINGS };
+      return { certificate: await issueCertificate(authority, request.request, { node: { id: request.id, addresses: [request.address] }, lifetimeMs: HOUR, now: Date.now() }), authority: authority.certificate, revoked: await revocationList(authority, [], Date.now()), ...SETTINGS };
     },
   });
   const listener = net.createServer((socket) => server.accept(socket)).listen(0, '127.0.0.1');

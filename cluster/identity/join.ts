@@ -25,6 +25,8 @@ export type JoinRequest = v.InferOutput<typeof JoinRequest>;
 export const JoinAnswer = v.object({
   certificate: pem,
   authority: pem,
+  /** Certificates that are refused. */
+  revoked: v.pipe(v.string(), v.startsWith('-----BEGIN X509 CRL-----')),
   store: v.object({ endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1), v.maxLength(16)), own: v.boolean() }),
   /** What all nodes must have the same. */
   gossipPort: Port, vxlanPort: Port, defaultPools: v.pipe(v.array(v.string()), v.maxLength(64)),
