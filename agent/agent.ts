@@ -46,6 +46,7 @@ import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
 import { claimNumber, knownNumber, nodeId } from './identity.ts';
+import { claimInstance, type InstanceClaim } from './instance.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
@@ -54,6 +55,7 @@ import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
+import { formerAddresses, rememberAddress } from './original.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
@@ -107,6 +109,16 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
   const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
 
+  // One host for this node --------------------------------------------------------------------------------------------
+  const [movedFrom] = formerAddresses(local, config);
+  let instance: InstanceClaim | undefined;
+  const claim = (): InstanceClaim => (instance ??= claimInstance({ store, node: { id, name, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: fence }));
+  // A store of this host's own knows no other host.
+  if (nodeStore.kind !== 'embedded') claim();
+  // Where it was before, nobody has to be asked: a copy would not be there.
+  if (movedFrom !== undefined) await instance?.held;
+  rememberAddress(local, config.advertise);
+
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
@@ -123,7 +135,10 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const joining = startJoining({
     store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
     settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
-    found: () => nodeStore.startCluster(),
+    found: async () => {
+      await nodeStore.startCluster();
+      claim();
+    },
     admissible: (request) => {
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
@@ -364,6 +379,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
         () => mesh.close(),
         () => overlay.close(),
         () => joining.close(),
+        () => instance?.close(),
         () => cluster.close(),
         () => ipam.close(),
         () => addresses.close(),

@@ -20,10 +20,15 @@ export const knownNumber = (local: LocalStore): number | undefined => {
   return text === undefined ? undefined : Number(text);
 };
 
-/** This node was taken out of its cluster: the store, which refuses it, does not tell it any more. */
-const REMOVED = 'node/removed';
-export const markRemoved = (local: LocalStore): void => local.put(REMOVED, 'true');
-export const wasRemoved = (local: LocalStore): boolean => local.get(REMOVED) !== undefined;
+/** Why this host may not be the node that its disk says it is: that node was taken out, or is another host. */
+const FENCED = 'node/fenced';
+type Fence = 'WEFT-NODE-REMOVED' | 'WEFT-NODE-CLONED';
+export const markFenced = (local: LocalStore, code: Fence): void => local.put(FENCED, JSON.stringify(code));
+export const unmarkFenced = (local: LocalStore): void => local.delete(FENCED);
+export const fencedBy = (local: LocalStore): Fence | undefined => {
+  const text = local.get(FENCED);
+  return text === undefined ? undefined : JSON.parse(text) as Fence;
+};
 
 /** Claims the lowest free number by compare-and-swap, or confirms the one this node has. */
 export async function claimNumber(store: Store, local: LocalStore, id: string): Promise<number> {

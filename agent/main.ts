@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** weftd: reads its configuration, starts the agent, stops it on SIGTERM within a second. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { pino } from 'pino';
@@ -14,8 +15,9 @@ import type { AgentApi } from './api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from './config.ts';
 import { serveControl } from './control.ts';
 import { serveDeparting } from './departing.ts';
-import { markRemoved, wasRemoved } from './identity.ts';
+import { fencedBy, markFenced, nodeId, unmarkFenced } from './identity.ts';
 import { openNodeStore, tlsFiles, type NodeStore } from './node-store.ts';
+import { findOriginal } from './original.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
@@ -78,9 +80,9 @@ async function main(): Promise<void> {
     if (fenced || stopping) return;
     fenced = error;
     log.error({ code: error.code, detail: errorText(error) }, 'this node takes part no more; traffic goes on');
-    if (error.code === 'WEFT-NODE-REMOVED') markRemoved(local);
+    if (error.code === 'WEFT-NODE-REMOVED' || error.code === 'WEFT-NODE-CLONED') markFenced(local, error.code);
     agent = undefined;
-    await (await starting)?.stop();
+    await starting?.then((started) => started.stop(), () => {});
     await nodeStore?.etcd?.stop();
     await nodeStore?.close();
     departing = await serveDeparting({ config, reason: error, inherited, clock: systemClock, log });
@@ -91,10 +93,17 @@ async function main(): Promise<void> {
   const fd = inherited.get(socket);
   const waiting = (): WeftError => weftError('WEFT-STORE-UNREACHABLE', { store: nodeStore?.store.description ?? 'this host', detail: 'weftd waits for it: a node\'s first start needs it' });
   const control = await serveControl(fd === undefined ? { path: socket } : { fd }, whenReady(() => agent, () => fenced ?? waiting()), log);
-  if (wasRemoved(local)) return fence(weftError('WEFT-NODE-REMOVED', {}));
+  if (fencedBy(local) === 'WEFT-NODE-REMOVED') return fence(weftError('WEFT-NODE-REMOVED', {}));
+  // Before anything of this node's runs here: its copy of the store would be a second one under the same name.
+  const original = await findOriginal(local, nodeId(local), config);
+  if (original !== undefined) return fence(weftError('WEFT-NODE-CLONED', { node: config.name ?? hostname(), address: original }));
+  if (fencedBy(local) !== undefined) unmarkFenced(local);
   nodeStore = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
   starting = startAgent({ config, nodeStore, local, log, inherited, fence: (error) => void fence(error) });
-  const started = await starting;
+  const started = await starting.catch((error: unknown) => {
+    if (!fenced) throw error;
+    return undefined;
+  });
   if (!fenced) agent = started;
 }
 

@@ -24,8 +24,9 @@ import type { Config } from './config.ts';
 import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGIN_PREFIX } from './docker/replicator.ts';
-import { knownNumber, nodeId, wasRemoved } from './identity.ts';
+import { fencedBy, knownNumber, nodeId } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
+import { findOriginal } from './original.ts';
 
 async function releaseDocker(config: Config, log: Logger): Promise<void> {
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
@@ -52,7 +53,7 @@ async function releaseDocker(config: Config, log: Logger): Promise<void> {
 /** The node's own keys; its blocks of addresses stay claimed while another of its copies might still use them. */
 async function releaseStore(config: Config, local: LocalStore, log: Logger): Promise<void> {
   // What is there under its name is not its own any more, or never was.
-  if (wasRemoved(local)) return removeMember(memberFolder(config), systemClock);
+  if (fencedBy(local) !== undefined || await findOriginal(local, nodeId(local), config) !== undefined) return removeMember(memberFolder(config), systemClock);
   if (!config.etcd && !inCluster(local)) return;
   const node = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
   const { store } = node;

@@ -11,6 +11,7 @@ import { restoreEmbedded } from '../store/restore.ts';
 import { removeMember } from '../store/supervised-etcd.ts';
 import type { Config } from './config.ts';
 import { openConfiguredEtcd } from './configured-store.ts';
+import { CLAIMS } from './instance.ts';
 import { embeddedPath, forgetCluster, memberFolder } from './node-store.ts';
 
 /** What this node remembers of a store: of another one it would be wrong. Its id and its endpoints stay. */
@@ -18,9 +19,9 @@ const MEMORIES = ['cache/', 'cluster/', 'node/number'];
 
 /**
  * What is restored is another cluster than the one that hosts elsewhere may still be in: it must not gossip with them, nor be
- * joined by tokens of theirs. Both are made anew.
+ * joined by tokens of theirs. Both are made anew. On which hosts the nodes are is for them to say.
  */
-const LEFT_BEHIND = new Set(['gossip-keys', 'identity/token']);
+const LEFT_BEHIND = ['gossip-keys', 'identity/token', CLAIMS];
 
 /**
  * Whatever the store was before, afterwards it is this host's own, from which a cluster is made anew: addresses of the old
@@ -28,7 +29,7 @@ const LEFT_BEHIND = new Set(['gossip-keys', 'identity/token']);
  * runs, WEFT-STORE-OCCUPIED. `id` is the backup's: a restore that was interrupted can be repeated.
  */
 export async function restoreStore(config: Config, backup: readonly BackupEntry[], { id, clock, log }: { id: string; clock: Clock; log: Logger }): Promise<void> {
-  const entries = backup.filter(({ key }) => !LEFT_BEHIND.has(key));
+  const entries = backup.filter(({ key }) => !LEFT_BEHIND.some((prefix) => key.startsWith(prefix)));
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const local = openLocalStore(join(config.dataDir, 'local.db'));
   try {

@@ -62,6 +62,7 @@ export const ERRORS = {
   'WEFT-NODE-UNKNOWN': { cause: 'there is no node {node}', fix: '`weft node ls` shows the nodes' },
   'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
   'WEFT-NODE-AWAY': { cause: 'node {node} does not answer', fix: 'start it first, or choose another one; `weft node ls` shows the nodes' },
+  'WEFT-NODE-CLONED': { cause: 'this host is a copy of node {node}, which runs at {address}', fix: 'make it a node of its own: `weft down --purge`, then `weft join` with a new token; if it is to take the place of the other host, stop that one for good and start weftd here again' },
   'WEFT-NODE-REMOVED': { cause: 'this node was taken out of the cluster', fix: 'join it again: `weft down --purge`, then `weft join` with a new token' },
   'WEFT-NODE-ALIVE': { cause: 'node {node} is alive', fix: 'run `weft down` there first, or repeat with --force' },
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },
