@@ -1,0 +1,93 @@
+import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import net from 'node:net';
+import { join } from 'node:path';
+import { test, type Test } from 'tap';
+import { systemClock as clock } from '../base/clock.ts';
+import { WeftError } from '../base/errors.ts';
+import { silentLogger as log } from '../base/log.ts';
+import { systemRandom as random } from '../base/random.ts';
+import { newKey, nodeOf, requestCertificate } from '../cluster/identity/authority.ts';
+import { join as joinBy } from '../cluster/identity/join-client.ts';
+import { parseToken } from '../cluster/identity/token.ts';
+import { openEtcdStore } from '../store/etcd.ts';
+import { etcdForTests } from '../store/etcd-for-tests.ts';
+import type { Store } from '../store/store.ts';
+import { startJoining } from './joining.ts';
+
+const idOf = (number: number): string => number.toString(16).padStart(16, '0');
+
+/** A node that admits others, on loopback. */
+async function node(t: Test, store: Store, number: number) {
+  const listener = net.createServer((socket) => joining.accept(socket)).listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const { port } = listener.address() as net.AddressInfo;
+  const joining = startJoining({
+    store, directory: join(t.testdir(), `n${number}`), node: { id: idOf(number), address: '127.0.0.1' }, found: async () => {}, admissible: () => {}, onRevoked: () => {}, onRemoved: () => {}, clock, random, log,
+    settings: () => ({ store: { endpoints: ['https://127.0.0.1:7948'], own: true }, gossipPort: port, vxlanPort: 4789, defaultPools: [] }),
+  });
+  t.teardown(() => {
+    joining.close();
+    listener.close();
+  });
+  const token = async (rotate = false): Promise<string> => {
+    for (;;) {
+      try {
+        return (await joining.token(rotate)).token;
+      } catch (error) {
+        if (!(error instanceof WeftError && error.code === 'WEFT-IDENTITY')) throw error;
+        await new Promise((resolve) => { setTimeout(resolve, 50); });
+      }
+    }
+  };
+  return { token };
+}
+
+test('fifty join at once at two nodes, and the token is changed while they do', async (t) => {
+  const awake = setInterval(() => {}, 1000);
+  t.teardown(() => clearInterval(awake));
+  const etcd = await etcdForTests((end) => t.teardown(end));
+  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
+  t.teardown(() => store.close());
+  const nodes = [await node(t, store, 1), await node(t, store, 2)];
+  const earlier = [await nodes[0]!.token(), await nodes[1]!.token()];
+  const joiners = await Promise.all(Array.from({ length: 55 }, async (_, i) => ({ id: idOf(100 + i), request: await requestCertificate(await newKey()), name: `h${i}`, address: `10.0.1.${i + 1}` })));
+
+  const admitted: { id: string; certificate: X509Certificate }[] = [];
+  const refused: { id: string; code: string }[] = [];
+  const enter = async (joiner: typeof joiners[number], token: string): Promise<void> => {
+    try {
+      admitted.push({ id: joiner.id, certificate: new X509Certificate((await joinBy(parseToken(token), joiner)).certificate) });
+    } catch (error) {
+      refused.push({ id: joiner.id, code: (error as WeftError).code });
+    }
+  };
+  const before = joiners.slice(0, 30);
+  const after = joiners.slice(30, 50);
+  const late = joiners.slice(50);
+  const first = before.map((joiner, i) => enter(joiner, earlier[i % 2]!));
+  await Promise.race([Promise.all(first), (async () => { while (admitted.length < 8) await new Promise((resolve) => { setTimeout(resolve, 5); }); })()]);
+  const changed = await nodes[0]!.token(true);
+  const { revision } = (await store.get('identity/token'))!;
+  const afterwards = [await nodes[0]!.token(), await nodes[1]!.token()];
+  t.equal(afterwards[0], changed);
+  await Promise.all([...first, ...after.map((joiner, i) => enter(joiner, afterwards[i % 2]!)), ...late.map((joiner, i) => enter(joiner, earlier[i % 2]!))]);
+
+  const isIn = (joiner: { id: string }): boolean => admitted.some(({ id }) => id === joiner.id);
+  t.comment(`of ${before.length} with the earlier token ${before.filter(isIn).length} were in time`);
+  t.ok(before.filter(isIn).length >= 8);
+  t.ok(after.every(isIn), 'everybody with the new token is in');
+  t.notOk(late.some(isIn), 'nobody who came with the earlier one after the change');
+  t.same([...new Set(refused.map(({ code }) => code))], ['WEFT-TOKEN-REFUSED']);
+  t.equal(new Set(admitted.map(({ certificate }) => certificate.serialNumber)).size, admitted.length, 'no serial number twice');
+  t.ok(admitted.every(({ id, certificate }) => nodeOf(certificate) === id));
+
+  const { entries } = await store.range('identity/certificates/');
+  const entered = new Map(entries.map((entry) => [entry.key.slice(-16), entry]));
+  for (const { id, certificate } of admitted) {
+    const entry = entered.get(id)!;
+    t.match(JSON.parse(entry.value), [{ serial: certificate.serialNumber }]);
+    t.equal(entry.revision < revision, before.some((joiner) => joiner.id === id), 'let in before the change by the earlier token, else by the new one');
+  }
+  t.same([...entered.keys()].filter((id) => refused.some((each) => each.id === id)), [], 'of who was refused nothing is left');
+});
