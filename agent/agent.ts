@@ -112,7 +112,12 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // One host for this node --------------------------------------------------------------------------------------------
   const [movedFrom] = formerAddresses(local, config);
   let instance: InstanceClaim | undefined;
-  const claim = (): InstanceClaim => (instance ??= claimInstance({ store, node: { id, name, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: fence }));
+  const cloned = (error: WeftError, address: string): void => {
+    // The next start asks there before it does anything.
+    rememberAddress(local, address);
+    fence(error);
+  };
+  const claim = (): InstanceClaim => (instance ??= claimInstance({ store, node: { id, name, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: cloned }));
   // A store of this host's own knows no other host.
   if (nodeStore.kind !== 'embedded') claim();
   // Where it was before, nobody has to be asked: a copy would not be there.

@@ -32,8 +32,8 @@ export interface InstanceOptions {
   log: Logger;
   /** Default: this one, until its next boot. Several may share a kernel. */
   host?: string;
-  /** The node runs on another host, and this one is the copy: WEFT-NODE-CLONED. Called at most once. */
-  onCloned(error: WeftError): void;
+  /** The node runs on another host, and this one is the copy: WEFT-NODE-CLONED, with the address of the node. Called at most once. */
+  onCloned(error: WeftError, address: string): void;
 }
 
 export interface InstanceClaim {
@@ -73,7 +73,7 @@ export function claimInstance({ store, node, clock, log, host = thisHost(), onCl
       if (rival?.instance !== holder.instance) rival = { instance: holder.instance, since: clock.now() };
       if (!wasHeld && clock.now() - rival.since < PATIENCE_MS) return false;
       const error = weftError('WEFT-NODE-CLONED', { node: node.name, address: holder.address });
-      onCloned(error);
+      onCloned(error, holder.address);
       reject(error);
       await finish();
       return true;

@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { type Logger, terminalLogger } from '../base/log.ts';
-import { inheritedSockets } from '../linux/inherited-sockets.ts';
+import { duplicates, inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import { startAgent, type Agent } from './agent.ts';
 import type { AgentApi } from './api.ts';
@@ -53,6 +53,8 @@ async function main(): Promise<void> {
   let nodeStore: NodeStore | undefined;
   let starting: Promise<Agent> | undefined;
   let agent: Agent | undefined;
+  /** For when the agent has let go of its own. */
+  const reserve = duplicates(inherited);
   let departing: { close(): Promise<void> } | undefined;
   let fenced: WeftError | undefined;
 
@@ -85,7 +87,7 @@ async function main(): Promise<void> {
     await starting?.then((started) => started.stop(), () => {});
     await nodeStore?.etcd?.stop();
     await nodeStore?.close();
-    departing = await serveDeparting({ config, reason: error, inherited, clock: systemClock, log });
+    departing = await serveDeparting({ config, reason: error, inherited: reserve, clock: systemClock, log });
   }
 
   writeFileSync(pidPath, String(process.pid));

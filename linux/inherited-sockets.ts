@@ -3,8 +3,10 @@
  * calls wait for the next one instead of failing. They are told apart by their paths, since all sockets of one unit
  * share one name.
  */
+import { openSync } from 'node:fs';
 import { check, sys } from './ffi.ts';
 
+const O_CLOEXEC = 0o2000000;
 const FIRST_FD = 3;
 const SOCKADDR_UN_SIZE = 110;
 const PATH_OFFSET = 2;
@@ -15,6 +17,13 @@ export function inheritedSockets(env: NodeJS.ProcessEnv = process.env, pid = pro
   if (!Number.isInteger(count) || count <= 0 || Number(env['LISTEN_PID']) !== pid) return new Map();
   return new Map(Array.from({ length: count }, (_, i) => [socketPath(FIRST_FD + i), FIRST_FD + i]));
 }
+
+/** A second descriptor of each: closing one of the two leaves the socket listening. Programs that are started do not get it. */
+export const duplicates = (sockets: ReadonlyMap<string, number>): Map<string, number> => new Map([...sockets].map(([path, fd]) => {
+  const copy = openSync('/dev/null', 'r');
+  check('copy a descriptor', sys.dup3(fd, copy, O_CLOEXEC));
+  return [path, copy];
+}));
 
 function socketPath(fd: number): string {
   const address = Buffer.alloc(SOCKADDR_UN_SIZE);
