@@ -29,9 +29,16 @@ test('a copy of a node is fenced, and told why', async (t) => {
   await weftJson(h2, 'sandbox', 'add', 'b', '--network', 'web');
   const reaches = async (): Promise<boolean> => (await h2.exec(['ip', 'netns', 'exec', 'b', 'busybox', 'ping', '-c', '1', '-W', '1', 'a'])).code === 0;
   await until('b reaches a', reaches, 10_000);
-  const nodes = async (): Promise<string[]> => (await weftJson<{ name: string; address: string; state: string }[]>(h1, 'node', 'ls')).map(({ name, address, state }) => `${name} ${address} ${state}`);
+  /** As the store lists them, and as gossip reaches them. */
+  const nodes = async (): Promise<string[]> => {
+    const listed = await weftJson<{ name: string; address: string; state: string }[]>(h1, 'node', 'ls');
+    const { members } = await weftJson<{ members: { name: string; address: string }[] }>(h1, 'status');
+    const reached = (name: string): string => members.find((member) => member.name === name)?.address ?? 'nowhere';
+    return listed.map(({ name, address, state }) => `${name} ${address} ${state} at ${reached(name)}`);
+  };
+  const place = (name: string, { address }: Host): string => `${name} ${address} alive at ${address}`;
   const before = await nodes();
-  t.same(before, [`h1 ${h1.address} alive`, `h2 ${h2.address} alive`]);
+  t.same(before, [place('h1', h1), place('h2', h2)]);
 
   /** Of a host that runs; its address is what a clone gets from elsewhere. */
   const copy = async (from: Host, advertise: string): Promise<void> => {
@@ -59,7 +66,7 @@ test('a copy of a node is fenced, and told why', async (t) => {
   await copy(h2, h3.address);
   await second.kill();
   const clone = await startWeftd(h3);
-  await until('the copy has taken its place', async () => (await nodes()).includes(`h2 ${h3.address} alive`), 90_000, 500);
+  await until('the copy has taken its place', async () => (await nodes()).includes(place('h2', h3)), 90_000, 500);
   await second.start();
   await isFenced();
   await until('the node is where it was', async () => JSON.stringify(await nodes()) === JSON.stringify(before), 30_000);
@@ -72,5 +79,5 @@ test('a copy of a node is fenced, and told why', async (t) => {
   t.equal((await weft(h3, 'join', token, '--no-start', '--name', 'h3')).code, 0);
   await startWeftd(h3);
   await ready(h3);
-  await until('it is a node of its own', async () => (await nodes()).includes(`h3 ${h3.address} alive`), 10_000);
+  await until('it is a node of its own', async () => (await nodes()).includes(place('h3', h3)), 10_000);
 });
