@@ -55,7 +55,7 @@ import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
-import { formerAddresses, rememberAddress } from './original.ts';
+import { formerAddresses, lastAddress, rememberAddress } from './original.ts';
 import { createPublisher } from './publisher.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
@@ -122,13 +122,19 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   if (nodeStore.kind !== 'embedded') claim();
   // Where it was before, nobody has to be asked: a copy would not be there.
   if (movedFrom !== undefined) await instance?.held;
-  rememberAddress(local, config.advertise);
-
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
-  const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
+  const bind = { host: '0.0.0.0', port: config.gossipPort };
+  const at = (host: string) => ({ host, port: config.gossipPort });
+  const former = lastAddress(local);
+  if (former !== undefined && former !== config.advertise) {
+    const { leaveFormerAddress } = await import('../cluster/former.ts');
+    await leaveFormerAddress({ node: { id, name }, transport: await openTransport({ bind, advertise: at(former) }), keys, seeds: await directory.seeds(), clock, random, log: log.child({ part: 'gossip' }) });
+  }
+  rememberAddress(local, config.advertise);
+  const transport = await openTransport({ bind, advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, keys, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
   /** A first member is not listed before it has been asked. */
@@ -337,7 +343,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
   const storeMembers = keepStoreMembers({
     nodeStore, self: { id, peerUrl: peerUrlOf(config) }, clock, log: log.child({ part: 'store' }),
-    peers: () => nodes.list().map((node) => ({ id: node.id, name: node.name, number: node.number, isAlive: node.self || node.state === 'alive' || node.state === 'suspect' })),
+    peers: () => {
+      // A node says by gossip where it is: the store cannot, where it is the store that has moved.
+      const places = new Map(state.list('node').map(({ owner, value }) => [owner, value.vtep]));
+      return nodes.list().map((node) => ({
+        id: node.id, name: node.name, number: node.number, isAlive: node.self || node.state === 'alive' || node.state === 'suspect',
+        clientUrl: clientUrlOf({ advertise: places.get(node.id) ?? node.address, storePort: config.storePort }),
+      }));
+    },
   });
   stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);

@@ -49,6 +49,8 @@ export interface NodeStore {
   stopMember(): Promise<void>;
   /** Members have changed: where to ask from now on, also after a restart. */
   useEndpoints(endpoints: readonly string[]): void;
+  /** Besides, until members are known again: where it might have moved to. */
+  alsoAsk(endpoints: readonly string[]): void;
   /** etcd goes on. */
   close(): Promise<void>;
 }
@@ -79,7 +81,7 @@ const homeOf = (local: LocalStore): string[] | undefined => {
 
 export const inCluster = (local: LocalStore): boolean => homeOf(local) !== undefined;
 
-export const clientUrlOf = ({ advertise, storePort }: Config): string => `https://${advertise}:${storePort}`;
+export const clientUrlOf = ({ advertise, storePort }: Pick<Config, 'advertise' | 'storePort'>): string => `https://${advertise}:${storePort}`;
 export const peerUrlOf = ({ advertise, storePeerPort }: Config): string => `https://${advertise}:${storePeerPort}`;
 export const memberFolder = ({ dataDir }: Config): string => join(dataDir, 'etcd');
 
@@ -200,6 +202,7 @@ export function openNodeStore({ config, local, tls, clock, log, binary = 'etcd' 
       if (JSON.stringify(homeOf(local)) !== JSON.stringify(endpoints)) rememberCluster(local, endpoints);
       cluster?.useEndpoints(nearest(endpoints));
     },
+    alsoAsk: (endpoints) => cluster?.useEndpoints(nearest([...new Set([...homeOf(local) ?? [], ...endpoints])])),
     close: async () => {
       closed = true;
       etcd?.release();

@@ -14,6 +14,8 @@ const PROBE_MS = 3_000;
 
 const addressesHere = (): string[] => Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address));
 
+export const lastAddress = (local: LocalStore): string | undefined => local.get(PLACE);
+
 export const rememberAddress = (local: LocalStore, address: string): void => {
   if (local.get(PLACE) !== address) local.put(PLACE, address);
 };

@@ -8,7 +8,7 @@ import { succeeds, until } from '../store/member-for-tests.ts';
 import { hostsForTests } from './host-for-tests.ts';
 import { nodeId } from './identity.ts';
 import { clientUrlOf, memberFolder, peerUrlOf, rememberCluster } from './node-store.ts';
-import { keepStoreMembers } from './store-members.ts';
+import { keepStoreMembers, type Peer } from './store-members.ts';
 
 tap.setTimeout(180_000);
 
@@ -27,8 +27,7 @@ void test('a member whose copy never began, or is lost, begins one', async (t) =
     return id;
   });
   const [member] = await first.cluster!.members.list();
-  const peers = (): { id: string; name: string; number: number; isAlive: boolean }[] =>
-    [member!.name, ...others].map((id, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: true }));
+  const peers = (): Peer[] => [member!.name, ...others].map((id, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: true, clientUrl: clientUrlOf([one, two, three][i]!.config) }));
   await first.store.txn([], peers().map(({ id }) => ({ put: `nodes/${id}`, value: '{}' })));
   const second = two.open();
   // Killed between being entered and its first start.
@@ -60,7 +59,7 @@ void test('a node takes the place of a member that is away', async (t) => {
   });
   const [a, b, c, d, e] = nodes;
   const away = new Set<string>();
-  const peers = (): { id: string; name: string; number: number; isAlive: boolean }[] => nodes.map(({ id }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id) }));
+  const peers = (): Peer[] => nodes.map(({ id, host: { config } }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id), clientUrl: clientUrlOf(config) }));
   await a!.store.startCluster();
   await a!.store.store.txn([], nodes.map(({ id }) => ({ put: `nodes/${id}`, value: '{}' })));
   const keepers = new Map(nodes.map((node) => [node.id, keepStoreMembers({ nodeStore: node.store, self: { id: node.id, peerUrl: peerUrlOf(node.host.config) }, peers, clock, log })]));

@@ -20,7 +20,7 @@ const NODES = 'nodes/';
 const ASKED = 'store/asked/';
 
 /** A node, as the others see it. */
-export interface Peer { id: string; name: string; number: number; isAlive: boolean }
+export interface Peer { id: string; name: string; number: number; isAlive: boolean; /** Where it would be asked for its copy, if it has one. */ clientUrl: string }
 
 export interface StoreMembersOptions {
   nodeStore: NodeStore;
@@ -108,6 +108,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       wasBusy = await tend();
     } catch (error) {
       log.debug({ detail: errorText(error) }, 'the members of the store are looked at again');
+      nodeStore.alsoAsk(peers().filter(({ id, isAlive }) => isAlive && (members.length === 0 || members.some(({ name }) => name === id))).sort(byNumber).slice(0, MOST_VOTERS).map(({ clientUrl }) => clientUrl));
     }
     if (!closed) timer = clock.setTimeout(() => void round(), wasBusy || members.length === 0 ? STEP_MS : CHECK_MS);
   }
