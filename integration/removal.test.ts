@@ -44,6 +44,7 @@ test('who was taken out is refused everywhere', async (t) => {
   const knock = async (): Promise<Record<string, number>> => JSON.parse(await h2.must([process.execPath, INTRUDER, h1.address, '7947', id, key])) as Record<string, number>;
 
   t.ok(Object.values(await knock()).some((type) => type !== -1), 'a node is answered by gossip');
+  t.match((await weft(h2, 'node', 'rm', 'h1', '--force')).stderr, /WEFT-STORE-QUORUM/, 'not the host with the only copy of the store');
   t.equal((await weft(h1, 'node', 'rm', 'h2', '--force')).code, 0);
   await until('h2 knows why', async () => /WEFT-NODE-REMOVED.*weft down --purge/.test((await weft(h2, 'status')).stderr), 10_000);
   await until('its certificate opens the store no more', async () => await read() === '', 5_000);
