@@ -48,6 +48,7 @@ import { claimNumber, knownNumber, nodeId } from './identity.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
+import { createNetworkCommands } from './network-commands.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
@@ -218,9 +219,15 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
 
   // Networks ----------------------------------------------------------------------------------------------------------
   const endpointsOn = (networkId: string): string[] => [
-    ...state.list('endpoint').filter(({ value }) => value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
-    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId && endpoint.sandbox === undefined).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
+    ...state.list('endpoint').filter(({ owner, value }) => owner !== id && value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
+    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
   ];
+  const inUse = (network: Network): string | undefined => {
+    const used = endpointsOn(network.id);
+    if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
+    const away = network.scope === 'cluster' ? state.members().find((member) => member.state === 'dead') : undefined;
+    return away && `node ${away.name} does not answer and may have endpoints on it`;
+  };
   const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, endpointsOn, log });
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
@@ -234,6 +241,9 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   };
   const commands = createSandboxCommands({
     local, registry, controller, endpoints, publisher, publish, revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+  });
+  const networks = createNetworkCommands({
+    self: () => self, state, registry, endpoints, addresses, publisher, lifecycle, docker, map, replicator, sandboxes: commands, nodeName, inUse,
   });
   let link: DockerLink | undefined;
 
@@ -292,7 +302,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map }), log, clock }),
   ];
   for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);
@@ -315,13 +325,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   });
   background('addresses could not be compared with the store', () => addresses.start());
   link = startDockerLink({
-    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), clock, log,
-    inUse: (network) => {
-      const used = endpointsOn(network.id);
-      if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
-      const away = state.members().find((member) => member.state === 'dead');
-      return away && `node ${away.name} does not answer and may have endpoints on it`;
-    },
+    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), inUse, clock, log,
     remove: (network) => lifecycle.remove(network.id),
     onForeignNetworks: (networks) => {
       foreignNetworks = networks;
@@ -336,7 +340,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName, ipam,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
   });
 
   return {

@@ -19,6 +19,8 @@ const AddSandbox = v.strictObject({
   name: Name, network: text, netns: v.optional(text), address: v.optional(text), aliases: v.optional(v.array(Name)),
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
+const Connect = v.strictObject({ name: text, address: v.optional(text), aliases: v.optional(v.array(Name)) });
+const Disconnect = v.strictObject({ name: text });
 
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
@@ -40,6 +42,10 @@ const ROUTES: Record<string, Route> = {
   'GET networks': (api, reference) => (reference ? api.network(reference) : api.networks()),
   'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
+  'POST connections': (api, reference, body) => api.connect(reference, valid(Connect, 'the connection', body) as Parameters<AgentApi['connect']>[1]),
+  'DELETE connections': (api, reference, body) => api.disconnect(reference, valid(Disconnect, 'the connection', body).name),
+  'GET unused-networks': (api) => api.pruneNetworks(false),
+  'DELETE unused-networks': (api) => api.pruneNetworks(true),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'GET nodes': (api) => api.nodes(),
   'POST nodes': (api, reference) => api.promoteNode(reference),

@@ -6,13 +6,14 @@ import type { Network } from '../../cnm/model.ts';
 import type { AddressManager } from '../../ipam/ipam.ts';
 import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
 import type { NetworkRegistry } from '../networks.ts';
+import type { NetworkMap } from './network-map.ts';
 
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
 export const ADDRESS_SPACE = 'weft';
 
-export interface IpamDriverOptions { addresses: AddressManager; registry: NetworkRegistry }
+export interface IpamDriverOptions { addresses: AddressManager; registry: NetworkRegistry; map: NetworkMap }
 
-export function createIpamDriver({ addresses, registry }: IpamDriverOptions): IpamDriverHandlers {
+export function createIpamDriver({ addresses, registry, map }: IpamDriverOptions): IpamDriverHandlers {
   const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
 
   /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
@@ -54,7 +55,8 @@ export function createIpamDriver({ addresses, registry }: IpamDriverOptions): Ip
       if (length === undefined) throw weftError('WEFT-POOL-UNKNOWN', { pool: poolId });
       if (options['RequestAddressType'] === 'com.docker.network.gateway') return { address: `${await gateway(subnet, range, address)}/${length}` };
       const network = boundTo(subnet);
-      if (address !== '' && isReserved(network, address)) return { address: `${address}/${length}` };
+      // By a copy that is being made. Afterwards it is a container that asks, which does not get one.
+      if (network && map.dockerId(network.id) === undefined && isReserved(network, address)) return { address: `${address}/${length}` };
       if (address !== '' && !network) {
         // Before the network exists Docker asks for its auxiliary addresses only.
         await addresses.reserve(subnet, { [`aux-${address}`]: address });
