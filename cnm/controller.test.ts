@@ -127,6 +127,22 @@ test('what Docker gives is taken: address, MAC, ports, options', async (t) => {
   t.match(without.mac, /^02:42(:[0-9a-f]{2}){4}$/);
 });
 
+test('an address that Docker claimed by itself is released once: by Docker, or, where that has forgotten it, here', async (t) => {
+  const scene = new Scene();
+  const released = (): string[] => scene.take().filter((call) => call.startsWith('release'));
+  for (const id of ['e1', 'e2', 'e3']) await scene.attach(id, { address: '10.20.0.8/24', addressHeld: id !== 'e3' });
+  await scene.controller.deleteEndpoint('e1');
+  t.same(released(), []);
+  scene.start();
+  await scene.controller.deleteEndpoint('e2', { forgotten: true });
+  t.same(released(), ['release 10.20.0.8/24']);
+  await scene.controller.deleteEndpoint('e3');
+  t.same(released(), ['release 10.20.0.8/24'], 'one that was claimed here');
+  scene.failing.add('attach web e4');
+  await t.rejects(scene.attach('e4', { address: '10.20.0.8/24', addressHeld: true }), { code: 'WEFT-KERNEL' });
+  t.same(released(), [], 'nor after a creation that failed');
+});
+
 test('repeats are answered the same and do nothing', async (t) => {
   const scene = new Scene();
   const first = await scene.attach('e1');

@@ -44,6 +44,8 @@ export interface Endpoint {
   networkId: string;
   /** 'ip/length'; absent on a network without IPv4 addresses. */
   address?: string;
+  /** Docker claimed the address through the IPAM driver, and releases it there. */
+  addressHeld?: boolean;
   mac: string;
   ports: PortMapping[];
   options: Record<string, string>;

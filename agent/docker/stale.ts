@@ -19,6 +19,6 @@ export async function removeStaleEndpoints({ endpoints, controller, isNative, re
     if (endpoint.sandbox !== undefined && isNetns(endpoint.sandbox)) continue;
     log.info({ endpoint: endpoint.id.slice(0, 12) }, 'the sandbox of an endpoint is gone: removed');
     await revoke(endpoint.id);
-    await controller.deleteEndpoint(endpoint.id);
+    await controller.deleteEndpoint(endpoint.id, { forgotten: true });
   }
 }
