@@ -33,10 +33,15 @@ export function createAddressClaims(addresses: AddressManager, nodeId: string): 
       }
       return wanted;
     },
+    holderOf: (network, text) => {
+      const address = withoutLength(text);
+      const pool = network.subnets.find(({ subnet }) => isIn(subnet, address));
+      return pool && addresses.holderOf(pool.subnet, address);
+    },
     release: async (network, endpoint) => {
       const address = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
       const pool = address === undefined ? undefined : pools(network).find(({ subnet }) => isIn(subnet, address));
-      if (pool) await addresses.releaseAddress(pool.subnet, address!);
+      if (pool && addresses.holderOf(pool.subnet, address!) === (endpoint.heldAs ?? endpoint.id)) await addresses.releaseAddress(pool.subnet, address!);
     },
   };
 }

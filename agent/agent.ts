@@ -36,7 +36,7 @@ import { createAgentApi } from './agent-api.ts';
 import type { Config } from './config.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
-import { removeStaleEndpoints } from './docker/stale.ts';
+import { removeReleasedEndpoints, removeStaleEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
 import { createNetworkDriver } from './docker/network-driver.ts';
 import { createNetworkMap } from './docker/network-map.ts';
@@ -257,7 +257,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
     void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
-  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints({ endpoints, controller, isNative: commands.isNative, revoke, log }, olderThanMs);
+  const stale = { endpoints, controller, isNative: commands.isNative, revoke, log };
+  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints(stale, olderThanMs);
   const serviceOf = async (endpoint: Endpoint, dockerNetworkId: string): Promise<string> => {
     const workload = link?.up ? await Promise.race([early(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
     const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
@@ -302,7 +303,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
   ];
   for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);

@@ -67,6 +67,7 @@ class Scene {
           await this.#call(`claim for ${id}`);
           return wanted ?? '10.20.0.9/24';
         },
+        holderOf: () => 'docker-1',
         release: async (_, { address }) => this.#call(`release ${address}`),
       },
       events: {
@@ -131,6 +132,7 @@ test('an address that Docker claimed by itself is released once: by Docker, or, 
   const scene = new Scene();
   const released = (): string[] => scene.take().filter((call) => call.startsWith('release'));
   for (const id of ['e1', 'e2', 'e3']) await scene.attach(id, { address: '10.20.0.8/24', addressHeld: id !== 'e3' });
+  t.same([...scene.endpoints.values()].map(({ heldAs }) => heldAs), ['docker-1', 'docker-1', undefined]);
   await scene.controller.deleteEndpoint('e1');
   t.same(released(), []);
   scene.start();

@@ -27,6 +27,9 @@ export interface Endpoints {
 export interface AddressClaims {
   /** Claims `wanted` ('ip/length', chosen by Docker's own IPAM or the user) or chooses; returns 'ip/length'. */
   claim(network: Network, endpointId: string, wanted: string | undefined): Promise<string | undefined>;
+  /** Whose the claim on an address ('ip/length') is; undefined when there is none on this node. */
+  holderOf(network: Network, address: string): string | undefined;
+  /** Unless the address has become another's meanwhile. */
   release(network: Network, endpoint: Endpoint): Promise<void>;
 }
 
@@ -126,7 +129,7 @@ export function createController(options: ControllerOptions): Controller {
         id: request.id,
         networkId: on.id,
         ...(address !== undefined && { address }),
-        ...(request.addressHeld && { addressHeld: true }),
+        ...(request.addressHeld && address !== undefined && { heldAs: addresses.holderOf(on, address) ?? 'nobody' }),
         mac: request.mac || macOf(address),
         ports: request.ports ?? [],
         options: request.options ?? {},
@@ -152,7 +155,7 @@ export function createController(options: ControllerOptions): Controller {
           () => (endpoint.sandbox === undefined ? undefined : leaveNow(endpoint)),
           () => on && driver(on.driver).deleteEndpoint(on, endpoint),
           // Docker's own release comes after this: by then the address may be another container's.
-          () => (endpoint.addressHeld && !forgotten ? undefined : on && addresses.release(on, endpoint)),
+          () => (endpoint.heldAs !== undefined && !forgotten ? undefined : on && addresses.release(on, endpoint)),
           () => endpoints.delete(id),
         ]);
         for (const error of errors) log.warn({ err: error, endpoint: id.slice(0, 12) }, 'deleting an endpoint left something to repair');

@@ -11,9 +11,15 @@ import type { NetworkMap } from './network-map.ts';
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
 export const ADDRESS_SPACE = 'weft';
 
-export interface IpamDriverOptions { addresses: AddressManager; registry: NetworkRegistry; map: NetworkMap }
+export interface IpamDriverOptions {
+  addresses: AddressManager;
+  registry: NetworkRegistry;
+  map: NetworkMap;
+  /** Docker is about to release an address: endpoints of its own that still have it are forgotten ones. */
+  forget(networkId: string, address: string): Promise<void>;
+}
 
-export function createIpamDriver({ addresses, registry, map }: IpamDriverOptions): IpamDriverHandlers {
+export function createIpamDriver({ addresses, registry, map, forget }: IpamDriverOptions): IpamDriverHandlers {
   const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
 
   /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
@@ -30,6 +36,8 @@ export function createIpamDriver({ addresses, registry, map }: IpamDriverOptions
   }
 
   return {
+    // No replay at Docker's boot: what it would tell is on this node's disk, and a request that is repeated could not be told
+    // from another container's.
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
 
@@ -71,7 +79,10 @@ export function createIpamDriver({ addresses, registry, map }: IpamDriverOptions
 
     releaseAddress: async ({ poolId, address }) => {
       const { subnet } = parsePoolId(poolId);
-      if (!isReserved(boundTo(subnet), address)) await addresses.releaseAddress(subnet, withoutLength(address));
+      const network = boundTo(subnet);
+      if (isReserved(network, address)) return;
+      if (network) await forget(network.id, address);
+      await addresses.releaseAddress(subnet, withoutLength(address));
     },
   };
 }
