@@ -228,7 +228,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
     const away = network.scope === 'cluster' ? state.members().find((member) => member.state === 'dead') : undefined;
     return away && `node ${away.name} does not answer and may have endpoints on it`;
   };
-  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, endpointsOn, log });
+  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, defaultPools: config.defaultPools, endpointsOn, log });
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);

@@ -30,8 +30,9 @@ export interface NetworkAnswer {
   endpoints: { id: string; node: string; ip: string; mac: string; name?: string }[];
 }
 
+/** Without `subnets` a free one is chosen. Each gateway, range and `aux` address belongs to the subnet that contains it. */
 export interface CreateNetworkRequest {
-  name: string; driver: string; subnet?: string; gateway?: string; range?: string; aux?: Record<string, string>;
+  name: string; driver: string; subnets?: string[]; gateways?: string[]; ranges?: string[]; aux?: Record<string, string>;
   internal?: boolean; options?: Record<string, string>; labels?: Record<string, string>;
 }
 

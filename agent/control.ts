@@ -11,8 +11,10 @@ const MAX_BODY = 256 * 1024;
 const text = v.pipe(v.string(), v.minLength(1), v.maxLength(255));
 const texts = v.record(v.string(), v.string());
 const Name = v.pipe(text, v.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'letters, digits, "_", "." and "-", starting with a letter or digit'));
+/** More subnets than anybody needs, and few enough to be claimed one by one. */
+const prefixes = v.pipe(v.array(text), v.minLength(1), v.maxLength(64));
 const CreateNetwork = v.strictObject({
-  name: Name, driver: text, subnet: v.optional(text), gateway: v.optional(text), range: v.optional(text), aux: v.optional(texts),
+  name: Name, driver: text, subnets: v.optional(prefixes), gateways: v.optional(prefixes), ranges: v.optional(prefixes), aux: v.optional(texts),
   internal: v.optional(v.boolean()), options: v.optional(texts), labels: v.optional(texts),
 });
 const AddSandbox = v.strictObject({

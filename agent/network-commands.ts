@@ -15,6 +15,7 @@ import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { Publisher } from './publisher.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
+import { requestedSubnets } from './subnet-requests.ts';
 
 const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
 
@@ -46,6 +47,12 @@ export interface NetworkCommands {
   disconnect(reference: string, name: string): Promise<void>;
   /** Networks on which no node has endpoints; with `remove` they are removed. */
   prune(remove: boolean): Promise<PruneAnswer>;
+}
+
+/** The gateway unless another is asked for; a /31 and a /32 have no address of the network's own (RFC 3021). */
+function firstAddress(subnet: string): string {
+  const prefix = parsePrefix4(subnet)!;
+  return formatIp4(prefix.base + (prefix.length < 31 ? 1 : 0));
 }
 
 export function createNetworkCommands(options: NetworkCommandsOptions): NetworkCommands {
@@ -87,18 +94,21 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
-    if (request.subnet !== undefined && !parsePrefix4(request.subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: request.subnet });
+    for (const subnet of request.subnets ?? []) if (!parsePrefix4(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
+    // What fits nowhere is refused before anything is claimed.
+    const wanted = request.subnets && requestedSubnets(request, request.subnets);
     const created = await withUndo(async (undo) => {
-      const { subnet } = await addresses.requestPool({ ...(request.subnet !== undefined && { subnet: request.subnet }), ...(request.range !== undefined && { range: request.range }) });
-      undo.push(() => addresses.releasePool(subnet));
-      const prefix = parsePrefix4(subnet)!;
+      const chosen: string[] = [];
+      for (const each of wanted ?? [undefined]) {
+        const range = each ? each.range : request.ranges?.[0];
+        const { subnet } = await addresses.requestPool({ ...(each && { subnet: each.subnet }), ...(range !== undefined && { range }) });
+        undo.push(() => addresses.releasePool(subnet));
+        chosen.push(subnet);
+      }
       return lifecycle.create({
         id: randomBytes(32).toString('hex'), name: request.name, driver: request.driver, scope, node: self().id, ipam: 'weft', internal: request.internal ?? false,
         options: request.options ?? {}, labels: request.labels ?? {}, attachable: true, createdAt: new Date().toISOString(),
-        subnets: [{
-          subnet, gateway: request.gateway ?? formatIp4(prefix.base + (prefix.length < 31 ? 1 : 0)),
-          ...(request.range !== undefined && { range: request.range }), ...(request.aux !== undefined && { aux: request.aux }),
-        }],
+        subnets: requestedSubnets(request, chosen).map((each) => ({ gateway: firstAddress(each.subnet), ...each })),
       }, { poolHeld: true });
     });
     return describe(created);

@@ -1,7 +1,7 @@
 /** `weft network`: networks, and who is on them. */
 import type { Command } from 'commander';
 import type { ConnectRequest, CreateNetworkRequest, NetworkAnswer, PruneAnswer } from '../agent/api.ts';
-import { collect, defined, pairs } from './options.ts';
+import { collect, defined, pairs, some } from './options.ts';
 import { table } from './table.ts';
 
 export interface NetworkCommandOptions {
@@ -30,16 +30,16 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
   network.command('create <name>')
     .description('create a network; an overlay appears on every node')
     .option('-d, --driver <driver>', 'overlay or bridge', 'overlay')
-    .option('--subnet <prefix>', 'for example 10.192.4.0/24; default: a free one')
-    .option('--gateway <address>')
-    .option('--ip-range <prefix>', 'hand out addresses of this part only')
+    .option('--subnet <prefix>', 'for example 10.192.4.0/24; may be repeated; default: a free one', collect, [])
+    .option('--gateway <address>', 'one for each subnet; default: its first address', collect, [])
+    .option('--ip-range <prefix>', 'hand out addresses of this part of a subnet only', collect, [])
     .option('--aux-address <name=address>', 'an address that is never handed out', collect, [])
     .option('--internal', 'no way out')
     .option('-o, --opt <key=value>', 'driver option', collect, [])
     .option('--label <key=value>', '', collect, [])
-    .action(async (name: string, options: { driver: string; subnet?: string; gateway?: string; ipRange?: string; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
+    .action(async (name: string, options: { driver: string; subnet: string[]; gateway: string[]; ipRange: string[]; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
       const request = defined({
-        name, driver: options.driver, subnet: options.subnet, gateway: options.gateway, range: options.ipRange, internal: options.internal,
+        name, driver: options.driver, subnets: some(options.subnet), gateways: some(options.gateway), ranges: some(options.ipRange), internal: options.internal,
         aux: pairs(options.auxAddress), options: pairs(options.opt), labels: pairs(options.label),
       }) as CreateNetworkRequest;
       show(await ask<NetworkAnswer>('POST', 'networks', request), (answer) => answer.id);
@@ -62,7 +62,7 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
     .option('--ip <address>', 'default: a free one')
     .option('--alias <name>', 'a further name on this network', collect, [])
     .action(async (reference: string, name: string, { ip, alias }: { ip?: string; alias: string[] }) => {
-      const request = defined({ name, address: ip, aliases: alias.length > 0 ? alias : undefined }) as ConnectRequest;
+      const request = defined({ name, address: ip, aliases: some(alias) }) as ConnectRequest;
       await ask('POST', `connections/${encodeURIComponent(reference)}`, request);
       show({ connected: name, network: reference }, () => name);
     });

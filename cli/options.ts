@@ -3,6 +3,9 @@
 /** For an option that may be repeated. */
 export const collect = (value: string, before: string[]): string[] => [...before, value];
 
+/** undefined when there are none. */
+export const some = (texts: string[]): string[] | undefined => (texts.length === 0 ? undefined : texts);
+
 /** ['a=1', 'b'] → {a: '1', b: ''}; undefined when there are none. */
 export const pairs = (texts: string[]): Record<string, string> | undefined =>
   texts.length === 0 ? undefined : Object.fromEntries(texts.map((text) => {

@@ -10,7 +10,7 @@ import type { NetworkAnswer, PruneAnswer } from '../agent/api.ts';
 import { type Etcd, startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
-import { createLab } from './lab/lab.ts';
+import { OUTSIDER_ADDRESS, createLab } from './lab/lab.ts';
 import { until, wait } from './lab/run.ts';
 import { ready, weft, weftJson, weftUp } from './lab/weft.ts';
 
@@ -181,4 +181,54 @@ void test('two hosts make a network of one name at the same instant', async (t) 
   await everywhere(hosts, 'd0 d1 w0 w1 w2');
   for (const host of hosts) t.notMatch((await weft(host, 'status')).stdout, '! ');
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 5 pools, as node h1 sees them\n');
+});
+
+void test('several subnets', async (t) => {
+  const { h1, h2, hosts } = await stage(t, 'subnets');
+  // Docker's command puts several subnets into any order; compose keeps it.
+  const create = async (Name: string, Driver: string, ipam: string, Config: object[]): Promise<void> => {
+    const body = JSON.stringify({ Name, Driver, CheckDuplicate: true, IPAM: { Driver: ipam, Config } });
+    t.match(await h1.must(['curl', '-s', '--unix-socket', '/run/docker.sock', '-H', 'Content-Type: application/json', '-d', body, 'http://docker/networks/create']), '"Id"', Name);
+  };
+  await create('many', 'weft-overlay', 'weft', [{ Subnet: '10.70.0.0/30' }, { Subnet: '10.71.0.0/24', Gateway: '10.71.0.254', IPRange: '10.71.0.128/25' }]);
+  await create('plain', 'weft-overlay', 'default', [{ Subnet: '10.72.0.0/30' }, { Subnet: '10.73.0.0/24' }]);
+  await weftJson(h2, 'network', 'create', '--internal', '--subnet', '10.76.0.0/30', '--subnet', '10.77.0.0/24', '--aux-address', 'printer=10.77.0.254', '--gateway', '10.77.0.9', 'ours');
+  await everywhere(hosts, 'many ours plain');
+  await create('local', 'weft-bridge', 'weft', [{ Subnet: '10.74.0.0/30' }, { Subnet: '10.75.0.0/24' }]);
+  const config = '{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{.IPRange}},{{end}}';
+  t.equal(await h2.docker('network', 'inspect', '-f', config, 'many'), '10.70.0.0/30 10.70.0.1 ,10.71.0.0/24 10.71.0.254 10.71.0.128/25,');
+  t.equal(await h1.docker('network', 'inspect', '-f', config, 'ours'), '10.76.0.0/30 10.76.0.1 ,10.77.0.0/24 10.77.0.9 ,');
+  t.match(await h2.tryDocker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.90.0.0/24', '--subnet', '10.71.0.0/25', 'bad'), { code: 1, stderr: /WEFT-SUBNET-OVERLAP.*10\.71\.0\.0\/24/ });
+  t.match(await weft(h2, 'network', 'create', '--subnet', '10.90.0.0/24', '--subnet', '10.90.0.128/25', 'bad'), { code: 1, stderr: /WEFT-SUBNET-OVERLAP/ });
+
+  const addressOf = (host: Host, name: string) => host.docker('inspect', '-f', '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}', name);
+  const places: [Host, string, string][] = [];
+  for (const network of ['many', 'plain', 'ours']) for (const host of [h1, h1, h2]) places.push([host, network, `${network}-${places.length % 3}`]);
+  for (const i of [0, 1, 2]) places.push([h1, 'local', `local-${i}`]);
+  for (const [host, network, name] of places) await run(host, name, network);
+  const found = new Map<string, string>();
+  for (const [host, , name] of places) found.set(name, await addressOf(host, name));
+  t.match([...found].filter(([name]) => name.startsWith('many')).map(([, address]) => address), ['10.70.0.2', /^10\.71\.0\.(12[89]|1[3-9]\d|2\d\d)$/, /^10\.71\.0\./], 'the first subnet, then the second');
+  t.equal(new Set(found.values()).size, found.size);
+  for (const network of ['many', 'plain', 'ours', 'local']) {
+    const members = places.filter(([, on]) => on === network);
+    t.equal(new Set(members.map(([, , name]) => found.get(name)!.split('.').slice(0, 2).join('.'))).size, 2, `${network}: both subnets are used`);
+    for (const [host, , from] of members) {
+      for (const [, , to] of members) t.ok(await until(`${from} reaches ${to}`, () => pings(host, from, to), 10_000).catch(() => false), `${from} reaches ${to} by name`);
+      t.equal(await pings(host, from, OUTSIDER_ADDRESS), network !== 'ours', `${from}: the way out`);
+    }
+  }
+  await run(h2, 'chosen', 'many', '--ip', '10.71.0.7', '-p', '8080:80');
+  t.equal(await addressOf(h2, 'chosen'), '10.71.0.7');
+  await until('it is reached from the other subnet', () => pings(h1, 'many-0', 'chosen'));
+  await h2.docker('exec', '-d', 'chosen', 'sh', '-c', 'echo chosen > /www/index.html; exec httpd -f -h /www');
+  for (const host of hosts) await until(`its port answers on ${host.name}`, async () => (await h1.exec(['curl', '-s', '-m', '2', `http://${host.address}:8080/`])).stdout === 'chosen\n', 10_000);
+
+  await h2.docker('rm', '-f', 'chosen');
+  for (const [host, , name] of places) await host.docker('rm', '-f', name);
+  for (const host of hosts) await until(`nothing is wrong on ${host.name}`, async () => (await weft(host, 'ipam', 'check')).stdout === `0 findings in 8 pools, as node ${host.name} sees them\n`, 10_000);
+  await h1.docker('network', 'rm', 'local');
+  for (const name of ['many', 'plain', 'ours']) await until(`${name} can go`, async () => (await weft(h2, 'network', 'rm', name)).code === 0, 10_000);
+  await everywhere(hosts, '');
+  t.same(await weftJson(h1, 'ipam', 'ls'), [], 'and all their pools with them');
 });

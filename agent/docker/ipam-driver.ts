@@ -1,10 +1,12 @@
 /** Docker's IPAM calls on the address manager. A pool's id is its subnet, with the range behind '|' where there is one. */
 import { randomUUID } from 'node:crypto';
 import { weftError } from '../../base/errors.ts';
-import { contains4, formatIp4, parseIp4, parsePrefix4, withoutLength } from '../../base/ip.ts';
+import { contains4, formatIp4, parseIp4, parsePrefix4 } from '../../base/ip.ts';
+import { contains, parsePrefix } from '../../base/prefix.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { AddressManager } from '../../ipam/ipam.ts';
 import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
+import { fromFirst } from '../address-claims.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { NetworkMap } from './network-map.ts';
 
@@ -28,7 +30,7 @@ export function createIpamDriver({ addresses, registry, map, forget }: IpamDrive
 
   async function gateway(subnet: string, range: string | undefined, wanted: string): Promise<string> {
     const prefix = parsePrefix4(subnet)!;
-    const address = wanted || boundTo(subnet)?.subnets[0]?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
+    const address = wanted || boundTo(subnet)?.subnets.find((each) => each.subnet === subnet)?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
     const number = parseIp4(address);
     if (number === undefined || !contains4(prefix, number)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway: address, subnet });
     await addresses.reserve(subnet, { gateway: address });
@@ -70,19 +72,21 @@ export function createIpamDriver({ addresses, registry, map, forget }: IpamDrive
         await addresses.reserve(subnet, { [`aux-${address}`]: address });
         return { address: `${address}/${length}` };
       }
-      return {
-        address: await addresses.requestAddress({
-          subnet, holder: `docker-${randomUUID()}`, chooser: 'weft', ...(address !== '' && { address }), ...(range !== undefined && { range }),
-        }),
-      };
+      const holder = `docker-${randomUUID()}`;
+      // Docker itself goes on to a network's next subnet only with an IPAM of its own.
+      const pools = [{ subnet, range }, ...(address === '' && network ? network.subnets.filter((each) => each.subnet !== subnet) : [])];
+      return { address: await fromFirst(pools, (pool) => addresses.requestAddress({
+        subnet: pool.subnet, holder, chooser: 'weft', ...(address !== '' && { address }), ...(pool.range !== undefined && { range: pool.range }),
+      })) };
     },
 
     releaseAddress: async ({ poolId, address }) => {
-      const { subnet } = parsePoolId(poolId);
-      const network = boundTo(subnet);
+      const { subnet: asked } = parsePoolId(poolId);
+      const network = boundTo(asked);
       if (isReserved(network, address)) return;
       if (network) await forget(network.id, address);
-      await addresses.releaseAddress(subnet, withoutLength(address));
+      const subnet = network?.subnets.find((each) => contains(parsePrefix(each.subnet)!, address))?.subnet ?? asked;
+      await addresses.releaseAddress(subnet, address);
     },
   };
 }
