@@ -62,7 +62,7 @@ import { createSandboxCommands } from './sandbox-commands.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
 const RETRY_MS = 1_000;
-const OCCUPIED_INTERVAL_MS = 10_000;
+const OCCUPIED_INTERVAL_MS = 15_000;
 const STALE_AFTER_MS = 30_000;
 /** A start that weftd's own restart interrupted takes no longer to go on. */
 const STALE_AT_START_MS = 5_000;
@@ -337,7 +337,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const ipam = createIpamApi({
-    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock,
+    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   const api = createAgentApi({

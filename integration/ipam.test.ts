@@ -5,6 +5,7 @@
  *
  * `weft ipam` on real hosts: who has which addresses, what is found wrong with them, and what becomes of a dead host's.
  */
+import { readFileSync } from 'node:fs';
 import tap, { test } from 'tap';
 import type { CheckAnswer, PoolAnswer } from '../agent/ipam-api.ts';
 import { startEtcd } from './lab/etcd.ts';
@@ -57,9 +58,10 @@ test('weft ipam', async (t) => {
   await h2.must(['ip', 'link', 'add', 'tun0', 'type', 'bridge']);
   await h2.must(['ip', 'link', 'set', 'tun0', 'up']);
   await h2.must(['ip', 'route', 'add', '10.192.0.0/16', 'dev', 'tun0']);
-  await until('the VPN is reported on h1', async () => /! network web \(10\.192\.0\.0\/28\) overlaps 10\.192\.0\.0\/16 \(the route by tun0 of node h2\)/.test((await weft(h1, 'status')).stdout), 20_000);
+  await until('the VPN is reported on h1', async () => /! network web \(10\.192\.0\.0\/28\) overlaps 10\.192\.0\.0\/16 \(the route by tun0 of node h2\)/.test((await weft(h1, 'status')).stdout));
+  for (const host of [h1, h2]) await until(`and in the log of ${host.name}`, () => readFileSync(`${host.directory}/weftd.log`, 'utf8').includes('in each other\'s way'));
   await h2.must(['ip', 'link', 'del', 'tun0']);
-  await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'), 20_000);
+  await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'));
 
   await second!.kill();
   await until('h2 is dead for long enough', async () => (await weft(h1, 'ipam', 'reclaim', 'h2')).code === 0, 90_000);
