@@ -232,3 +232,25 @@ void test('several subnets', async (t) => {
   await everywhere(hosts, '');
   t.same(await weftJson(h1, 'ipam', 'ls'), [], 'and all their pools with them');
 });
+
+void test('without --ipam-driver weft: Docker climbs on its host, the others descend, and where they meet a start is refused', async (t) => {
+  const { h1, h2, hosts } = await stage(t, 'climbing');
+  await h1.docker('network', 'create', '-d', 'weft-overlay', '--subnet', '10.82.0.0/29', 'plain');
+  await everywhere(hosts, 'plain');
+  const addressOf = (host: Host, name: string) => host.docker('inspect', '-f', '{{.NetworkSettings.Networks.plain.IPAddress}}', name);
+  t.equal(await h2.docker('network', 'inspect', '-f', '{{.IPAM.Driver}}', 'plain'), 'weft', 'the copy has Weft\'s addresses');
+  const started: [Host, string][] = [[h1, 'one'], [h2, 'last'], [h1, 'two'], [h2, 'last2'], [h1, 'three']];
+  for (const [host, name] of started) await run(host, name, 'plain');
+  const given = [];
+  for (const [host, name] of started) given.push(`${name} ${await addressOf(host, name)}`);
+  t.same(given, ['one 10.82.0.2', 'last 10.82.0.6', 'two 10.82.0.3', 'last2 10.82.0.5', 'three 10.82.0.4']);
+  const refused = await h1.tryDocker('run', '-d', '--network', 'plain', '--name', 'four', IMAGE, 'sleep', '100');
+  t.match(refused, { code: 125, stderr: /WEFT-ADDRESS-ELSEWHERE.*10\.82\.0\.5.*h2.*docker network rm plain && docker network create -d weft-overlay --ipam-driver weft --subnet 10\.82\.0\.0\/29/ });
+  t.match(await h2.tryDocker('run', '-d', '--network', 'plain', '--name', 'last3', IMAGE, 'sleep', '100'), { code: 125, stderr: /WEFT-POOL-EXHAUSTED/ });
+  await h1.docker('rm', '-f', 'two', 'four');
+  await h2.docker('rm', '-f', 'last3');
+  t.match(await h2.tryDocker('run', '--rm', '--network', 'plain', '--ip', '10.82.0.3', IMAGE, 'true'), { code: 125, stderr: /WEFT-ADDRESS-FOREIGN.*h1/ }, 'a released one rests');
+  await run(h1, 'five', 'plain', '--ip', '10.82.0.3');
+  await until('and all reach each other', () => pings(h2, 'last', 'five'));
+  t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 1 pools, as node h1 sees them\n');
+});
