@@ -232,7 +232,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited }: A
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
-  const replicator = createReplicator({ docker, registry, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
+  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
   const early = async (endpointId: string, dockerNetworkId: string) => {
     const workload = await workloads.early(endpointId, dockerNetworkId);

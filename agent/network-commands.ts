@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { weftError } from '../base/errors.ts';
 import { formatIp4, parsePrefix4, withoutLength } from '../base/ip.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Network } from '../cnm/model.ts';
@@ -94,7 +95,10 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
-    for (const subnet of request.subnets ?? []) if (!parsePrefix4(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
+    for (const subnet of request.subnets ?? []) {
+      if (parsePrefix(subnet)?.family === 6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'give IPv4 subnets only' });
+      if (!parsePrefix4(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
+    }
     // What fits nowhere is refused before anything is claimed.
     const wanted = request.subnets && requestedSubnets(request, request.subnets);
     const created = await withUndo(async (undo) => {

@@ -108,6 +108,7 @@ test('bad input is refused with its code, and leaves nothing behind', async (t) 
     { what: 'a network without addresses', code: 'WEFT-FEATURE-MISSING', says: 'without addresses', run: create('weft-overlay', '--ipam-driver', 'null') },
     { what: 'a network without addresses, on a bridge', code: 'WEFT-FEATURE-MISSING', says: 'without addresses', run: create('weft-bridge', '--ipam-driver', 'null') },
     { what: 'IPv6', code: 'WEFT-FEATURE-MISSING', says: 'IPv6', run: create('weft-overlay', '--ipam-driver', 'weft', '--ipv6', '--subnet', '10.80.0.0/24', '--subnet', 'fd00:9::/64') },
+    { what: 'IPv6, by weft', code: 'WEFT-FEATURE-MISSING', says: 'IPv6', run: ours('network', 'create', '--subnet', '10.80.0.0/24', '--subnet', 'fd00:9::/64', 'bad') },
     { what: 'IPv6 with Docker\'s addresses', code: 'WEFT-FEATURE-MISSING', says: 'IPv6', run: create('weft-overlay', '--ipv6', '--subnet', '10.80.0.0/24', '--subnet', 'fd00:9::/64') },
     { what: 'the address of the gateway', code: 'WEFT-ADDRESS-IN-USE', says: /10\.70\.0\.1 .*gateway/, ...start('--network', 'web', '--ip', '10.70.0.1') },
     { what: 'a subnet of another network, by weft', code: 'WEFT-SUBNET-OVERLAP', says: '10.72.0.0/24', run: ours('network', 'create', '--subnet', '10.72.0.0/25', 'bad') },

@@ -117,6 +117,8 @@ void test('the same network on all hosts, whatever a host misses or loses', asyn
   await until('h2 has it again', async () => await inDocker(h2) === 'web');
   t.equal(await facts(h2), asMade, 'put back as it was');
 
+  const makeBridge = () => h2.tryDocker('network', 'create', '-d', 'weft-bridge', '--subnet', '10.78.0.0/24', 'here');
+  t.equal((await makeBridge()).code, 0);
   await h2.stopDocker();
   await h2.must(['rm', '-rf', `${h2.directory}/docker/network`]);
   await h2.startDocker();
@@ -124,12 +126,16 @@ void test('the same network on all hosts, whatever a host misses or loses', asyn
   t.equal(await facts(h2), asMade);
   await run(h2, 'worker', 'web');
   await until('and it works', () => pings(h2, 'worker', 'api'));
+  await wait(10_000);
   await h2.stopDocker();
   await h2.must(['rm', '-rf', `${h2.directory}/docker`]);
   await h2.startDocker();
   await until('also one that lost everything', async () => await inDocker(h2) === 'web');
   await run(h2, 'worker', 'web');
   await until('works with it', () => pings(h2, 'worker', 'api'));
+  await until('its own bridge network is gone with it', async () => await inWeft(h2) === 'web');
+  t.match(await makeBridge(), { code: 0, stderr: '' }, 'and can be made again');
+  await h2.docker('network', 'rm', 'here');
   await until('nothing is left of the lost container', async () => (await weft(h2, 'ipam', 'check')).stdout === '0 findings in 1 pools, as node h2 sees them\n', 60_000, 500);
 
   await second.stop();
