@@ -12,7 +12,7 @@ const network = (more: Partial<Network>): Network => ({
   id: 'n', name: 'web', driver: 'overlay', scope: 'cluster', node: 'a', subnets: [{ subnet: '10.1.0.0/30' }, { subnet: '10.2.0.0/30' }], ipam: 'weft', internal: false,
   options: {}, labels: {}, attachable: true, createdAt: '', ...more,
 });
-const endpoint = (address: string): Endpoint => ({ id: 'e', networkId: 'n', address, mac: '', ports: [], options: {}, createdAt: '' });
+const endpoint = (id: string, address: string, more: Partial<Endpoint> = {}): Endpoint => ({ id, networkId: 'n', address, mac: '', ports: [], options: {}, createdAt: '', ...more });
 
 void test('several subnets: the first that has room', async (t) => {
   const folder = t.testdir();
@@ -33,10 +33,19 @@ void test('several subnets: the first that has room', async (t) => {
   for (let i = 0; i < 4; i++) given.push(await claims.claim(web, `e${i}`, undefined));
   t.same(given, ['10.1.0.2/30', '10.1.0.1/30', '10.2.0.2/30', '10.2.0.1/30']);
   await t.rejects(claims.claim(web, 'e5', undefined), { code: 'WEFT-POOL-EXHAUSTED', message: /10\.2\.0\.0/ });
-  await claims.release(web, endpoint('10.2.0.1/30'));
+  await claims.release(web, endpoint('e3', '10.2.0.1/30'));
   t.equal(await claims.claim(web, 'e6', '10.2.0.1'), '10.2.0.1/30', 'by name, from the subnet it is in');
   await t.rejects(claims.claim(web, 'e7', '10.9.0.1'), { code: 'WEFT-ADDRESS-OUTSIDE' });
+  await claims.release(web, endpoint('e3', '10.2.0.1/30'));
+  t.equal(claims.holderOf(web, '10.2.0.1/30'), 'e6', 'a release that comes late frees nobody else\'s');
+  t.equal(claims.holderOf(web, '10.9.0.1/30'), undefined);
+  await addresses.releaseAddress('10.2.0.0/30', '10.2.0.2');
+  await addresses.requestAddress({ subnet: '10.2.0.0/30', address: '10.2.0.2', holder: 'docker-7', chooser: 'weft' });
+  await claims.release(web, endpoint('e9', '10.2.0.2/30', { heldAs: 'docker-5' }));
+  t.equal(claims.holderOf(web, '10.2.0.2/30'), 'docker-7');
+  await claims.release(web, endpoint('e9', '10.2.0.2/30', { heldAs: 'docker-7' }));
+  t.equal(claims.holderOf(web, '10.2.0.2/30'), undefined);
   const here = network({ scope: 'node', ipam: 'docker' });
   t.equal(await claims.claim(here, 'e8', '172.18.0.2/16'), '172.18.0.2/16', 'Docker\'s own networks need no claim');
-  await claims.release(here, endpoint('172.18.0.2/16'));
+  await claims.release(here, endpoint('e8', '172.18.0.2/16'));
 });

@@ -20,25 +20,35 @@ export function createAddressClaims(addresses: AddressManager, nodeId: string): 
       const address = wanted === undefined ? undefined : withoutLength(wanted);
       // One that is in none of them is refused by the first.
       const candidates = address === undefined ? all : [all.find(({ subnet }) => isIn(subnet, address)) ?? all[0]].filter((each) => each !== undefined);
-      for (const [i, { subnet, range }] of candidates.entries()) {
-        try {
-          return await addresses.requestAddress({
-            subnet, network: network.name, holder: endpointId, chooser: byDocker(network) && address !== undefined ? 'docker' : 'weft',
-            ...(address !== undefined && { address }), ...(range !== undefined && { range }),
-          });
-        } catch (error) {
-          const isFull = error instanceof WeftError && error.code === 'WEFT-POOL-EXHAUSTED';
-          if (!isFull || i === candidates.length - 1) throw error;
-        }
-      }
-      return wanted;
+      if (candidates.length === 0) return wanted;
+      return fromFirst(candidates, ({ subnet, range }) => addresses.requestAddress({
+        subnet, network: network.name, holder: endpointId, chooser: byDocker(network) && address !== undefined ? 'docker' : 'weft',
+        ...(address !== undefined && { address }), ...(range !== undefined && { range }),
+      }));
+    },
+    holderOf: (network, text) => {
+      const address = withoutLength(text);
+      const pool = network.subnets.find(({ subnet }) => isIn(subnet, address));
+      return pool && addresses.holderOf(pool.subnet, address);
     },
     release: async (network, endpoint) => {
       const address = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
       const pool = address === undefined ? undefined : pools(network).find(({ subnet }) => isIn(subnet, address));
-      if (pool) await addresses.releaseAddress(pool.subnet, address!);
+      if (pool && addresses.holderOf(pool.subnet, address!) === (endpoint.heldAs ?? endpoint.id)) await addresses.releaseAddress(pool.subnet, address!);
     },
   };
+}
+
+/** What the first pool that has room gives; throws what the last one says. */
+export async function fromFirst<P, T>(pools: readonly P[], request: (pool: P) => Promise<T>): Promise<T> {
+  for (const pool of pools.slice(0, -1)) {
+    try {
+      return await request(pool);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'WEFT-POOL-EXHAUSTED') throw error;
+    }
+  }
+  return request(pools.at(-1)!);
 }
 
 const isIn = (subnet: string, address: string): boolean => contains(parsePrefix(subnet)!, address);

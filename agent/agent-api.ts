@@ -1,23 +1,18 @@
 /** What the control socket answers. */
-import { randomBytes } from 'node:crypto';
-import { weftError } from '../base/errors.ts';
-import { formatIp4, parsePrefix4, withoutLength } from '../base/ip.ts';
-import { withUndo } from '../base/undo.ts';
 import type { Endpoints } from '../cnm/controller.ts';
-import type { Network } from '../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
 import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { Store } from '../store/store.ts';
-import type { AgentApi, CreateNetworkRequest, NetworkAnswer } from './api.ts';
+import type { AgentApi } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { GossipKeys } from './gossip-keys.ts';
 import type { Joining } from './joining.ts';
 import type { IpamApi } from './ipam-api.ts';
-import type { NetworkLifecycle } from './lifecycle.ts';
+import type { NetworkCommands } from './network-commands.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
@@ -37,7 +32,7 @@ export interface AgentApiOptions {
   mesh: Ingress;
   resolver: Resolver;
   repairs: RepairLoop;
-  lifecycle: NetworkLifecycle;
+  networks: NetworkCommands;
   commands: SandboxCommands;
   link: DockerLink;
   replicator: Replicator;
@@ -45,38 +40,11 @@ export interface AgentApiOptions {
   nodes: NodeCommands;
   storeMembers: StoreMembers;
   keys: GossipKeys;
-  nodeName(id: string): string;
   ipam: IpamApi;
 }
 
-const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
-
 export function createAgentApi(options: AgentApiOptions): AgentApi {
-  const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link } = options;
-
-  const find = (reference: string): Network => {
-    const network = registry.find(reference);
-    if (!network) throw weftError('WEFT-NETWORK-UNKNOWN', { network: reference });
-    return network;
-  };
-
-  function describe(network: Network): NetworkAnswer {
-    const names = new Map(state.list('name').map(({ key, value }) => [key, value.name]));
-    const remote = state.list('endpoint').filter(({ value }) => value.networkId === network.id);
-    const local = network.scope === 'node' ? endpoints.list().filter((endpoint) => endpoint.networkId === network.id) : [];
-    return {
-      id: network.id, name: network.name, driver: network.driver, scope: network.scope, ipam: network.ipam, internal: network.internal,
-      subnets: network.subnets.map(({ subnet, gateway, range }) => ({ subnet, ...(gateway !== undefined && { gateway }), ...(range !== undefined && { range }) })),
-      ...(network.vni !== undefined && { vni: network.vni }), options: network.options, labels: network.labels,
-      endpoints: [
-        ...remote.map(({ key, owner, value }) => ({ id: key, node: options.nodeName(owner), ip: value.ip, ...(names.has(key) && { name: names.get(key)! }) })),
-        ...local.map((endpoint) => {
-          const name = publisher.workloadOf(endpoint.id)?.name;
-          return { id: endpoint.id, node: self().name, ip: withoutLength(endpoint.address ?? ''), ...(name !== undefined && { name }) };
-        }),
-      ],
-    };
-  }
+  const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link } = options;
 
   function problems(): string[] {
     return [
@@ -85,27 +53,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
     ];
-  }
-
-  async function createNetwork(request: CreateNetworkRequest): Promise<NetworkAnswer> {
-    const scope = SCOPES[request.driver];
-    if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
-    if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
-    if (request.subnet !== undefined && !parsePrefix4(request.subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet: request.subnet });
-    const created = await withUndo(async (undo) => {
-      const { subnet } = await addresses.requestPool({ ...(request.subnet !== undefined && { subnet: request.subnet }), ...(request.range !== undefined && { range: request.range }) });
-      undo.push(() => addresses.releasePool(subnet));
-      const prefix = parsePrefix4(subnet)!;
-      return lifecycle.create({
-        id: randomBytes(32).toString('hex'), name: request.name, driver: request.driver, scope, node: self().id, ipam: 'weft', internal: request.internal ?? false,
-        options: request.options ?? {}, labels: request.labels ?? {}, attachable: true, createdAt: new Date().toISOString(),
-        subnets: [{
-          subnet, gateway: request.gateway ?? formatIp4(prefix.base + (prefix.length < 31 ? 1 : 0)),
-          ...(request.range !== undefined && { range: request.range }), ...(request.aux !== undefined && { aux: request.aux }),
-        }],
-      }, { poolHeld: true });
-    });
-    return describe(created);
   }
 
   return {
@@ -135,14 +82,13 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       }),
       ports: mesh.list(),
     }),
-    networks: async () => registry.list().map(describe),
-    network: async (reference) => describe(find(reference)),
-    createNetwork,
-    removeNetwork: async (reference) => {
-      await lifecycle.remove(find(reference).id);
-      // One of this host alone that was made through Docker is still in its list.
-      await options.replicator.reconcile('it was removed');
-    },
+    networks: async () => networks.list(),
+    network: async (reference) => networks.inspect(reference),
+    createNetwork: networks.create,
+    removeNetwork: networks.remove,
+    connect: networks.connect,
+    disconnect: networks.disconnect,
+    pruneNetworks: networks.prune,
     addSandbox: commands.add,
     removeSandbox: commands.remove,
     nodes: async () => options.nodes.list(),

@@ -37,7 +37,7 @@ import { createAgentApi } from './agent-api.ts';
 import type { Config } from './config.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
-import { removeStaleEndpoints } from './docker/stale.ts';
+import { removeReleasedEndpoints, removeStaleEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
 import { createNetworkDriver } from './docker/network-driver.ts';
 import { createNetworkMap } from './docker/network-map.ts';
@@ -50,6 +50,7 @@ import { claimInstance, type InstanceClaim } from './instance.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
+import { createNetworkCommands } from './network-commands.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
@@ -64,7 +65,7 @@ import { createSandboxCommands } from './sandbox-commands.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
 const RETRY_MS = 1_000;
-const OCCUPIED_INTERVAL_MS = 10_000;
+const OCCUPIED_INTERVAL_MS = 15_000;
 const STALE_AFTER_MS = 30_000;
 /** A start that weftd's own restart interrupted takes no longer to go on. */
 const STALE_AT_START_MS = 5_000;
@@ -250,14 +251,20 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Networks ----------------------------------------------------------------------------------------------------------
   const endpointsOn = (networkId: string): string[] => [
-    ...state.list('endpoint').filter(({ value }) => value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
-    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId && endpoint.sandbox === undefined).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
+    ...state.list('endpoint').filter(({ owner, value }) => owner !== id && value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
+    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
   ];
-  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, endpointsOn, log });
+  const inUse = (network: Network): string | undefined => {
+    const used = endpointsOn(network.id);
+    if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
+    const away = network.scope === 'cluster' ? state.members().find((member) => member.state === 'dead') : undefined;
+    return away && `node ${away.name} does not answer and may have endpoints on it`;
+  };
+  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, defaultPools: config.defaultPools, endpointsOn, log });
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
-  const replicator = createReplicator({ docker, registry, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
+  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
   const early = async (endpointId: string, dockerNetworkId: string) => {
     const workload = await workloads.early(endpointId, dockerNetworkId);
@@ -266,6 +273,9 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   };
   const commands = createSandboxCommands({
     local, registry, controller, endpoints, publisher, publish, revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+  });
+  const networks = createNetworkCommands({
+    self: () => self, state, registry, endpoints, addresses, publisher, lifecycle, docker, map, replicator, sandboxes: commands, nodeName, inUse,
   });
   let link: DockerLink | undefined;
 
@@ -279,7 +289,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
-  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints({ endpoints, controller, isNative: commands.isNative, revoke, log }, olderThanMs);
+  const stale = { endpoints, controller, isNative: commands.isNative, revoke, log };
+  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints(stale, olderThanMs);
   const serviceOf = async (endpoint: Endpoint, dockerNetworkId: string): Promise<string> => {
     const workload = link?.up ? await Promise.race([early(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
     const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
@@ -324,7 +335,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
   ];
   for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);
@@ -360,13 +371,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
   background('addresses could not be compared with the store', () => addresses.start());
   link = startDockerLink({
-    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), clock, log,
-    inUse: (network) => {
-      const used = endpointsOn(network.id);
-      if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
-      const away = state.members().find((member) => member.state === 'dead');
-      return away && `node ${away.name} does not answer and may have endpoints on it`;
-    },
+    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), inUse, clock, log,
     remove: (network) => lifecycle.remove(network.id),
     onForeignNetworks: (networks) => {
       foreignNetworks = networks;
@@ -377,11 +382,11 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const ipam = createIpamApi({
-    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock,
+    node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, lifecycle, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, nodeName, ipam,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
   });
 
   return {

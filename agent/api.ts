@@ -16,15 +16,31 @@ export interface StatusAnswer {
 }
 
 export interface NetworkAnswer {
-  id: string; name: string; driver: string; scope: string; subnets: { subnet: string; gateway?: string; range?: string }[];
-  ipam: string; internal: boolean; vni?: number; options: Record<string, string>; labels: Record<string, string>;
-  endpoints: { id: string; node: string; ip: string; name?: string }[];
+  id: string; name: string; driver: string; scope: string; ipam: string; internal: boolean; attachable: boolean;
+  /** ISO time. */
+  created: string;
+  /** Name of the node. */
+  createdOn: string;
+  subnets: { subnet: string; gateway?: string; range?: string; aux?: Record<string, string> }[];
+  vni?: number; options: Record<string, string>; labels: Record<string, string>;
+  /** Docker's own id of it on this node. */
+  dockerId?: string;
+  /** Nodes with endpoints on it, and the underlay addresses of their tunnel ends. */
+  peers: { node: string; address: string }[];
+  endpoints: { id: string; node: string; ip: string; mac: string; name?: string }[];
 }
 
+/** Without `subnets` a free one is chosen. Each gateway, range and `aux` address belongs to the subnet that contains it. */
 export interface CreateNetworkRequest {
-  name: string; driver: string; subnet?: string; gateway?: string; range?: string; aux?: Record<string, string>;
+  name: string; driver: string; subnets?: string[]; gateways?: string[]; ranges?: string[]; aux?: Record<string, string>;
   internal?: boolean; options?: Record<string, string>; labels?: Record<string, string>;
 }
+
+/** Of a container or sandbox of this node. */
+export interface ConnectRequest { name: string; address?: string; aliases?: string[] }
+
+/** `kept`: no endpoints are known on them, and yet they may be in use. */
+export interface PruneAnswer { unused: { id: string; name: string; subnets: string[] }[]; kept: { name: string; why: string }[] }
 
 export interface PsAnswer {
   endpoints: { id: string; network: string; address: string | undefined; name: string | undefined; service: string | undefined; joined: boolean }[];
@@ -60,6 +76,10 @@ export interface AgentApi extends IpamCalls {
   network(reference: string): Promise<NetworkAnswer>;
   createNetwork(request: CreateNetworkRequest): Promise<NetworkAnswer>;
   removeNetwork(reference: string): Promise<void>;
+  connect(network: string, request: ConnectRequest): Promise<void>;
+  disconnect(network: string, name: string): Promise<void>;
+  /** Networks without endpoints on any node; with `remove` they are removed. */
+  pruneNetworks(remove: boolean): Promise<PruneAnswer>;
   addSandbox(request: AddSandboxRequest): Promise<SandboxAnswer>;
   removeSandbox(name: string): Promise<void>;
   nodes(): Promise<NodeAnswer[]>;

@@ -11,14 +11,18 @@ const MAX_BODY = 256 * 1024;
 const text = v.pipe(v.string(), v.minLength(1), v.maxLength(255));
 const texts = v.record(v.string(), v.string());
 const Name = v.pipe(text, v.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'letters, digits, "_", "." and "-", starting with a letter or digit'));
+/** More subnets than anybody needs, and few enough to be claimed one by one. */
+const prefixes = v.pipe(v.array(text), v.minLength(1), v.maxLength(64));
 const CreateNetwork = v.strictObject({
-  name: Name, driver: text, subnet: v.optional(text), gateway: v.optional(text), range: v.optional(text), aux: v.optional(texts),
+  name: Name, driver: text, subnets: v.optional(prefixes), gateways: v.optional(prefixes), ranges: v.optional(prefixes), aux: v.optional(texts),
   internal: v.optional(v.boolean()), options: v.optional(texts), labels: v.optional(texts),
 });
 const AddSandbox = v.strictObject({
   name: Name, network: text, netns: v.optional(text), address: v.optional(text), aliases: v.optional(v.array(Name)),
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
+const Connect = v.strictObject({ name: text, address: v.optional(text), aliases: v.optional(v.array(Name)) });
+const Disconnect = v.strictObject({ name: text });
 
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
@@ -40,6 +44,10 @@ const ROUTES: Record<string, Route> = {
   'GET networks': (api, reference) => (reference ? api.network(reference) : api.networks()),
   'POST networks': (api, _, body) => api.createNetwork(valid(CreateNetwork, 'the network', body) as Parameters<AgentApi['createNetwork']>[0]),
   'DELETE networks': (api, reference) => api.removeNetwork(reference),
+  'POST connections': (api, reference, body) => api.connect(reference, valid(Connect, 'the connection', body) as Parameters<AgentApi['connect']>[1]),
+  'DELETE connections': (api, reference, body) => api.disconnect(reference, valid(Disconnect, 'the connection', body).name),
+  'GET unused-networks': (api) => api.pruneNetworks(false),
+  'DELETE unused-networks': (api) => api.pruneNetworks(true),
   'POST sandboxes': (api, _, body) => api.addSandbox(valid(AddSandbox, 'the sandbox', body) as Parameters<AgentApi['addSandbox']>[0]),
   'GET nodes': (api) => api.nodes(),
   'POST nodes': (api, reference) => api.promoteNode(reference),

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
+import type { Logger } from '../base/log.ts';
 import type { SoftState } from '../cluster/state.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
@@ -56,9 +57,10 @@ export interface IpamApiOptions {
   nameOf(endpointId: string): string | undefined;
   nodeName(id: string): string;
   clock: Clock;
+  log: Logger;
 }
 
-const TICK_MS = 2_000;
+const TICK_MS = 15_000;
 /** Forwarding entries of a failed node stay 10 s, and not every node finds it failed at the same time. */
 const SILENT_MS = 30_000;
 
@@ -71,16 +73,37 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
   const networks = (): Map<string, string> => new Map(registry.list().filter(usesPool)
     .flatMap((network) => network.subnets.map(({ subnet }) => [subnet, network.name || network.id.slice(0, 12)] as const)));
 
-  // --- when each node was last seen
+  const problems = (): string[] => conflicts(networks(), options.defaultPools, options.occupied());
+  const stateOf = (id: string): string => state.members().find((member) => member.id === id)?.state ?? 'not a member';
+
+  // --- what changes with time
 
   const started = clock.now();
-  const lastSeen = new Map<string, number>();
+  const isThere = (id: string): boolean => ['alive', 'suspect'].includes(stateOf(id));
+  /** Since when each node is known not to answer: later than the truth, by a tick at most. */
+  const silentSince = new Map<string, number>();
+  let answering: string[] = [];
+  let reported: readonly string[] = [];
+  let changed = true;
+  registry.onChange(() => { changed = true; });
+  const stopWatch = state.watch('node', () => { changed = true; });
   let timer: unknown;
+
   function look(): void {
-    for (const member of state.members()) if (member.state === 'alive' || member.state === 'suspect') lastSeen.set(member.id, clock.now());
-    timer = clock.setTimeout(look, TICK_MS);
+    for (const id of answering) if (!isThere(id)) silentSince.set(id, clock.now());
+    answering = state.members().map(({ id }) => id).filter(isThere);
+    for (const id of answering) silentSince.delete(id);
+    // With many networks and nodes it is much to compare, and mostly for nothing.
+    if (!changed) return;
+    changed = false;
+    const now = problems();
+    for (const problem of now) if (!reported.includes(problem)) options.log.warn({ problem }, 'addresses are in each other\'s way');
+    reported = now;
   }
-  look();
+  function tick(): void {
+    look();
+    timer = clock.setTimeout(tick, TICK_MS);
+  }
 
   // --- facts
 
@@ -149,15 +172,14 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     return { id, name: owners.get(id)!, pools: pools.map((pool) => ({ pool, blocks: pool.blocks.filter(({ claim }) => claim.node === id).length })).filter(({ blocks }) => blocks > 0) };
   }
 
-  const stateOf = (id: string): string => state.members().find((member) => member.id === id)?.state ?? 'not a member';
-
   function refuseWhileAlive(id: string, name: string): void {
     const member = stateOf(id);
     const why = id === node.id ? 'this command runs on it'
       : member === 'alive' || member === 'suspect' ? `gossip has it as ${member}`
         : undefined;
     if (why !== undefined) throw weftError('WEFT-RECLAIM-ALIVE', { node: name, why });
-    const silentMs = clock.now() - (lastSeen.get(id) ?? started);
+    look();
+    const silentMs = clock.now() - (silentSince.get(id) ?? started);
     if (silentMs < SILENT_MS) throw weftError('WEFT-RECLAIM-ALIVE', { node: name, why: `it has been silent for ${Math.floor(silentMs / 1000)} s only, and other nodes may still send to it for ${SILENT_MS / 1000} s` });
   }
 
@@ -219,10 +241,13 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     },
   };
 
+  tick();
   return {
-    calls,
-    problems: () => conflicts(networks(), options.defaultPools, options.occupied()),
-    close: () => clock.clearTimeout(timer),
+    calls, problems,
+    close: () => {
+      stopWatch();
+      clock.clearTimeout(timer);
+    },
   };
 }
 

@@ -86,9 +86,8 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
         return candidate;
       }
       const held = new Set(result.current.map((entry) => entry.key));
-      if (held.has(`networks/${network.id}`) || held.has(`network-names/${network.name}`) || network.vni !== undefined) {
-        throw weftError('WEFT-NETWORK-EXISTS', { network: held.has(`vnis/${vni}`) ? `with VNI ${vni}` : network.name || network.id.slice(0, 12) });
-      }
+      const isKnown = held.has(`networks/${network.id}`) || held.has(`network-names/${network.name}`);
+      if (isKnown || network.vni !== undefined) throw weftError('WEFT-NETWORK-EXISTS', { network: isKnown ? network.name || network.id.slice(0, 12) : `with VNI ${vni}` });
       taken.add(vni);
     }
     throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of VNIs' });

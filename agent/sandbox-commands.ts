@@ -17,6 +17,9 @@ interface Sandbox { name: string; netns: string; made: boolean; endpoints: strin
 export interface SandboxCommands {
   add(request: AddSandboxRequest): Promise<SandboxAnswer>;
   remove(name: string): Promise<void>;
+  has(name: string): boolean;
+  /** Off one of its networks. Throws WEFT-NOT-CONNECTED. */
+  disconnect(name: string, network: Network): Promise<void>;
   isNative(endpointId: string): boolean;
 }
 
@@ -45,7 +48,13 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
     return network;
   };
 
+  async function detach(endpointId: string): Promise<void> {
+    await options.revoke(endpointId);
+    await controller.deleteEndpoint(endpointId);
+  }
+
   return {
+    has: (name) => read(name) !== undefined,
     isNative: (endpointId) => local.list('sandboxes/').some(({ value }) => (JSON.parse(value) as Sandbox).endpoints.includes(endpointId)),
 
     add: (request) => withUndo(async (undo) => {
@@ -80,13 +89,19 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
       return { name: request.name, netns, network: network.name, address: endpoint.address, interface: device };
     }),
 
+    disconnect: async (name, network) => {
+      const sandbox = read(name);
+      if (!sandbox) throw weftError('WEFT-SANDBOX-UNKNOWN', { name });
+      const endpointId = sandbox.endpoints.find((id) => options.endpoints.get(id)?.networkId === network.id);
+      if (endpointId === undefined) throw weftError('WEFT-NOT-CONNECTED', { name, network: network.name });
+      await detach(endpointId);
+      write({ ...sandbox, endpoints: sandbox.endpoints.filter((id) => id !== endpointId) });
+    },
+
     remove: async (name) => {
       const sandbox = read(name);
       if (!sandbox) throw weftError('WEFT-SANDBOX-UNKNOWN', { name });
-      for (const endpointId of sandbox.endpoints) {
-        await options.revoke(endpointId);
-        await controller.deleteEndpoint(endpointId);
-      }
+      for (const endpointId of sandbox.endpoints) await detach(endpointId);
       if (sandbox.made) {
         deleteNetns(sandbox.netns);
         rmSync(`/etc/netns/${name}`, { recursive: true, force: true });

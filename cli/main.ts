@@ -2,14 +2,16 @@
 /** weft: the operator's command. It talks to weftd's control socket and knows nothing of the kernel. */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { AddSandboxRequest, CreateNetworkRequest, NetworkAnswer, NodeAnswer, PsAnswer, SandboxAnswer, StatusAnswer, TokenAnswer } from '../agent/api.ts';
+import type { AddSandboxRequest, NodeAnswer, PsAnswer, SandboxAnswer, StatusAnswer, TokenAnswer } from '../agent/api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
 import { joinCluster, type JoinOptions } from './join.ts';
-import { networkTable, nodeTable, psText, statusText } from './render.ts';
+import { nodeTable, psText, statusText } from './render.ts';
 import { addIpamCommands } from './ipam.ts';
+import { addNetworkCommands } from './network.ts';
+import { collect, defined } from './options.ts';
 import { purge, startAgent, stopAgent } from './service.ts';
 import { configure, type UpOptions } from './up.ts';
 
@@ -26,17 +28,6 @@ const ask = <T>(method: string, path: string, body?: object): Promise<T> => call
 function show<T>(answer: T, text: (answer: T) => string): void {
   console.log(program.opts<{ json?: boolean }>().json ? JSON.stringify(answer) : text(answer));
 }
-
-const collect = (value: string, before: string[]): string[] => [...before, value];
-
-/** ['a=1', 'b'] → {a: '1', b: ''}; undefined when there are none. */
-const pairs = (texts: string[]): Record<string, string> | undefined =>
-  texts.length === 0 ? undefined : Object.fromEntries(texts.map((text) => {
-    const at = text.indexOf('=');
-    return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
-  }));
-
-const defined = (fields: Record<string, unknown>): object => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 
 program.command('up')
   .description('set this host up and start weftd')
@@ -114,42 +105,7 @@ node.command('promote <node>')
     show({ promoted: reference }, () => `${reference} gets a copy of the store; \`weft status\` shows when it has it`);
   });
 
-const network = program.command('network').description('networks');
-
-network.command('ls').description('networks of the cluster and of this node').action(async () => {
-  show(await ask<NetworkAnswer[]>('GET', 'networks'), networkTable);
-});
-
-network.command('create <name>')
-  .description('create a network; an overlay appears on every node')
-  .option('-d, --driver <driver>', 'overlay or bridge', 'overlay')
-  .option('--subnet <prefix>', 'for example 10.192.4.0/24; default: a free one')
-  .option('--gateway <address>')
-  .option('--ip-range <prefix>', 'hand out addresses of this part only')
-  .option('--aux-address <name=address>', 'an address that is never handed out', collect, [])
-  .option('--internal', 'no way out')
-  .option('-o, --opt <key=value>', 'driver option', collect, [])
-  .option('--label <key=value>', '', collect, [])
-  .action(async (name: string, options: { driver: string; subnet?: string; gateway?: string; ipRange?: string; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
-    const request = defined({
-      name, driver: options.driver, subnet: options.subnet, gateway: options.gateway, range: options.ipRange, internal: options.internal,
-      aux: pairs(options.auxAddress), options: pairs(options.opt), labels: pairs(options.label),
-    }) as CreateNetworkRequest;
-    show(await ask<NetworkAnswer>('POST', 'networks', request), (answer) => answer.id);
-  });
-
-network.command('rm <network...>').description('remove networks, everywhere').action(async (references: string[]) => {
-  for (const reference of references) {
-    await ask('DELETE', `networks/${encodeURIComponent(reference)}`);
-    show({ removed: reference }, () => reference);
-  }
-});
-
-network.command('inspect <network>').action(async (reference: string) => {
-  const answer = await ask<NetworkAnswer>('GET', `networks/${encodeURIComponent(reference)}`);
-  console.log(JSON.stringify(answer, undefined, 2));
-});
-
+addNetworkCommands(program, { ask, show });
 addIpamCommands(program, { ask, show });
 
 const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');

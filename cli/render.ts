@@ -1,5 +1,5 @@
 /** Answers of weftd as text for people. */
-import type { NetworkAnswer, NodeAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
+import type { NodeAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
 import { table } from './table.ts';
 
 const short = (id: string): string => id.slice(0, 12);
@@ -22,11 +22,6 @@ export function statusText(status: StatusAnswer): string {
 
 export const nodeTable = (nodes: NodeAnswer[]): string =>
   table(['NUMBER', 'NAME', 'ID', 'ADDRESS', 'STATE'], nodes.map((node) => [node.number, node.name, node.id, node.address, `${node.state}${node.self ? ' (this one)' : ''}`]));
-
-export const networkTable = (networks: NetworkAnswer[]): string =>
-  table(['ID', 'NAME', 'DRIVER', 'SCOPE', 'SUBNET', 'ENDPOINTS'], networks.map((network) => [
-    short(network.id), network.name || '(unnamed)', network.driver, network.scope, network.subnets.map(({ subnet }) => subnet).join(', '), network.endpoints.length,
-  ]));
 
 export const psText = (ps: PsAnswer): string => [
   table(['ENDPOINT', 'NAME', 'SERVICE', 'NETWORK', 'ADDRESS', 'STATE'], ps.endpoints.map((endpoint) => [

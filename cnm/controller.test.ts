@@ -67,6 +67,7 @@ class Scene {
           await this.#call(`claim for ${id}`);
           return wanted ?? '10.20.0.9/24';
         },
+        holderOf: () => 'docker-1',
         release: async (_, { address }) => this.#call(`release ${address}`),
       },
       events: {
@@ -125,6 +126,23 @@ test('what Docker gives is taken: address, MAC, ports, options', async (t) => {
   const without = await scene.attach('e3', { addressHeld: true });
   t.equal(without.address, undefined);
   t.match(without.mac, /^02:42(:[0-9a-f]{2}){4}$/);
+});
+
+test('an address that Docker claimed by itself is released once: by Docker, or, where that has forgotten it, here', async (t) => {
+  const scene = new Scene();
+  const released = (): string[] => scene.take().filter((call) => call.startsWith('release'));
+  for (const id of ['e1', 'e2', 'e3']) await scene.attach(id, { address: '10.20.0.8/24', addressHeld: id !== 'e3' });
+  t.same([...scene.endpoints.values()].map(({ heldAs }) => heldAs), ['docker-1', 'docker-1', undefined]);
+  await scene.controller.deleteEndpoint('e1');
+  t.same(released(), []);
+  scene.start();
+  await scene.controller.deleteEndpoint('e2', { forgotten: true });
+  t.same(released(), ['release 10.20.0.8/24']);
+  await scene.controller.deleteEndpoint('e3');
+  t.same(released(), ['release 10.20.0.8/24'], 'one that was claimed here');
+  scene.failing.add('attach web e4');
+  await t.rejects(scene.attach('e4', { address: '10.20.0.8/24', addressHeld: true }), { code: 'WEFT-KERNEL' });
+  t.same(released(), [], 'nor after a creation that failed');
 });
 
 test('repeats are answered the same and do nothing', async (t) => {

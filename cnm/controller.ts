@@ -27,6 +27,9 @@ export interface Endpoints {
 export interface AddressClaims {
   /** Claims `wanted` ('ip/length', chosen by Docker's own IPAM or the user) or chooses; returns 'ip/length'. */
   claim(network: Network, endpointId: string, wanted: string | undefined): Promise<string | undefined>;
+  /** Whose the claim on an address ('ip/length') is; undefined when there is none on this node. */
+  holderOf(network: Network, address: string): string | undefined;
+  /** Unless the address has become another's meanwhile. */
   release(network: Network, endpoint: Endpoint): Promise<void>;
 }
 
@@ -35,7 +38,7 @@ export interface EndpointRequest {
   id: string;
   /** 'ip/length'. */
   address?: string;
-  /** The address was claimed before, through the IPAM driver. */
+  /** The address was claimed before, through the IPAM driver, by which it is released as well. */
   addressHeld?: boolean;
   mac?: string;
   ports?: PortMapping[];
@@ -65,7 +68,8 @@ export interface Controller {
   /** Removes a network's kernel objects. Throws WEFT-NETWORK-BUSY while this node has endpoints on it. */
   deleteNetwork(network: Network): Promise<void>;
   createEndpoint(request: EndpointRequest): Promise<Endpoint>;
-  deleteEndpoint(id: string): Promise<void>;
+  /** `forgotten`: Docker knows nothing of it any more, and will not release its address. */
+  deleteEndpoint(id: string, options?: { forgotten?: boolean }): Promise<void>;
   join(id: string, sandbox: string): Promise<JoinAnswer>;
   leave(id: string): Promise<void>;
   repair(): Promise<Repair[]>;
@@ -125,12 +129,13 @@ export function createController(options: ControllerOptions): Controller {
         id: request.id,
         networkId: on.id,
         ...(address !== undefined && { address }),
+        ...(request.addressHeld && address !== undefined && { heldAs: addresses.holderOf(on, address) ?? 'nobody' }),
         mac: request.mac || macOf(address),
         ports: request.ports ?? [],
         options: request.options ?? {},
         createdAt: new Date().toISOString(),
       };
-      undo.push(() => addresses.release(on, endpoint));
+      if (!request.addressHeld) undo.push(() => addresses.release(on, endpoint));
       // On disk before the kernel: a crash in between leaves an endpoint whose link the next start makes, never a link nobody knows.
       endpoints.put(endpoint);
       undo.push(() => endpoints.delete(endpoint.id));
@@ -139,7 +144,7 @@ export function createController(options: ControllerOptions): Controller {
       return endpoint;
     })),
 
-    deleteEndpoint: async (id) => {
+    deleteEndpoint: async (id, { forgotten = false } = {}) => {
       const doomed = endpoints.get(id);
       if (!doomed) return;
       await serialize(doomed.networkId, async () => {
@@ -149,7 +154,8 @@ export function createController(options: ControllerOptions): Controller {
         const { errors } = await runAll([
           () => (endpoint.sandbox === undefined ? undefined : leaveNow(endpoint)),
           () => on && driver(on.driver).deleteEndpoint(on, endpoint),
-          () => on && addresses.release(on, endpoint),
+          // Docker's own release comes after this: by then the address may be another container's.
+          () => (endpoint.heldAs !== undefined && !forgotten ? undefined : on && addresses.release(on, endpoint)),
           () => endpoints.delete(id),
         ]);
         for (const error of errors) log.warn({ err: error, endpoint: id.slice(0, 12) }, 'deleting an endpoint left something to repair');

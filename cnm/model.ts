@@ -44,6 +44,8 @@ export interface Endpoint {
   networkId: string;
   /** 'ip/length'; absent on a network without IPv4 addresses. */
   address?: string;
+  /** As whose the address was claimed through the IPAM driver, by which Docker also releases it; absent: it is claimed as the endpoint's. */
+  heldAs?: string;
   mac: string;
   ports: PortMapping[];
   options: Record<string, string>;

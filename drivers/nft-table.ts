@@ -48,8 +48,8 @@ export function createNftTable(nft: Nft, name: string): NftTable {
 const withoutState = (object: NftJson): unknown =>
   JSON.parse(JSON.stringify(object, (key, value: unknown) => (key === 'handle' || key === 'counter' || key === 'metainfo' ? undefined : value)));
 
-/** Names of links, as nft wants them in a set. */
-export const quoted = (names: readonly string[]): string[] => names.map((name) => `"${name}"`);
+/** Names of links, as nft wants them in a set; each once. */
+export const quoted = (names: readonly string[]): string[] => [...new Set(names)].map((name) => `"${name}"`);
 
 /** `elements = { … }` of a set, or nothing where there are none: nft refuses an empty list. */
 export const elements = (items: readonly (string | number)[]): string => (items.length === 0 ? '' : `elements = { ${items.join(', ')} }`);

@@ -2,6 +2,8 @@
  * An endpoint's veth pair, the same for all drivers: one end stands in the host namespace for Docker to move into the
  * sandbox, the other is a port of the network's bridge.
  */
+import { withoutLength } from '../base/ip.ts';
+import { contains, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
 import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
 import type { Rtnl } from '../linux/types.ts';
@@ -49,10 +51,17 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, fou
   found.push({ what: `the address of port ${link.name} was missing` });
 }
 
-/** No gateway on internal networks: Docker would give their containers a way out by it. */
-export const joinAnswer = (network: Network, endpoint: Endpoint): JoinAnswer => ({
-  sourceName: hostEnd(endpoint.id),
-  prefix: interfacePrefix(network),
-  ...(!network.internal && network.subnets[0]?.gateway !== undefined && { gateway: network.subnets[0].gateway }),
-  routes: [],
-});
+/**
+ * The gateway is that of the endpoint's own subnet; the network's other subnets are on the same link. No gateway on
+ * internal networks: Docker would give their containers a way out by it.
+ */
+export function joinAnswer(network: Network, endpoint: Endpoint): JoinAnswer {
+  const address = withoutLength(endpoint.address ?? '');
+  const own = network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, address));
+  return {
+    sourceName: hostEnd(endpoint.id),
+    prefix: interfacePrefix(network),
+    ...(!network.internal && own?.gateway !== undefined && { gateway: own.gateway }),
+    routes: network.subnets.filter((each) => each !== own).map(({ subnet }) => ({ destination: subnet })),
+  };
+}

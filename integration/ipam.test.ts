@@ -1,10 +1,11 @@
 /**
  *     router
  *     /    \
- *   h1      h2          etcd on h1; Docker in the second test only
+ *   h1      h2          etcd on h1; Docker in the later tests only
  *
  * `weft ipam` on real hosts: who has which addresses, what is found wrong with them, and what becomes of a dead host's.
  */
+import { readFileSync } from 'node:fs';
 import tap, { test } from 'tap';
 import type { CheckAnswer, PoolAnswer } from '../agent/ipam-api.ts';
 import { startEtcd } from './lab/etcd.ts';
@@ -57,9 +58,10 @@ test('weft ipam', async (t) => {
   await h2.must(['ip', 'link', 'add', 'tun0', 'type', 'bridge']);
   await h2.must(['ip', 'link', 'set', 'tun0', 'up']);
   await h2.must(['ip', 'route', 'add', '10.192.0.0/16', 'dev', 'tun0']);
-  await until('the VPN is reported on h1', async () => /! network web \(10\.192\.0\.0\/28\) overlaps 10\.192\.0\.0\/16 \(the route by tun0 of node h2\)/.test((await weft(h1, 'status')).stdout), 20_000);
+  await until('the VPN is reported on h1', async () => /! network web \(10\.192\.0\.0\/28\) overlaps 10\.192\.0\.0\/16 \(the route by tun0 of node h2\)/.test((await weft(h1, 'status')).stdout));
+  for (const host of [h1, h2]) await until(`and in the log of ${host.name}`, () => readFileSync(`${host.directory}/weftd.log`, 'utf8').includes('in each other\'s way'));
   await h2.must(['ip', 'link', 'del', 'tun0']);
-  await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'), 20_000);
+  await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'));
 
   await second!.kill();
   await until('h2 is dead for long enough', async () => (await weft(h1, 'ipam', 'reclaim', 'h2')).code === 0, 90_000);
@@ -93,4 +95,39 @@ test('Docker in a /29: restarts find their addresses, also on another host', asy
   t.match(refused, { code: 125, stderr: /WEFT-ADDRESS-FOREIGN.*h1/ }, 'it rests before another host has it');
   await until('it has rested', async () => (await h2.exec(['docker', 'run', '--rm', '--network', 'small', '--ip', '10.70.0.4', IMAGE, 'true'])).code === 0, 90_000);
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 1 pools, as node h1 sees them\n');
+});
+
+test('a Docker that was killed finds the addresses of its containers, and nothing of before stays claimed', async (t) => {
+  const lab = await createLab({ name: 'ipamkill', hosts: 1, docker: true });
+  t.teardown(() => lab.destroy());
+  const host = lab.host(1);
+  await weftUp(host);
+  const drivers = ['weft-overlay', 'weft-bridge'];
+  for (const [i, driver] of drivers.entries()) {
+    const run = (name: string, ...args: string[]) => host.docker('run', '-d', '--stop-signal', 'KILL', '--network', driver, '--name', `${name}-${i}`, ...args, IMAGE, 'sleep', '100000');
+    await host.docker('network', 'create', '-d', driver, '--ipam-driver', 'weft', '--subnet', `10.7${i}.0.0/24`, driver);
+    await run('steady', '--restart', 'always', '--ip', `10.7${i}.0.6`);
+    await run('manual', '--ip', `10.7${i}.0.7`);
+    await run('any', '--restart', 'always');
+  }
+  const facts = (name: string) => host.docker('inspect', '-f', '{{.State.Running}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}} {{.State.Error}}|', name);
+  /** Running, or given up with an error. */
+  const started = async (name: string): Promise<string | false> => {
+    const text = await facts(name);
+    return (text.startsWith('true') || !text.endsWith(' |')) && text;
+  };
+  for (const way of ['TERM', 'KILL', 'KILL'] as const) {
+    await host.stopDocker(way);
+    await host.startDocker();
+    for (const i of drivers.keys()) {
+      const steady = await until('steady is started', () => started(`steady-${i}`));
+      t.equal(steady, `true 10.7${i}.0.6 |`, `what restarts by itself after SIG${way}, on ${drivers[i]}`);
+      const { code, stderr } = await host.tryDocker('start', `manual-${i}`);
+      t.equal(`${code} ${stderr}`, '0 ', `what is started by hand after SIG${way}`);
+      t.equal((await facts(`manual-${i}`)), `true 10.7${i}.0.7 |`);
+    }
+  }
+  for (const i of drivers.keys()) await host.docker('rm', '-f', `steady-${i}`, `manual-${i}`, `any-${i}`);
+  await until('no address is in use', async () => (await weftJson<PoolAnswer[]>(host, 'ipam', 'ls')).every(({ shares }) => shares.every(({ used }) => used === 0)));
+  t.equal((await weft(host, 'ipam', 'check')).stdout, '0 findings in 2 pools, as node h1 sees them\n');
 });

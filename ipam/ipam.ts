@@ -49,6 +49,8 @@ export interface AddressManager {
   requestAddress(request: AddressRequest): Promise<string>;
   /** Plain address; idempotent. It rests before another node can have it, and on this one as long as there are others. */
   releaseAddress(subnet: string, address: string): Promise<void>;
+  /** To whom this node gave the address; undefined when to nobody. */
+  holderOf(subnet: string, address: string): string | undefined;
   /** For status: per pool, blocks held here, and addresses in them that are used, rest after use, and are free. */
   usage(): { subnet: string; blocks: number; used: number; resting: number; free: number }[];
 }

@@ -207,6 +207,13 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
       if (pool && slot) pool.ledger.release(pool.layout.addressOf(slot));
     },
 
+    holderOf: (subnet, text) => {
+      const prefix = parsePrefix(subnet);
+      const pool = prefix && pools.get(formatPrefix(prefix));
+      const slot = pool?.layout.slotOf(withoutLength(text));
+      return pool && slot && pool.ledger.holderOf(pool.layout.addressOf(slot));
+    },
+
     usage: () => pools.all().map(({ record, ledger }) => ({ subnet: record.subnet, ...ledger.usage() })).filter((each) => each.blocks > 0),
 
     upkeep: createUpkeep({ store, claims, pools, blocks, nodeId: node.id }),

@@ -49,8 +49,14 @@ export function chooseSubnet(
     if (!free) throw weftError('WEFT-POOLS-EXHAUSTED', { pools: defaultPools.join(', ') });
     return free;
   }
+  refuseOverlap(wanted, taken, defaultPools);
+  return wanted;
+}
+
+/** Throws WEFT-SUBNET-OVERLAP, with a subnet of the default pools that is free. */
+export function refuseOverlap(wanted: Prefix, taken: readonly Taken[], defaultPools: readonly string[]): void {
   const other = taken.find(({ prefix }) => overlaps(prefix, wanted));
-  if (!other) return wanted;
+  if (!other) return;
   const free = firstFree(defaultPools, taken, wanted.family);
   throw weftError('WEFT-SUBNET-OVERLAP', {
     subnet: formatPrefix(wanted), other: `${formatPrefix(other.prefix)} (${other.by})`, suggestion: free ? formatPrefix(free) : 'of an unused prefix',

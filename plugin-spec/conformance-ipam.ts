@@ -50,6 +50,20 @@ export async function checkIpamDriver(kit: Kit): Promise<void> {
     await ok('IpamDriver.ReleasePool', { PoolID });
     expect(new Set(addresses).size === addresses.length, addresses.join(', '));
   });
+  await check('addresses come from the range of a pool, and by name from all of it', async () => {
+    const at = (last: string): string => subnet(4).replace(/0\/24$/, last);
+    const { PoolID, Pool } = await ok('IpamDriver.RequestPool', { AddressSpace, Pool: subnet(4), SubPool: at('64/30'), Options: null, V6: false });
+    try {
+      expect(Pool === subnet(4), `the pool is ${String(Pool)}`);
+      const { Address: named } = await ok('IpamDriver.RequestAddress', { PoolID, Address: at('9'), Options: null });
+      expect(named === at('9/24'), `asked for ${at('9')}, got ${String(named)}`);
+      const given = new Set<unknown>();
+      for (let i = 0; i < 3; i++) given.add((await ok('IpamDriver.RequestAddress', { PoolID, Address: '', Options: null }))['Address']);
+      expect(given.size === 3 && [...given].every((each) => [64, 65, 66, 67].some((last) => each === at(`${last}/24`))), [...given].map(String).join(', '));
+    } finally {
+      await ok('IpamDriver.ReleasePool', { PoolID });
+    }
+  });
   await check('unknown pools: requests are refused, releases succeed', async () => {
     const PoolID = subnet(2);
     await refused('IpamDriver.RequestAddress', { PoolID, Address: '', Options: null });

@@ -20,7 +20,7 @@ const directoryOf = (t: Test): string => {
 async function failing(t: Test, network: Partial<NetworkDriverHandlers> = {}, ipam: Partial<IpamDriverHandlers> = {}): Promise<string[]> {
   const socketPath = join(directoryOf(t), 'p.sock');
   const server = servePlugin({
-    name: 'p', network: { ...memoryNetworkDriver(), ...network }, ipam: { ...memoryIpamDriver(), ...ipam }, log: silentLogger, clock: systemClock,
+    name: 'p', network: { ...memoryNetworkDriver(), ...network }, ipam: { ...memoryIpamDriver({ ranges: true }), ...ipam }, log: silentLogger, clock: systemClock,
   });
   await server.listen({ path: socketPath });
   try {

@@ -48,8 +48,8 @@ export function memoryNetworkDriver({ gwAllocChecker = false, makeLink, removeLi
   };
 }
 
-/** Pools out of 10.210.0.0/16, addresses upwards; IPv4 only. */
-export function memoryIpamDriver(): IpamDriverHandlers {
+/** Pools out of 10.210.0.0/16, addresses upwards; IPv4 only. Without `ranges` a pool is handed out from its beginning, as when the fixtures were recorded. */
+export function memoryIpamDriver({ ranges = false } = {}): IpamDriverHandlers {
   const pools = new Map<string, Set<string>>();
   const pool = (id: string): Set<string> => {
     const found = pools.get(id);
@@ -59,23 +59,24 @@ export function memoryIpamDriver(): IpamDriverHandlers {
   return {
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: 'memory', global: 'memory' }),
-    requestPool: async ({ pool: wanted }) => {
+    requestPool: async ({ pool: wanted, subPool }) => {
       const free = Array.from({ length: 256 }, (_, i) => `10.210.${i}.0/24`).find((each) => !pools.has(each));
       const subnet = wanted || free;
       if (subnet === undefined || !parsePrefix4(subnet)) throw new Error(`no pool ${subnet ?? 'is free'}`);
-      if (!pools.has(subnet)) pools.set(subnet, new Set());
-      return { poolId: subnet, pool: subnet };
+      const poolId = subPool === '' || !ranges ? subnet : `${subnet}|${subPool}`;
+      if (!pools.has(poolId)) pools.set(poolId, new Set());
+      return { poolId, pool: subnet };
     },
     releasePool: async ({ poolId }) => void pools.delete(poolId),
     requestAddress: async ({ poolId, address }) => {
       const taken = pool(poolId);
-      const { base, length } = parsePrefix4(poolId)!;
-      let next = base + 1;
+      const [subnet, range] = poolId.split('|').map((text) => parsePrefix4(text)!);
+      let next = range ? range.base : subnet!.base + 1;
       while (taken.has(formatIp4(next))) next++;
       const chosen = address || formatIp4(next);
       if (taken.has(chosen)) throw new Error(`${chosen} is taken`);
       taken.add(chosen);
-      return { address: `${chosen}/${length}` };
+      return { address: `${chosen}/${subnet!.length}` };
     },
     releaseAddress: async ({ poolId, address }) => void pools.get(poolId)?.delete(address),
   };

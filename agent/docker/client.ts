@@ -35,6 +35,9 @@ export interface DockerNetwork {
 export interface DockerPool { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> | null }
 export interface DockerNetworkMember { Name: string; EndpointID: string; MacAddress: string; IPv4Address: string; IPv6Address: string }
 
+/** What a connection may ask for. */
+export interface DockerEndpointWishes { IPAMConfig?: { IPv4Address?: string }; Aliases?: string[] }
+
 export interface DockerContainer {
   Id: string;
   /** With a leading slash. */
@@ -89,7 +92,8 @@ export interface DockerClient {
   /** `body` as for POST /networks/create; gives the id. */
   createNetwork(body: Record<string, unknown>, options?: CallOptions): Promise<string>;
   removeNetwork(id: string, options?: CallOptions): Promise<void>;
-  connect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
+  /** A container that does not run is connected at its next start. */
+  connect(networkId: string, containerId: string, wishes?: DockerEndpointWishes, options?: CallOptions): Promise<void>;
   /** Forced: also where its driver does not answer. */
   disconnect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
   containers(filter: { all: boolean }, options?: CallOptions): Promise<DockerContainer[]>;
@@ -145,7 +149,7 @@ export function createDockerClient({ socketPath = '/var/run/docker.sock', log }:
       return Id;
     },
     removeNetwork: (id, options) => versioned({ what: `to remove network ${short(id)}`, method: 'DELETE', path: `/networks/${encodeURIComponent(id)}`, timeoutMs: NETWORK_MS }, options),
-    connect: (networkId, containerId, options) => versioned({ what: `to connect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/connect`, body: { Container: containerId }, timeoutMs: CONTAINER_MS }, options),
+    connect: (networkId, containerId, wishes, options) => versioned({ what: `to connect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/connect`, body: { Container: containerId, ...(wishes && { EndpointConfig: wishes }) }, timeoutMs: CONTAINER_MS }, options),
     disconnect: (networkId, containerId, options) => versioned({ what: `to disconnect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/disconnect`, body: { Container: containerId, Force: true }, timeoutMs: CONTAINER_MS }, options),
     containers: ({ all }, options) => versioned({ what: 'to list containers', method: 'GET', path: `/containers/json?${query({ all: all ? '1' : '0' })}`, timeoutMs: QUICK_MS }, options),
     container: (id, options) => versioned({ what: `to describe container ${short(id)}`, method: 'GET', path: `/containers/${encodeURIComponent(id)}/json`, timeoutMs: CONTAINER_MS }, options),

@@ -1,18 +1,27 @@
 /** Docker's IPAM calls on the address manager. A pool's id is its subnet, with the range behind '|' where there is one. */
 import { randomUUID } from 'node:crypto';
 import { weftError } from '../../base/errors.ts';
-import { contains4, formatIp4, parseIp4, parsePrefix4, withoutLength } from '../../base/ip.ts';
+import { contains4, formatIp4, parseIp4, parsePrefix4 } from '../../base/ip.ts';
+import { contains, parsePrefix } from '../../base/prefix.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { AddressManager } from '../../ipam/ipam.ts';
 import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
+import { fromFirst } from '../address-claims.ts';
 import type { NetworkRegistry } from '../networks.ts';
+import type { NetworkMap } from './network-map.ts';
 
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
 export const ADDRESS_SPACE = 'weft';
 
-export interface IpamDriverOptions { addresses: AddressManager; registry: NetworkRegistry }
+export interface IpamDriverOptions {
+  addresses: AddressManager;
+  registry: NetworkRegistry;
+  map: NetworkMap;
+  /** Docker is about to release an address: endpoints of its own that still have it are forgotten ones. */
+  forget(networkId: string, address: string): Promise<void>;
+}
 
-export function createIpamDriver({ addresses, registry }: IpamDriverOptions): IpamDriverHandlers {
+export function createIpamDriver({ addresses, registry, map, forget }: IpamDriverOptions): IpamDriverHandlers {
   const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
 
   /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
@@ -21,7 +30,7 @@ export function createIpamDriver({ addresses, registry }: IpamDriverOptions): Ip
 
   async function gateway(subnet: string, range: string | undefined, wanted: string): Promise<string> {
     const prefix = parsePrefix4(subnet)!;
-    const address = wanted || boundTo(subnet)?.subnets[0]?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
+    const address = wanted || boundTo(subnet)?.subnets.find((each) => each.subnet === subnet)?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
     const number = parseIp4(address);
     if (number === undefined || !contains4(prefix, number)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway: address, subnet });
     await addresses.reserve(subnet, { gateway: address });
@@ -29,6 +38,8 @@ export function createIpamDriver({ addresses, registry }: IpamDriverOptions): Ip
   }
 
   return {
+    // No replay at Docker's boot: what it would tell is on this node's disk, and a request that is repeated could not be told
+    // from another container's.
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
 
@@ -54,22 +65,28 @@ export function createIpamDriver({ addresses, registry }: IpamDriverOptions): Ip
       if (length === undefined) throw weftError('WEFT-POOL-UNKNOWN', { pool: poolId });
       if (options['RequestAddressType'] === 'com.docker.network.gateway') return { address: `${await gateway(subnet, range, address)}/${length}` };
       const network = boundTo(subnet);
-      if (address !== '' && isReserved(network, address)) return { address: `${address}/${length}` };
+      // By a copy that is being made. Afterwards it is a container that asks, which does not get one.
+      if (network && map.dockerId(network.id) === undefined && isReserved(network, address)) return { address: `${address}/${length}` };
       if (address !== '' && !network) {
         // Before the network exists Docker asks for its auxiliary addresses only.
         await addresses.reserve(subnet, { [`aux-${address}`]: address });
         return { address: `${address}/${length}` };
       }
-      return {
-        address: await addresses.requestAddress({
-          subnet, holder: `docker-${randomUUID()}`, chooser: 'weft', ...(address !== '' && { address }), ...(range !== undefined && { range }),
-        }),
-      };
+      const holder = `docker-${randomUUID()}`;
+      // Docker itself goes on to a network's next subnet only with an IPAM of its own.
+      const pools = [{ subnet, range }, ...(address === '' && network ? network.subnets.filter((each) => each.subnet !== subnet) : [])];
+      return { address: await fromFirst(pools, (pool) => addresses.requestAddress({
+        subnet: pool.subnet, holder, chooser: 'weft', ...(address !== '' && { address }), ...(pool.range !== undefined && { range: pool.range }),
+      })) };
     },
 
     releaseAddress: async ({ poolId, address }) => {
-      const { subnet } = parsePoolId(poolId);
-      if (!isReserved(boundTo(subnet), address)) await addresses.releaseAddress(subnet, withoutLength(address));
+      const { subnet: asked } = parsePoolId(poolId);
+      const network = boundTo(asked);
+      if (isReserved(network, address)) return;
+      if (network) await forget(network.id, address);
+      const subnet = network?.subnets.find((each) => contains(parsePrefix(each.subnet)!, address))?.subnet ?? asked;
+      await addresses.releaseAddress(subnet, address);
     },
   };
 }

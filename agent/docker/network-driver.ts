@@ -47,7 +47,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     });
     for (const { subnet, gateway } of subnets) {
       const prefix = parsePrefix4(subnet);
-      if (!prefix || prefix.length === 0) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
+      if (prefix?.length === 0) throw weftError('WEFT-FEATURE-MISSING', { feature: 'a network without addresses', hint: 'create it with --ipam-driver weft, or without that option' });
+      if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
       if (gateway !== undefined && !contains4(prefix, parseIp4(gateway) ?? -1)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
     }
     if (subnets.length === 0) throw weftError('WEFT-SUBNET-NONE', { network: request.networkId.slice(0, 12) });

@@ -1,16 +1,21 @@
 /**
  * Keeps Docker's list of networks equal to the cluster's: a network made on one node is made on this one through the
  * Docker API, with the same name, labels, options and subnets, tied by `weft.id`; one that is gone is removed. What
- * Docker removed although the cluster still has it (a prune, say) is put back, and said.
+ * Docker removed although the cluster still has it (a prune, say) is put back, and said. Networks of this host alone are
+ * Docker's to keep: what it has lost goes.
  */
+import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Network } from '../../cnm/model.ts';
+import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import type { NetworkMap } from './network-map.ts';
 
 export const PLUGIN_PREFIX = 'weft-';
+/** Docker lists a network a moment after we have made it. */
+const BEING_MADE_MS = 10_000;
 
 export interface Replicator {
   /** Compares and mends; calls made while one runs are folded into one more run after it. */
@@ -22,13 +27,15 @@ export interface Replicator {
 export interface ReplicatorOptions {
   docker: DockerClient;
   registry: NetworkRegistry;
+  lifecycle: Pick<NetworkLifecycle, 'remove'>;
+  clock: Clock;
   map: NetworkMap;
   /** Docker deleted its copy a moment ago, and whether the network goes everywhere is not decided yet. */
   undecided(weftId: string): boolean;
   log: Logger;
 }
 
-export function createReplicator({ docker, registry, map, undecided, log }: ReplicatorOptions): Replicator {
+export function createReplicator({ docker, registry, lifecycle, clock, map, undecided, log }: ReplicatorOptions): Replicator {
   let running: Promise<void> | undefined;
   let again = false;
   const conflicting = new Set<string>();
@@ -69,10 +76,21 @@ export function createReplicator({ docker, registry, map, undecided, log }: Repl
     log.info({ network: network.name, reason }, dockerId === undefined ? 'network made on this host' : 'network put back on this host: the cluster still has it');
   }
 
+  /** A network of this host alone that Docker made and has no more: it lost its state, or deleted the network while weftd was away. */
+  async function drop(network: Network, present: readonly DockerNetwork[]): Promise<void> {
+    const dockerId = map.dockerId(network.id);
+    const age = clock.wallNow() - Date.parse(network.createdAt);
+    if (dockerId === undefined || present.some(({ Id }) => Id === dockerId) || age < BEING_MADE_MS) return;
+    await lifecycle.remove(network.id);
+    map.unbind(dockerId);
+    log.info({ network: network.name }, 'network removed: Docker of this host has it no more');
+  }
+
   async function pass(reason: string): Promise<void> {
     const present = await docker.networks();
     const steps = [
       ...present.filter((network) => network.Driver.startsWith(PLUGIN_PREFIX)).map((network) => () => adopt(network)),
+      ...registry.list().filter(({ scope }) => scope === 'node').map((network) => () => drop(network, present)),
       ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '' && !undecided(network.id)).map((network) => () => provide(network, present, reason)),
     ];
     for (const step of steps) {

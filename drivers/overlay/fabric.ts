@@ -110,6 +110,7 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     }));
     fabricTable.set(fabricRules({
       peers: peers.map(({ number }) => number),
+      subnets: networks.map(({ subnet }) => subnet),
       bridges: networks.map(({ bridge }) => bridge),
       internalBridges: networks.filter(({ internal }) => internal).map(({ bridge }) => bridge),
       backends: backends.map(({ ip, protocol, port }) => `${ip} . ${protocol} . ${port}`),

@@ -33,8 +33,8 @@ export interface ForwardingOptions {
 export interface Forwarding {
   /** A node came, went or has another tunnel end. */
   nodeChanged(id: string): void;
-  /** One network's entries, exactly. `dev` is its tunnel. */
-  ensure(network: Network, dev: number, found: Repair[]): void;
+  /** One network's entries, exactly. `dev` is its tunnel; undefined while this node has none. */
+  ensure(network: Network, dev: number | undefined, found: Repair[]): void;
   /** The routes of all networks: they share a table. */
   ensureRoutes(networks: readonly Network[], found: Repair[]): void;
   /** The network's tunnel is gone, and all that was on it. */
@@ -44,7 +44,8 @@ export interface Forwarding {
 
 const keyOf = ({ networkId, ip }: Place): string => `${networkId} ${ip}`;
 
-interface Way { fdb: FdbEntry; neighbour: Neighbour; route: Route | undefined }
+/** Without a tunnel of the network here there is the route of the host's packets only. */
+interface Way { fdb?: FdbEntry; neighbour?: Neighbour; route?: Route }
 
 export function createForwarding(options: ForwardingOptions): Forwarding {
   const { rtnl, log } = options;
@@ -57,15 +58,12 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   let scheduled = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
 
-  function wayTo({ owner, value: { ip, mac } }: EndpointState, network: Network, dev: number): Way | undefined {
+  function wayTo({ owner, value: { ip, mac } }: EndpointState, network: Network, dev: number | undefined): Way | undefined {
     const node = options.node(owner);
     const tunnel = options.uplinkTunnel();
     return node && {
-      fdb: { dev, mac, vtep: node.vtep, master: true },
-      neighbour: { dev, ip, mac },
-      route: network.internal || tunnel === undefined
-        ? undefined
-        : { dst: `${ip}/32`, via: nodeAddress(node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE },
+      ...(dev !== undefined && { fdb: { dev, mac, vtep: node.vtep, master: true }, neighbour: { dev, ip, mac } }),
+      ...(!network.internal && tunnel !== undefined && { route: { dst: `${ip}/32`, via: nodeAddress(node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE } }),
     };
   }
 
@@ -103,12 +101,11 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       const before = ways.get(place.ip);
       const record = remotes.at(place);
       const network = record && options.network(place.networkId);
-      const dev = network && deviceOf(place.networkId);
-      const after = dev === undefined ? undefined : wayTo(record!, network!, dev);
+      const after = network && wayTo(record, network, deviceOf(place.networkId));
       ways.delete(place.ip);
       if (after) wanted.push(after);
       if (before && !after) surplus.push(before);
-      else if (before && after && before.fdb.mac !== after.fdb.mac) rtnl.deleteFdb([before.fdb]);
+      else if (before?.fdb && after?.fdb && before.fdb.mac !== after.fdb.mac) rtnl.deleteFdb([before.fdb]);
       if (after) ways.set(place.ip, after);
     }
     remove(surplus);
@@ -117,15 +114,15 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
 
   function add(ways: readonly Way[]): void {
     if (ways.length === 0) return;
-    rtnl.replaceFdb(ways.map(({ fdb }) => fdb));
-    rtnl.replaceNeighbours(ways.map(({ neighbour }) => neighbour));
+    rtnl.replaceFdb(ways.flatMap(({ fdb }) => fdb ?? []));
+    rtnl.replaceNeighbours(ways.flatMap(({ neighbour }) => neighbour ?? []));
     rtnl.replaceRoutes(ways.flatMap(({ route }) => route ?? []));
   }
 
   function remove(ways: readonly Way[]): void {
     if (ways.length === 0) return;
-    rtnl.deleteFdb(ways.map(({ fdb }) => fdb));
-    rtnl.deleteNeighbours(ways.map(({ neighbour }) => neighbour));
+    rtnl.deleteFdb(ways.flatMap(({ fdb }) => fdb ?? []));
+    rtnl.deleteNeighbours(ways.flatMap(({ neighbour }) => neighbour ?? []));
     rtnl.deleteRoutes(ways.flatMap(({ route }) => route ?? []));
   }
 
@@ -138,12 +135,12 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
         if (way) ways.set(record.value.ip, way);
       }
       const wanted = [...ways.values()];
-      ensureForwarding(rtnl, dev, wanted.map(({ fdb }) => fdb), wanted.map(({ neighbour }) => neighbour), found);
+      if (dev !== undefined) ensureForwarding(rtnl, dev, wanted.flatMap(({ fdb }) => fdb ?? []), wanted.flatMap(({ neighbour }) => neighbour ?? []), found);
       programmed.set(network.id, ways);
     },
     ensureRoutes: (networks, found) => {
       if (options.uplinkTunnel() === undefined) return;
-      const wanted = networks.flatMap((network) => remotes.on(network.id).flatMap((record) => wayTo(record, network, 0)?.route ?? []));
+      const wanted = networks.flatMap((network) => remotes.on(network.id).flatMap((record) => wayTo(record, network, undefined)?.route ?? []));
       ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
     },
     forget: (networkId) => void programmed.delete(networkId),

@@ -29,6 +29,8 @@ test('overlay networks on three hosts', async (t) => {
   const all = [a, b, c];
   t.teardown(() => Promise.all(all.map((node) => node.purge())));
   for (const each of all) for (const every of networks) await each.driver.createNetwork(every);
+  const built = (node: Node): string[] => node.fabric.rtnl.links().map(({ name }) => name).filter((name) => /^w[bv]-/.test(name));
+  for (const each of all) t.same(built(each), [], 'nothing is built for a network without endpoints');
   const a1 = await a.attach('a1', web, '10.20.0.11');
   const a2 = await a.attach('a2', dbs, '10.21.0.12');
   const b1 = await b.attach('b1', web, '10.20.0.21');
@@ -70,6 +72,18 @@ test('overlay networks on three hosts', async (t) => {
     t.ok(a1.container.pings(b1.ip));
     t.ok(b1.container.pings(c1.ip));
     t.notOk(a2.container.pings(a1.ip));
+  });
+
+  t.test('a network is built where it has endpoints, and its addresses are reached by every host', async (t) => {
+    t.equal(built(a).length, 4);
+    for (const each of [b, c]) {
+      t.same(built(each).sort(), [`wb-${web.id.slice(0, 11)}`, overlayTunnel(web.id)].sort());
+      t.same(await each.repair(), [], 'nor is it missed');
+      t.ok(each.space.pings(a2.ip), 'by weft-in');
+    }
+    const stop = await capture(b.space, 'weft-up', 'icmp and host 10.21.0.99');
+    t.notOk(b.space.pings('10.21.0.99'), 'an address that nobody has');
+    t.ok((await stop()).trim().split('\n').filter((line) => /echo request/.test(line)).length <= 1, 'its packets do not go round');
   });
 
   t.test('carrier is told', async (t) => {

@@ -1,5 +1,5 @@
 /**
- * The overlay driver: a bridge and a VXLAN device per network in the fabric, forwarding entries from soft state. Nothing
+ * The overlay driver: a bridge and a VXLAN device in the fabric for each network that has endpoints here, forwarding entries from soft state. Nothing
  * floods: an address that no record names is not reached, and no ARP crosses the underlay.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -127,6 +127,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return br;
   }
 
+  const isBuilt = (network: Network): boolean => rtnl.link(overlayBridge(network.id)) !== undefined;
+
   return {
     name: 'overlay',
     scope: 'cluster',
@@ -136,8 +138,10 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
       interfacePrefix(network);
     },
+    // Its bridge and tunnel come with its first endpoint here: until then this node's part of it is the host's way there.
     createNetwork: async (network) => {
-      await ensureNetwork(network, []);
+      if (isBuilt(network)) await ensureNetwork(network, []);
+      else forwarding.ensure(network, undefined, []);
       await ensureFabric();
       forwarding.ensureRoutes(overlays(), []);
     },
@@ -169,8 +173,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       for (const network of networks) {
         // It may have gone meanwhile.
         if (!overlays().some(({ id }) => id === network.id)) continue;
-        const bridge = await ensureNetwork(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found);
+        const here = endpoints.filter(({ networkId }) => networkId === network.id);
+        if (here.length > 0 || isBuilt(network)) {
+          const bridge = await ensureNetwork(network, found);
+          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, found);
+        } else {
+          forwarding.ensure(network, undefined, found);
+        }
         await nextTurn();
       }
       forwarding.ensureRoutes(networks, found);

@@ -52,6 +52,8 @@ export interface FabricRules {
   /** Numbers of the other nodes. */
   peers: readonly number[];
   /** Bridges of all networks. */
+  /** Of all networks, built here or not. */
+  subnets: readonly string[];
   bridges: readonly string[];
   /** Those of internal networks. */
   internalBridges: readonly string[];
@@ -62,10 +64,13 @@ export interface FabricRules {
 /**
  * Zones keep apart two connections of one client (same address, same port) that came through different nodes to one
  * backend; the empty nat chain makes NAT choose another port where their replies would clash. Within a network everything
- * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace.
+ * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace. An
+ * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
+ * through the host, and what the host sends to one that nobody has would go back and forth.
  */
-export const fabricRules = ({ peers, bridges, internalBridges, backends }: FabricRules): string => `
+export const fabricRules = ({ peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
+  set subnets { type ipv4_addr; flags interval; ${elements(subnets)} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
   set internal { type ifname; ${elements(quoted(internalBridges))} }
   chain by_node_zone { type filter hook prerouting priority raw; policy accept;
@@ -82,6 +87,7 @@ ${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr
   }
   chain forward { type filter hook forward priority filter; policy drop;
     iifname . oifname @networks accept
+    ip daddr @subnets oifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
     iifname "weft-in" ct state established,related accept

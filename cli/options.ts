@@ -1,0 +1,16 @@
+/** Options of commands as requests have them. */
+
+/** For an option that may be repeated. */
+export const collect = (value: string, before: string[]): string[] => [...before, value];
+
+/** undefined when there are none. */
+export const some = (texts: string[]): string[] | undefined => (texts.length === 0 ? undefined : texts);
+
+/** ['a=1', 'b'] → {a: '1', b: ''}; undefined when there are none. */
+export const pairs = (texts: string[]): Record<string, string> | undefined =>
+  texts.length === 0 ? undefined : Object.fromEntries(texts.map((text) => {
+    const at = text.indexOf('=');
+    return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+  }));
+
+export const defined = (fields: Record<string, unknown>): object => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
