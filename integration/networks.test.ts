@@ -158,6 +158,18 @@ void test('the same network on all hosts, whatever a host misses or loses', asyn
   t.match(await weft(h2, 'network', 'connect', 'clash', 'worker'), { code: 1, stderr: /WEFT-NETWORK-ABSENT.*another one of that name/ });
   await h2.docker('network', 'rm', 'clash');
   await everywhere(hosts, 'clash web');
+
+  await second.kill();
+  await until('h2 is dead', async () => /^h2 .* dead$/m.test((await weft(h1, 'status')).stdout), 60_000, 200);
+  const prune = await weftJson<PruneAnswer>(h1, 'network', 'prune', '--yes');
+  t.match(prune, { unused: [], kept: [{ name: 'clash', why: 'node h2 does not answer and may have endpoints on it' }] });
+  await h1.docker('network', 'rm', 'clash');
+  await until('and what Docker removes meanwhile is put back', async () => await inDocker(h1) === 'clash web');
+  await second.start();
+  await ready(h2);
+  await until('h2 is back', async () => !(await weft(h1, 'status')).stdout.includes('dead'), 60_000, 200);
+  await h1.docker('network', 'rm', 'clash');
+  await everywhere(hosts, 'web');
 });
 
 void test('two hosts make a network of one name at the same instant', async (t) => {
