@@ -3,11 +3,12 @@
  * at random. `TROUBLE_S` is how long, `SEED` which random run (other programs' timing is not repeated with it).
  */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { seededRandom, shuffle } from '../base/random.ts';
 import { goMissing } from './memberlist-peer/build.ts';
 import { enterOwnNamespace } from './memberlist-peer/namespace.ts';
-import { PORT, startGo, startOwn, startSerf, type OwnPeer, type Peer } from './memberlist-peer/peers.ts';
+import { PORT, startGo, startOwn, serfRemembers, startSerf, type OwnPeer, type Peer } from './memberlist-peer/peers.ts';
 import { must, until, wait } from './lab/run.ts';
 
 const TROUBLE_MS = Number(process.env['TROUBLE_S'] ?? 120) * 1_000;
@@ -25,6 +26,7 @@ const KINDS = ['serf', 'go', 'own'] as const;
 const nameOf = (i: number): string => `${KINDS[i % 3]!}${i}`;
 
 void test(`fifteen members of three kinds under random trouble, seed ${seed}`, { skip: missing === undefined ? false : `${missing} is not there` }, async (t) => {
+  const snapshots = t.testdir({});
   const running = new Map<number, Peer>();
   /** Until when a member's death, or anybody's, is no wonder. */
   const excusedUntil = new Map<string, number>();
@@ -42,7 +44,7 @@ void test(`fifteen members of three kinds under random trouble, seed ${seed}`, {
   async function start(i: number): Promise<void> {
     const [name, host] = [nameOf(i), HOSTS[i]!];
     const kind = KINDS[i % 3];
-    const peer = kind === 'serf' ? await startSerf(name, host) : kind === 'go' ? await startGo(name, host, ['-serf']) : await startOwn(name, host);
+    const peer = kind === 'serf' ? await startSerf(name, host, serfRemembers(join(snapshots, name))) : kind === 'go' ? await startGo(name, host, ['-serf']) : await startOwn(name, host);
     if (kind === 'own') {
       watch(peer as OwnPeer);
       (peer as OwnPeer).gossip.seekSeeds(async () => HOSTS.slice(0, 3).map((each) => ({ host: each, port: PORT })));
@@ -87,11 +89,11 @@ void test(`fifteen members of three kinds under random trouble, seed ${seed}`, {
 
   const differing = async (): Promise<string | undefined> => {
     const expected = [...running.values()].map(({ name }) => name).sort().join();
-    for (const peer of running.values()) {
+    const differences = await Promise.all([...running.values()].map(async (peer) => {
       const living = (await peer.living()).join();
-      if (living !== expected) return `${peer.name} sees ${living} of ${expected}: ${await peer.describe()}`;
-    }
-    return undefined;
+      return living === expected ? undefined : `${peer.name} sees ${living} of ${expected}: ${await peer.describe()}`;
+    }));
+    return differences.find((difference) => difference !== undefined);
   };
   const agree = (what: string, timeoutMs: number): Promise<unknown> => until(what, async () => {
     const difference = await differing();
@@ -99,7 +101,10 @@ void test(`fifteen members of three kinds under random trouble, seed ${seed}`, {
     return true;
   }, timeoutMs, 500);
 
-  for (const i of HOSTS.keys()) await start(i);
+  // The first alone, for the others to join.
+  const [first, ...rest] = HOSTS.keys();
+  await start(first!);
+  await Promise.all(rest.map(start));
   await agree('all have found each other', 60_000);
   t.pass('all have found each other');
 
@@ -108,7 +113,7 @@ void test(`fifteen members of three kinds under random trouble, seed ${seed}`, {
     await trouble();
     await wait(random.int(2_000));
   }
-  for (const i of HOSTS.keys()) if (!running.has(i)) await start(i);
+  await Promise.all([...HOSTS.keys()].filter((i) => !running.has(i)).map(start));
   const healed = Date.now();
   await agree('equal views after the trouble', 120_000);
   t.pass(`equal views ${((Date.now() - healed) / 1000).toFixed(1)} s after ${steps} steps`);

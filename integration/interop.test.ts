@@ -1,6 +1,7 @@
 /**
  * Pools of programs that are not ours and nodes of ours: Debian's Serf agents and memberlist in Go, in the clear,
- * compressed, encrypted, and while keys change. Everything runs on the loopback device of a namespace of its own.
+ * compressed, encrypted, and while keys change. Everything runs on the loopback device of a namespace of its own, the
+ * pools side by side on addresses of their own: most of the time they wait for one another's timers.
  */
 import { existsSync } from 'node:fs';
 import tap, { type Test, test } from 'tap';
@@ -11,6 +12,7 @@ import { startGo, startOwn, startSerf, type GoPeer, type OwnPeer, type Peer, typ
 import { run, until, wait } from './lab/run.ts';
 
 tap.setTimeout(300_000);
+tap.jobs = 5;
 await enterOwnNamespace();
 
 const missing = goMissing() ?? (existsSync('/usr/bin/serf') ? undefined : '/usr/bin/serf');
@@ -18,30 +20,36 @@ const skip = missing === undefined ? false : `${missing} is not there`;
 const KEY_256 = Buffer.from('0123456789abcdef0123456789abcdef');
 const KEY_128 = Buffer.from('fedcba9876543210');
 
-interface Pool { serf: SerfPeer; serf2: SerfPeer; go: GoPeer; own: OwnPeer; own2: OwnPeer; all: Peer[]; ring: Keyring | undefined; ring2: Keyring | undefined }
+interface Pool { hostOf: (i: number) => string; serf: SerfPeer; serf2: SerfPeer; go: GoPeer; own: OwnPeer; own2: OwnPeer; all: Peer[]; ring: Keyring | undefined; ring2: Keyring | undefined }
+
+let pools = 0;
 
 /** Two Serf agents, a Go peer and two of ours. Joins go in every direction: ours to Serf, Go to ours, Serf to ours, ours to Go. */
 async function startPool(t: Test, { compress, key }: { compress: boolean; key?: Buffer }): Promise<Pool> {
   const encoded = key?.toString('base64');
   const serfFlags = [...(compress ? [] : ['-disable-compression']), ...(encoded ? [`-encrypt=${encoded}`] : [])];
   const [ring, ring2] = [1, 2].map(() => key && new Keyring(key));
+  const net = ++pools;
+  const hostOf = (i: number): string => `127.3.${net}.${i}`;
   const all: Peer[] = [];
   t.teardown(async () => void (await Promise.all(all.map((peer) => peer.kill()))));
   const track = async <T extends Peer>(peer: Promise<T>): Promise<T> => {
     all.push(await peer);
     return peer;
   };
-  const serf = await track(startSerf('serf', '127.3.0.1', serfFlags));
-  const serf2 = await track(startSerf('serf2', '127.3.0.2', serfFlags));
-  const go = await track(startGo('go', '127.3.0.3', ['-serf', `-compress=${compress}`, ...(encoded ? [`-key=${encoded}`] : [])]));
-  const own = await track(startOwn('own', '127.3.0.4', { compression: compress, keyring: ring }));
-  const own2 = await track(startOwn('own2', '127.3.0.5', { compression: compress, keyring: ring2 }));
+  const [serf, serf2, go, own, own2] = await Promise.all([
+    track(startSerf('serf', hostOf(1), serfFlags)),
+    track(startSerf('serf2', hostOf(2), serfFlags)),
+    track(startGo('go', hostOf(3), ['-serf', `-compress=${compress}`, ...(encoded ? [`-key=${encoded}`] : [])])),
+    track(startOwn('own', hostOf(4), { compression: compress, keyring: ring })),
+    track(startOwn('own2', hostOf(5), { compression: compress, keyring: ring2 })),
+  ]);
   await own.join([serf.host]);
   await go.join([own.host]);
   await serf2.join([own.host]);
   await own2.join([go.host]);
   await allSee(t, all, 'after joins in every direction');
-  return { serf, serf2, go, own, own2, all, ring, ring2 };
+  return { hostOf, serf, serf2, go, own, own2, all, ring, ring2 };
 }
 
 /** Each sees all of them alive and nobody else. */
@@ -67,9 +75,10 @@ async function talk(t: Test, { serf, go, own, own2 }: Pool, mark: string): Promi
   for (const what of ['news', 'packet', 'stream']) t.ok(await until(`${what} from ours to Go`, () => go.heard(`${mark}-${what}`)), `${what} from ours to Go`);
   // memberlist sends news four times in a pool of this size, to members at random, which may miss one of them.
   const untilHeard = async (peers: readonly Peer[], text: string, send: (i: number) => Promise<unknown>): Promise<void> => {
-    for (let i = 0; i < 10 && !peers.every((peer) => peer.heard(text)); i++) {
+    const isHeard = (): boolean => peers.every((peer) => peer.heard(text));
+    for (let i = 0; i < 10 && !isHeard(); i++) {
       await send(i);
-      await wait(1_000);
+      await until(text, isHeard, 1_000).catch(() => {});
     }
   };
   await untilHeard([own], `${mark}-cast`, (i) => go.command(`cast ${mark}-cast${i}`));
@@ -89,7 +98,7 @@ async function talk(t: Test, { serf, go, own, own2 }: Pool, mark: string): Promi
 for (const [what, options] of [
   ['in the clear', { compress: false }], ['compressed', { compress: true }], ['AES-128', { compress: true, key: KEY_128 }], ['AES-256', { compress: false, key: KEY_256 }],
 ] as const) {
-  void test(`a mixed pool, ${what}`, { skip }, async (t) => {
+  void test(`a mixed pool, ${what}`, { skip, buffered: true }, async (t) => {
     const pool = await startPool(t, options);
     const { serf, serf2, go, own, own2, all } = pool;
     const failures: string[] = [];
@@ -129,9 +138,9 @@ for (const [what, options] of [
   });
 }
 
-void test('keys change in a mixed pool, and nobody notices', { skip }, async (t) => {
+void test('keys change in a mixed pool, and nobody notices', { skip, buffered: true }, async (t) => {
   const pool = await startPool(t, { compress: false, key: KEY_256 });
-  const { serf, serf2, go, own, own2, all, ring, ring2 } = pool;
+  const { hostOf, serf, serf2, go, own, own2, all, ring, ring2 } = pool;
   const failures: string[] = [];
   for (const peer of [own, own2]) peer.gossip.watch(({ type, member }) => void ((type === 'leave' || type === 'suspect') && failures.push(`${peer.name}: ${type} ${member.name}`)));
   const next = Buffer.from('another key of thirty-two bytes!');
@@ -145,7 +154,7 @@ void test('keys change in a mixed pool, and nobody notices', { skip }, async (t)
   await talk(t, pool, 'rotated');
   await allSee(t, all, 'after the change');
   t.same(failures, [], 'nobody was suspected meanwhile');
-  const late = await startOwn('late', '127.3.0.6', { keyring: new Keyring(KEY_256) });
+  const late = await startOwn('late', hostOf(6), { keyring: new Keyring(KEY_256) });
   t.teardown(() => late.kill());
   await t.rejects(late.join([own.host]), 'the old key opens nothing');
 });

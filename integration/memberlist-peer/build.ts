@@ -14,8 +14,12 @@ const HERE = import.meta.dirname;
 export const goMissing = (): string | undefined =>
   ['/usr/bin/go', `${LIBRARIES}/src/github.com/hashicorp/memberlist`].find((path) => !existsSync(path));
 
+let building: Promise<string> | undefined;
+
 /** Returns the program's path. */
-export async function buildMemberlistPeer(): Promise<string> {
+export const buildMemberlistPeer = (): Promise<string> => (building ??= build());
+
+async function build(): Promise<string> {
   const sources = globSync('*.go', { cwd: HERE }).sort();
   const hash = createHash('sha256');
   for (const source of sources) hash.update(readFileSync(join(HERE, source)));

@@ -50,6 +50,12 @@ export interface SerfPeer extends Peer {
   run(command: string, ...rest: string[]): Promise<string>;
 }
 
+/**
+ * For an agent that comes back under its name: its Lamport clock goes on where it was, else its own old intents win
+ * over the new ones. Without `-rejoin` a departure would wipe the clock from the file as well.
+ */
+export const serfRemembers = (file: string): string[] => [`-snapshot=${file}`, '-rejoin'];
+
 export async function startSerf(name: string, host: string, flags: readonly string[] = []): Promise<SerfPeer> {
   const rpc = `-rpc-addr=${host}:${RPC_PORT}`;
   const agent = spawn('serf', ['agent', `-node=${name}`, `-bind=${host}:${PORT}`, rpc, '-log-level=debug', ...flags], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -62,8 +68,7 @@ export async function startSerf(name: string, host: string, flags: readonly stri
   return {
     name, host, run,
     join: async (hosts) => void (await run('join', ...hosts.map((each) => `${each}:${PORT}`))),
-    // Of a Serf agent alone: one that comes back begins its Lamport clock anew, and its own old leave intent may win. To memberlist it is alive.
-    living: async () => (await members()).filter(({ name: of, status }) => status === 'alive' || (status === 'leaving' && of.startsWith('serf'))).map((member) => member.name).sort(),
+    living: async () => (await members()).filter(({ status }) => status === 'alive').map((member) => member.name).sort(),
     describe: async () => (await members()).map((member) => `${member.name} ${member.status}`).join(', '),
     statusOf: async (member) => (await members()).find((each) => each.name === member),
     heard: (text) => output.includes(text),
