@@ -1,7 +1,7 @@
 /** Two who know an owner in part: whatever was lost, repeated and reordered, a digest and its answer make them equal. */
 import fc from 'fast-check';
 import { test } from 'tap';
-import { accept, emptyOwner, forgetDeletions, pack, recordId, shipmentsFor, type OwnerState, type Shipment } from './owner.ts';
+import { accept, emptyOwner, forgetDeletions, pack, shipmentsFor, type OwnerState, type Shipment } from './owner.ts';
 import type { NameRecord } from './state.ts';
 
 const value = (text: string): NameRecord => ({ networkId: 'n', networkName: 'web', endpointId: text, ip: '10.0.0.1', name: text, names: [], service: text });
@@ -11,7 +11,7 @@ function writer(epoch: number) {
   const state = emptyOwner(epoch);
   const write = (key: string, text: string | null, now = 0): Shipment => {
     const sequence = ++state.upTo;
-    state.records.set(recordId('name', key), { table: 'name', key, epoch, sequence, value: text === null ? null : value(text), ...(text === null && { deletedAt: now }) });
+    state.records.put({ table: 'name', key, epoch, sequence, value: text === null ? null : value(text), ...(text === null && { deletedAt: now }) });
     return shipmentsFor('o', state, [epoch, sequence - 1]).at(-1)!;
   };
   const complete = (): Shipment => {
@@ -94,7 +94,7 @@ void test('a restarted owner', async (t) => {
 void test('long shipments are cut, short ones go together', async (t) => {
   const { state, write } = writer(1);
   for (let i = 0; i < 100; i++) write(`key ${i}`, 'x'.repeat(100));
-  const messages = pack(shipmentsFor('o', state), 10_000);
+  const messages = [...pack(shipmentsFor('o', state), 10_000)];
   t.ok(messages.length > 3);
   t.equal(messages.flat().flatMap(({ records }) => records).length, 100);
   const reader = emptyOwner();
@@ -104,7 +104,7 @@ void test('long shipments are cut, short ones go together', async (t) => {
     t.equal(reader.upTo, piece!.upTo);
     t.ok(JSON.stringify(piece).length < 10_500);
   }
-  t.equal(pack([1, 2, 3].map((i) => (shipmentsFor(`o${i}`, writerWithOne().state)[0]!)), 10_000).length, 1);
+  t.equal([...pack([1, 2, 3].map((i) => (shipmentsFor(`o${i}`, writerWithOne().state)[0]!)), 10_000)].length, 1);
 });
 
 function writerWithOne() {

@@ -2,18 +2,8 @@
  * What is known of one owner's records. The owner alone writes them and numbers its changes: (epoch, sequence) orders
  * them totally, and "everything of this epoch up to here" says in two numbers how far somebody is.
  */
+import { Records, recordId, type StoredRecord } from './records.ts';
 import type { TableName, Tables } from './state.ts';
-
-export interface StoredRecord {
-  table: TableName;
-  key: string;
-  epoch: number;
-  sequence: number;
-  /** null: deleted, and kept for a while so that others learn of it. */
-  value: Tables[TableName] | null;
-  /** On the injected clock. */
-  deletedAt?: number;
-}
 
 export interface OwnerState {
   /** Grows with each start of the owner. */
@@ -24,11 +14,10 @@ export interface OwnerState {
   completeAt: number;
   /** Deletions up to here are no longer listed. */
   floor: number;
-  records: Map<string, StoredRecord>;
+  records: Records;
 }
 
-export const emptyOwner = (epoch = 0): OwnerState => ({ epoch, upTo: 0, completeAt: 0, floor: 0, records: new Map() });
-export const recordId = (table: string, key: string): string => `${table} ${key}`;
+export const emptyOwner = (epoch = 0): OwnerState => ({ epoch, upTo: 0, completeAt: 0, floor: 0, records: new Records() });
 
 /** How far somebody is with an owner. */
 export type Progress = readonly [epoch: number, upTo: number];
@@ -58,11 +47,10 @@ export function accept(state: OwnerState, shipment: Shipment, now: number): Chan
   for (const [table, key, sequence, value] of shipment.records) {
     // Accounted for: where it is missing, its deletion came and was forgotten before this word of it did.
     if (sequence <= state.upTo) continue;
-    const id = recordId(table, key);
-    const before = state.records.get(id);
+    const before = state.records.get(recordId(table, key));
     if (before?.epoch === epoch && before.sequence >= sequence) continue;
     const after: StoredRecord = { table, key, epoch, sequence, value, ...(value === null && { deletedAt: now }) };
-    state.records.set(id, after);
+    state.records.put(after);
     changes.push({ before, after });
   }
   state.completeAt = Math.max(state.completeAt, shipment.completeAt);
@@ -81,9 +69,9 @@ export function accept(state: OwnerState, shipment: Shipment, now: number): Chan
 
 function discard(state: OwnerState, isVoid: (record: StoredRecord) => boolean): Change[] {
   const changes: Change[] = [];
-  for (const [id, record] of state.records) {
+  for (const record of state.records.values()) {
     if (!isVoid(record)) continue;
-    state.records.delete(id);
+    state.records.delete(recordId(record.table, record.key));
     changes.push({ before: record, after: undefined });
   }
   return changes;
@@ -113,44 +101,34 @@ export function shipmentsFor(owner: string, state: OwnerState, known: Progress =
   ];
 }
 
-/** Spreads shipments over messages of about `limit` bytes, in order; long ones are cut by sequence. */
-export function pack(shipments: readonly Shipment[], limit: number): Shipment[][] {
-  const messages: Shipment[][] = [];
+/** Spreads shipments over messages of about `limit` bytes, in order; long ones are cut by sequence. Each is made when it is asked for. */
+export function* pack(shipments: readonly Shipment[], limit: number): Generator<Shipment[]> {
   let message: Shipment[] = [];
   let size = 0;
-  const finish = (): void => {
-    if (message.length > 0) messages.push(message);
-    message = [];
-    size = 0;
-  };
   for (const { records, kept, ...rest } of shipments) {
     const fresh = (from: number): Shipment => ({ ...rest, from, records: [], ...(kept && { kept: [] }) });
     let piece = fresh(rest.from);
     let last: number | undefined;
-    const add = (sequence: number, bytes: number): void => {
+    for (const item of [...kept ?? [], ...records]) {
+      const [sequence, bytes] = typeof item === 'number' ? [item, SEQUENCE_BYTES] : [item[2], Buffer.byteLength(JSON.stringify(item)) + 1];
       if (size > 0 && size + bytes > limit) {
         if (last !== undefined) {
           message.push({ ...piece, upTo: last });
           piece = fresh(last);
         }
-        finish();
+        yield message;
+        message = [];
+        size = 0;
       }
       size += bytes;
       last = sequence;
-    };
-    for (const sequence of kept ?? []) {
-      add(sequence, SEQUENCE_BYTES);
-      piece.kept!.push(sequence);
-    }
-    for (const record of records) {
-      add(record[2], Buffer.byteLength(JSON.stringify(record)) + 1);
-      piece.records.push(record);
+      if (typeof item === 'number') piece.kept!.push(item);
+      else piece.records.push(item);
     }
     message.push(piece);
     size += SHIPMENT_OVERHEAD;
   }
-  finish();
-  return messages;
+  if (message.length > 0) yield message;
 }
 
 const SHIPMENT_OVERHEAD = 120;
@@ -170,13 +148,14 @@ export interface DeletionLimits {
  * whoever missed them is told what stands.
  */
 export function forgetDeletions(state: OwnerState, { passed, now, maxAge, maxCount }: DeletionLimits): void {
-  const listed = [...state.records].filter(([, { value }]) => value === null);
-  const excess = listed.length > maxCount ? new Set(listed.sort(([, a], [, b]) => BY_SEQUENCE(a, b)).slice(0, listed.length - maxCount)) : undefined;
-  for (const entry of listed) {
-    const [id, { epoch, sequence, deletedAt = now }] = entry;
+  const { records } = state;
+  const listed = Array.from(records.deletions, (id) => records.get(id)!);
+  const excess = listed.length > maxCount ? new Set([...listed].sort(BY_SEQUENCE).slice(0, listed.length - maxCount)) : undefined;
+  for (const record of listed) {
+    const { table, key, epoch, sequence, deletedAt = now } = record;
     const known = epoch === state.epoch && sequence <= Math.min(passed, state.upTo);
-    if (!known && now - deletedAt < maxAge && !excess?.has(entry)) continue;
-    state.records.delete(id);
+    if (!known && now - deletedAt < maxAge && !excess?.has(record)) continue;
+    records.delete(recordId(table, key));
     if (epoch === state.epoch) state.floor = Math.max(state.floor, sequence);
   }
 }

@@ -3,7 +3,8 @@ import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { LocalStore } from '../store/store.ts';
-import { recordId, type OwnerState, type StoredRecord } from './owner.ts';
+import type { OwnerState } from './owner.ts';
+import { Records, type StoredRecord } from './records.ts';
 
 const OWNERS = 'state/progress/';
 const RECORDS = 'state/records/';
@@ -30,8 +31,9 @@ export function createSavedOwners({ owners, clock, log, local }: { owners: Map<s
     const owner = key.slice(OWNERS.length);
     try {
       const state = JSON.parse(value) as Omit<OwnerState, 'records'>;
-      const records = local.list(rowOf(owner)).map((row) => JSON.parse(row.value) as StoredRecord);
-      owners.set(owner, { ...state, records: new Map(records.map((record) => [recordId(record.table, record.key), record])) });
+      const records = new Records();
+      for (const row of local.list(rowOf(owner))) records.put(JSON.parse(row.value) as StoredRecord);
+      owners.set(owner, { ...state, records });
     } catch (error) {
       log.warn({ key, detail: errorText(error) }, 'saved soft state cannot be read; it comes anew from its owner');
       erase(owner);
@@ -90,6 +92,9 @@ export function createSavedOwners({ owners, clock, log, local }: { owners: Map<s
 /** Deletions are not saved, since their age is counted on a clock that ends with the process: they count as forgotten. */
 function progressOf({ records, ...rest }: OwnerState): Omit<OwnerState, 'records'> {
   let { floor } = rest;
-  for (const record of records.values()) if (record.value === null && record.epoch === rest.epoch) floor = Math.max(floor, record.sequence);
+  for (const id of records.deletions) {
+    const { epoch, sequence } = records.get(id)!;
+    if (epoch === rest.epoch) floor = Math.max(floor, sequence);
+  }
   return { ...rest, floor };
 }

@@ -1,7 +1,8 @@
 /** What of the known records is to be seen, and who is told of it: records of hidden owners are kept and not shown. */
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { recordId, type Change, type OwnerState, type StoredRecord } from './owner.ts';
+import type { Change, OwnerState } from './owner.ts';
+import { recordId, type StoredRecord } from './records.ts';
 import type { StateChange, StateRecord, TableName, Tables } from './state.ts';
 
 interface Watcher { table: TableName; networkId: string | undefined; call(change: StateChange<TableName>): void }

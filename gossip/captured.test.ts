@@ -11,7 +11,7 @@ import {
   TYPE, decodeAccusation, decodeAck, decodeAlive, decodeError, decodeIndirectPing, decodePing, decodePushPull, decodeUserStream, encodeAccusation, encodeAck, encodeAlive, encodeCompressed,
   encodeError, encodeIndirectPing, encodeNack, encodePing, encodePushPull, encodeUserPacket, encodeUserStream,
 } from './messages.ts';
-import type { StreamMessage } from './stream-message.ts';
+import type { StreamReader } from './stream-message.ts';
 
 type Name = keyof typeof CAPTURED;
 const bytes = (name: Name): Buffer => Buffer.from(CAPTURED[name], 'hex');
@@ -40,8 +40,8 @@ function again(message: Buffer): Buffer {
 
 const packetAgain = (packet: Buffer): Buffer => compound(messagesOf(packet).map(again));
 
-function streamAgain(message: StreamMessage | undefined): Buffer {
-  if (message?.type !== 'pushPull') throw new Error('a state exchange was expected');
+function streamAgain(message: ReturnType<StreamReader>): Buffer {
+  if (typeof message !== 'object' || message.type !== 'pushPull') throw new Error('a state exchange was expected');
   return encodePushPull(message);
 }
 

@@ -45,11 +45,13 @@ export const encodeAlive = ({ incarnation, node, address, meta, versions }: Aliv
   Addr: raw(ipToBytes(address.host)), Incarnation: uint(incarnation), Meta: meta.length > 0 ? raw(meta) : nil, Node: raw(node), Port: uint(address.port), Vsn: raw(Uint8Array.from(versions)),
 }));
 
-export function encodePushPull({ join, nodes, userState }: PushPull): Buffer {
-  const records = nodes.map(({ incarnation, node, address, meta, versions, state }) => map({
-    Addr: raw(ipToBytes(address.host)), Incarnation: uint(incarnation), Meta: meta.length > 0 ? raw(meta) : nil, Name: raw(node), Port: uint(address.port),
-    State: uint(STATES.indexOf(state)), Vsn: raw(Uint8Array.from(versions)),
-  }));
+export const encodeRecord = ({ incarnation, node, address, meta, versions, state }: NodeRecord): Buffer => map({
+  Addr: raw(ipToBytes(address.host)), Incarnation: uint(incarnation), Meta: meta.length > 0 ? raw(meta) : nil, Name: raw(node), Port: uint(address.port),
+  State: uint(STATES.indexOf(state)), Vsn: raw(Uint8Array.from(versions)),
+});
+
+/** `records`: the nodes' own, where they were encoded before, some in each turn of the loop. */
+export function encodePushPull({ join, nodes, userState }: PushPull, records: readonly Buffer[] = nodes.map(encodeRecord)): Buffer {
   return typed(TYPE.pushPull, Buffer.concat([map({ Join: bool(join), Nodes: uint(nodes.length), UserStateLen: uint(userState.length) }), ...records, userState]));
 }
 
@@ -147,8 +149,11 @@ export const decodeAlive = (body: Buffer): Alive => aliveOf(new Fields(unpack(bo
 /** How far a state exchange was read, so that a stream that comes in pieces is not read from the start with each. */
 export interface PushPullProgress { header?: { join: boolean; count: number; userLength: number }; nodes: NodeRecord[]; at: number }
 
-/** Throws Incomplete while parts are missing (a plain stream carries no length); called again with more and the same progress, it goes on. */
-export function decodePushPull(body: Buffer, progress: PushPullProgress = { nodes: [], at: 0 }): PushPull {
+/**
+ * undefined when it has read `limit` members and there are more: to be called again, with the same progress. Throws
+ * Incomplete while parts are missing (a plain stream carries no length); called again with more, it goes on.
+ */
+export function readPushPull(body: Buffer, progress: PushPullProgress, limit: number): PushPull | undefined {
   if (!progress.header) {
     const { value, end } = unpack(body);
     const fields = new Fields(value, ['Join', 'Nodes', 'UserStateLen']);
@@ -158,14 +163,17 @@ export function decodePushPull(body: Buffer, progress: PushPullProgress = { node
     progress.at = end;
   }
   const { join, count, userLength } = progress.header;
-  while (progress.nodes.length < count) {
-    const { value, end } = unpack(body, progress.at);
+  for (const end = progress.nodes.length + limit; progress.nodes.length < count;) {
+    if (progress.nodes.length === end) return undefined;
+    const { value, end: at } = unpack(body, progress.at);
     const node = new Fields(value, ['Addr', 'Incarnation', 'Meta', 'Name', 'Port', 'State', 'Vsn']);
     progress.nodes.push({ ...aliveOf(node, 'Name'), state: STATES[node.int('State')] ?? 'dead' });
-    progress.at = end;
+    progress.at = at;
   }
   return { join, nodes: progress.nodes, userState: Buffer.from(exactly(body, progress.at, userLength)) };
 }
+
+export const decodePushPull = (body: Buffer): PushPull => readPushPull(body, { nodes: [], at: 0 }, Infinity)!;
 
 export function decodeUserStream(body: Buffer): Buffer {
   const { value, end } = unpack(body);

@@ -8,7 +8,7 @@ import { MemoryNetwork } from './memory-transport.ts';
 import {
   TYPE, decodeAccusation, decodeAlive, decodeIndirectPing, decodePing, encodeAccusation, encodeAck, encodeAlive, encodeNack, type Accusation, type Address, type Alive,
 } from './messages.ts';
-import { createStreamReader } from './stream-message.ts';
+import { LATER, createStreamReader } from './stream-message.ts';
 import type { Transport } from './transport.ts';
 import { OWN_VERSIONS, type Versions } from './versions.ts';
 
@@ -46,8 +46,9 @@ export class Played {
       const read = createStreamReader({ keyring: undefined, label: Buffer.alloc(0), labelHeader: Buffer.alloc(0), verifyIncoming: true });
       stream.onData((piece) => {
         const message = read(piece);
-        if (message?.type === 'ping' && this.options.streams !== false) stream.write(encodeAck(message.ping.seq));
-        if (message) stream.close();
+        if (message === undefined || message === LATER) return;
+        if (message.type === 'ping' && this.options.streams !== false) stream.write(encodeAck(message.ping.seq));
+        stream.close();
       });
     });
   }

@@ -4,7 +4,7 @@ import type { Logger } from '../base/log.ts';
 import { Refused, type DropReason, type GossipStats } from './counters.ts';
 import type { Envelope } from './envelope.ts';
 import { encodeError, type Address } from './messages.ts';
-import { SealMismatch, type StreamMessage } from './stream-message.ts';
+import { LATER, SealMismatch, type StreamMessage } from './stream-message.ts';
 import type { Timers } from './timers.ts';
 import type { Stream, Transport } from './transport.ts';
 import type { Tuning } from './tuning.ts';
@@ -21,8 +21,10 @@ export interface Streams {
   /** Sends a message that has no answer; resolves once the other side has read it and closed. */
   send(to: Address, message: Buffer, call: StreamCall): Promise<void>;
   /** Handles what others begin; returns the answer, if there is one. */
-  serve(handler: (message: StreamMessage) => Buffer | undefined): void;
+  serve(handler: Handler): void;
 }
+
+type Handler = (message: StreamMessage) => Buffer | undefined | Promise<Buffer>;
 
 export interface StreamsOptions {
   transport: Transport;
@@ -33,6 +35,8 @@ export interface StreamsOptions {
   stats: GossipStats;
   onDrop(reason: DropReason): void;
 }
+
+const NOTHING = Buffer.alloc(0);
 
 export function createStreams({ transport, envelope, timers, log, tuning, stats, onDrop }: StreamsOptions): Streams {
   const openBySource = new Map<string, number>();
@@ -61,19 +65,31 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
 
   const read = (stream: Stream, dialled: boolean, call: StreamCall): Promise<StreamMessage> => within(call, (resolve, reject) => {
     const reader = envelope.createReader(dialled);
-    stream.onEnd((error) => reject(error ?? new Error('the stream ended early')));
-    stream.onData((piece) => {
+    /** How it ended, while what came before is still being read. */
+    let end: Error | undefined;
+    let reading = false;
+    const take = (piece: Uint8Array): void => {
       try {
         const message = reader(piece);
-        if (message) resolve(message);
+        if (message === LATER) {
+          if (!reading) timers.after(0, goOn);
+          reading = true;
+        } else if (message) resolve(message);
+        else if (end) reject(end);
       } catch (error) {
         reject(error);
       }
+    };
+    const goOn = (): void => {
+      reading = false;
+      take(NOTHING);
+    };
+    stream.onEnd((error) => {
+      end = error ?? new Error('the stream ended early');
+      if (!reading) reject(end);
     });
+    stream.onData(take);
   });
-
-  /** Reading a large state and acting on it are a millisecond each: packets are heard between the two. */
-  const nextTurn = (): Promise<void> => new Promise((resolve) => void timers.after(0, resolve));
 
   /** Dials, runs, and closes whatever happens. */
   async function onStream<T>(to: Address, call: StreamCall, run: (stream: Stream) => Promise<T>): Promise<T> {
@@ -91,11 +107,11 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
     }
   }
 
-  async function answer(stream: Stream, from: Address, handler: (message: StreamMessage) => Buffer | undefined): Promise<void> {
+  async function answer(stream: Stream, from: Address, handler: Handler): Promise<void> {
     try {
       const message = await read(stream, false, { timeoutMs: tuning.streamTimeout });
-      await nextTurn();
-      const reply = handler(message);
+      await timers.nextTurn();
+      const reply = await handler(message);
       if (reply) stream.write(envelope.wrapStream(reply, false));
     } catch (error) {
       onDrop(error instanceof Refused ? error.reason : 'malformed');
@@ -112,7 +128,7 @@ export function createStreams({ transport, envelope, timers, log, tuning, stats,
       const reading = read(stream, true, call);
       stream.write(envelope.wrapStream(message, true));
       const reply = await reading;
-      await nextTurn();
+      await timers.nextTurn();
       return reply;
     }),
     send: (to, message, call) => onStream(to, call, (stream) => within<void>(call, (resolve, reject) => {
