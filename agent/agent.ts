@@ -129,14 +129,15 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const directory = createNodeDirectory(store, local, id);
   const bind = { host: '0.0.0.0', port: config.gossipPort };
   const at = (host: string) => ({ host, port: config.gossipPort });
+  const seeds = async () => [...await directory.seeds(), ...config.discovery.seeds];
   const former = lastAddress(local);
   if (former !== undefined && former !== config.advertise) {
     const { leaveFormerAddress } = await import('../cluster/former.ts');
-    await leaveFormerAddress({ node: { id, name }, transport: await openTransport({ bind, advertise: at(former) }), keys, seeds: await directory.seeds(), clock, random, log: log.child({ part: 'gossip' }) });
+    await leaveFormerAddress({ node: { id, name }, transport: await openTransport({ bind, advertise: at(former) }), keys, seeds: await seeds(), clock, random, log: log.child({ part: 'gossip' }) });
   }
   rememberAddress(local, config.advertise);
   const transport = await openTransport({ bind, advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
-  const cluster = startCluster({ node: { id, name }, transport, keys, seeds: directory.seeds, clock, random, log: log.child({ part: 'gossip' }), local });
+  const cluster = startCluster({ node: { id, name }, transport, keys, seeds, discovery: config.discovery, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
   /** A first member is not listed before it has been asked. */
   const storePlace = () => {

@@ -1,5 +1,6 @@
 /** weftd's configuration: /etc/weft/weft.json, written by `weft up`. Every path can be moved, which is how several hosts live on one machine. */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
@@ -9,6 +10,33 @@ import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
 
 const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
+
+const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
+
+/** Text such as 10.0.0.12, where the port is known, or 10.0.0.12:7947. */
+const addresses = (defaultPort: number) => v.array(v.pipe(
+  v.string(),
+  v.transform((text) => {
+    const [host = '', port = String(defaultPort), ...rest] = text.split(':');
+    return { host, port: rest.length === 0 && /^\d{1,5}$/.test(port) ? Number(port) : NaN };
+  }),
+  v.check(({ host, port }) => isIPv4(host) && port >= 1 && port <= 65535, `give IPv4 addresses such as 10.0.0.12 or 10.0.0.12:${defaultPort}`),
+));
+
+const GOSSIP_PORT = 7947;
+const DHT_PORT = 7951;
+
+const Discovery = v.strictObject({
+  /** Where other nodes' gossip may be, beside what the store says. */
+  seeds: v.optional(addresses(GOSSIP_PORT), []),
+  multicast: v.optional(v.boolean(), true),
+  dht: v.optional(v.strictObject({
+    /** UDP. */
+    port: v.optional(portNumber, DHT_PORT),
+    /** Of other nodes' tables. */
+    bootstrap: v.optional(addresses(DHT_PORT), []),
+  })),
+});
 
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
@@ -28,12 +56,14 @@ const Schema = v.strictObject({
     v.check(({ user, password }) => (user === undefined) === (password === undefined), 'user and password come together'),
     v.check(({ endpoints, ca, cert }) => (ca ?? cert) === undefined || endpoints.every((endpoint) => endpoint.startsWith('https:')), 'certificates need endpoints with https://'),
   )),
-  gossipPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 7947),
+  gossipPort: v.optional(portNumber, GOSSIP_PORT),
+  /** How nodes find each other when the store's list of them is of no use. */
+  discovery: v.optional(Discovery, {}),
   /** TCP ports of the cluster's etcd on this host: for nodes, and among its members. */
-  storePort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), CLIENT_PORT),
-  storePeerPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), PEER_PORT),
+  storePort: v.optional(portNumber, CLIENT_PORT),
+  storePeerPort: v.optional(portNumber, PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
-  vxlanPort: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535)), 4789),
+  vxlanPort: v.optional(portNumber, 4789),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),

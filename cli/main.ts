@@ -37,6 +37,11 @@ program.command('up')
   .option('--store-cert <file>', 'certificate to show it (PEM)')
   .option('--store-key <file>', 'key of that certificate (PEM)')
   .option('--name <name>', 'what people call this node (default: the host\'s name)')
+  .option('--seeds <addresses>', 'where other nodes may be, comma-separated, beside what the store says')
+  .option('--multicast', 'find other nodes on the local network (default)')
+  .option('--no-multicast', 'do not')
+  .option('--dht [addresses]', 'find other nodes through a hash table of their own, which begins with these (needs hyperdht beside weftd)')
+  .option('--no-dht', 'do not (default)')
   .option('--no-start', 'write the configuration only')
   .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
     const config = configure(configPath(), options);

@@ -2,7 +2,14 @@ import { resolve } from 'node:path';
 import { changeConfig, readRawConfig, type Config } from '../agent/config.ts';
 import { chooseAdvertised, hostAddresses } from './advertise.ts';
 
-export interface UpOptions { advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string }
+export interface UpOptions {
+  advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string;
+  /** Comma-separated addresses. */
+  seeds?: string;
+  multicast?: boolean;
+  /** Comma-separated addresses to begin with, true: without any, false: not at all. */
+  dht?: string | boolean;
+}
 
 /** What is said of the user's etcd; nothing said leaves what was there. */
 function etcdOf({ store, storeCa: ca, storeCert: cert, storeKey: key }: UpOptions): object | undefined {
@@ -10,6 +17,19 @@ function etcdOf({ store, storeCa: ca, storeCert: cert, storeKey: key }: UpOption
   const files = Object.entries({ ca, cert, key }).flatMap(([name, path]) => (path === undefined ? [] : [[name, resolve(path)]]));
   if (store === undefined && files.length === 0) return undefined;
   return { ...(store !== undefined && { endpoints: store.split(',') }), ...Object.fromEntries(files) };
+}
+
+const listOf = (text: string): string[] => text.split(',').filter((each) => each !== '');
+
+/** What is said of finding other nodes; the rest stays. */
+function discoveryOf({ seeds, multicast, dht }: UpOptions, before: Record<string, unknown> = {}): object {
+  const known = before['dht'] as object | undefined;
+  return {
+    ...before,
+    ...(seeds !== undefined && { seeds: listOf(seeds) }),
+    ...(multicast !== undefined && { multicast }),
+    ...(dht !== undefined && { dht: dht === false ? undefined : { ...known, ...(dht !== true && { bootstrap: listOf(dht) }) } }),
+  };
 }
 
 /**
@@ -20,9 +40,11 @@ export function configure(path: string, options: UpOptions): Config {
   const before = readRawConfig(path);
   const known = typeof before['advertise'] === 'string' ? before['advertise'] : undefined;
   const etcd = etcdOf(options);
+  const discovery = discoveryOf(options, before['discovery'] as Record<string, unknown> | undefined);
   return changeConfig(path, {
     advertise: options.advertise === undefined && known !== undefined ? known : chooseAdvertised(options.advertise, hostAddresses()),
     ...(options.name !== undefined && { name: options.name }),
     ...(etcd && { etcd: { ...(before['etcd'] as object | undefined), ...etcd } }),
+    ...(Object.keys(discovery).length > 0 && { discovery }),
   });
 }

@@ -10,6 +10,7 @@ import type { ProfileName, Tuning } from '../gossip/tuning.ts';
 import type { LocalStore } from '../store/store.ts';
 import { keepAddressBook } from './address-book.ts';
 import { allAddresses } from './discovery.ts';
+import { openSources, type DiscoveryOptions } from './sources.ts';
 import { createSoftState, type ClusterState } from './soft-state.ts';
 
 export interface ClusterOptions {
@@ -20,6 +21,8 @@ export interface ClusterOptions {
   keys: readonly Uint8Array[];
   /** Where other nodes may be; asked again and again while they are not members. Beside them, a node that is alone looks where members were last. */
   seeds(): Promise<readonly Address[]>;
+  /** How they are found without knowing any. Default: not at all. */
+  discovery?: DiscoveryOptions | undefined;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -45,21 +48,25 @@ export interface Cluster {
 
 const LEAVE_TIMEOUT_MS = 1_000;
 
-export function startCluster({ node, transport, keys, seeds, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
+export function startCluster({ node, transport, keys, seeds, discovery = { multicast: false }, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
   const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
-  const [key, ...others] = keys;
-  const keyring = new Keyring(key!, ...others);
+  const [first, ...more] = keys;
+  const keyring = new Keyring(first!, ...more);
   const gossip = createGossip({
     name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: state.delegate, coordinates: true,
   });
   state.attach(gossip);
   const book = keepAddressBook(gossip, local);
-  const everywhere = allAddresses({ seeds: { addresses: seeds }, book }, log);
-  const alone = (): boolean => gossip.members().every(({ name, state: each }) => name === node.id || each === 'dead' || each === 'left');
+  const sources = openSources({ discovery, self: transport.address, keyring, clock, random, log });
+  const others = (): number => gossip.members().filter(({ name, state: each }) => name !== node.id && (each === 'alive' || each === 'suspect')).length;
+  const found = { addresses: () => sources.addresses(others()) };
+  const amongOthers = allAddresses({ seeds: { addresses: seeds }, found }, log);
+  const alone = allAddresses({ seeds: { addresses: seeds }, found, book }, log);
   // Among others, members that failed are looked for anyway, and where others once were is of no interest.
-  gossip.seekSeeds(() => (alone() ? everywhere() : seeds()));
+  gossip.seekSeeds(() => (others() === 0 ? alone() : amongOthers()));
   const close = async (): Promise<void> => {
     state.close();
+    await sources.close();
     await gossip.shutdown();
   };
   return {

@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import type DHT from 'hyperdht';
 import type { Clock, TimerHandle } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
-import type { Random } from '../base/random.ts';
+import { shuffle, type Random } from '../base/random.ts';
 import type { Keyring } from '../gossip/keyring.ts';
 import type { Address } from '../gossip/messages.ts';
 import { openBeacon, sealBeacon } from './beacon.ts';
@@ -29,8 +29,7 @@ export interface DhtOptions {
   port: number;
   /** Other members' tables; none: this node is the first. */
   bootstrap: readonly Address[];
-  /** The cluster's first key: what nodes look for is derived from it, and stays when keys change. */
-  secret: Uint8Array;
+  /** What nodes look for is derived from its keys, so that those that share one find each other. */
   keyring: Keyring;
   clock: Clock;
   random: Random;
@@ -42,13 +41,15 @@ export interface DhtDiscovery extends Discovery {
 }
 
 /** Rejects with WEFT-DISCOVERY-DHT when hyperdht is not installed or its port is taken. */
-export async function openDht({ self, port, bootstrap, secret, keyring, clock, random }: DhtOptions): Promise<DhtDiscovery> {
-  const topic = createHmac('sha256', secret).update('weft cluster').digest();
+export async function openDht({ self, port, bootstrap, keyring, clock, random }: DhtOptions): Promise<DhtDiscovery> {
+  const topics = (): Buffer[] => keyring.keys.map((key) => createHmac('sha256', key).update('weft cluster').digest());
   let node: DHT | undefined;
   try {
     const { default: Table } = await import('hyperdht');
+    // One list may be the same on every node.
+    const others = bootstrap.filter((each) => each.host !== self.host || each.port !== port);
     const options = { host: self.host, port, anyPort: false, ephemeral: false, firewalled: false };
-    const table = bootstrap.length === 0 ? Table.bootstrapper(port, self.host, options) : new Table({ ...options, bootstrap: [...bootstrap] });
+    const table = others.length === 0 ? Table.bootstrapper(port, self.host, options) : new Table({ ...options, bootstrap: others });
     node = table;
     await table.ready();
     const keyPair = Table.keyPair();
@@ -64,7 +65,9 @@ export async function openDht({ self, port, bootstrap, secret, keyring, clock, r
       const found = new Map<string, Buffer>();
       // What was said while nobody was there reached nobody.
       server.refresh();
-      for await (const { peers } of table.announce(topic, keyPair)) for (const { publicKey } of peers) if (!publicKey.equals(keyPair.publicKey)) found.set(publicKey.toString('hex'), publicKey);
+      for (const topic of topics()) {
+        for await (const { peers } of table.announce(topic, keyPair)) for (const { publicKey } of peers) if (!publicKey.equals(keyPair.publicKey)) found.set(publicKey.toString('hex'), publicKey);
+      }
       return [...found.values()];
     };
     const announceAgain = async (): Promise<void> => {
@@ -77,7 +80,7 @@ export async function openDht({ self, port, bootstrap, secret, keyring, clock, r
       address: { host: self.host, port: table.address().port },
       addresses: async () => {
         const found = await announce().catch(() => []);
-        const asked = await Promise.all(found.slice(0, MAX_ASKED).map((publicKey) => ask(table.connect(publicKey), keyring, clock)));
+        const asked = await Promise.all(shuffle(found, random).slice(0, MAX_ASKED).map((publicKey) => ask(table.connect(publicKey), keyring, clock)));
         return asked.filter((address) => address !== undefined);
       },
       close: async () => {
@@ -85,7 +88,7 @@ export async function openDht({ self, port, bootstrap, secret, keyring, clock, r
         closed = true;
         clock.clearTimeout(timer);
         const patience = new Promise<void>((resolve) => void clock.setTimeout(resolve, GOODBYE_MS));
-        await Promise.race([table.unannounce(topic, keyPair).catch(() => {}), patience]);
+        await Promise.race([Promise.all(topics().map((topic) => table.unannounce(topic, keyPair).catch(() => {}))), patience]);
         await table.destroy({ force: true });
       },
     };

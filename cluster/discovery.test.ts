@@ -56,8 +56,8 @@ void test('multicast: nodes of one key find each other, those of another do not'
 
 void test('hash table: through any one member all of the same key are found', { skip: existsSync(new URL('../node_modules/hyperdht', import.meta.url)) ? false : 'hyperdht is not installed' }, async (t) => {
   const open = (i: number, key: Buffer, bootstrap: readonly Address[]): Promise<DhtDiscovery> =>
-    opened(t, openDht({ self: nodeAt(i), port: 17_000 + i, bootstrap, secret: key, keyring: new Keyring(key), clock, random }));
-  const first = await open(1, KEY, []);
+    opened(t, openDht({ self: nodeAt(i), port: 17_000 + i, bootstrap, keyring: new Keyring(key), clock, random }));
+  const first = await open(1, KEY, [{ host: nodeAt(1).host, port: 17_001 }]);
   const second = await open(2, KEY, [first.address]);
   /** What it says now or soon: the first announced itself when there was nobody to hear it, and does so again every few seconds. */
   const finds = async (discovery: Discovery, expected: readonly Address[]): Promise<string[]> => {

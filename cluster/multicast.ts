@@ -13,8 +13,8 @@ import type { Address } from '../gossip/messages.ts';
 import { openBeacon, sealBeacon } from './beacon.ts';
 import type { Discovery } from './discovery.ts';
 
-/** Administratively scoped (RFC 2365 §6.2), so no router forwards it out of the site. */
-export const MULTICAST_GROUP: Address = { host: '239.255.87.84', port: 7947 };
+/** Administratively scoped (RFC 2365 §6.2), so no router forwards it out of the site. Another port than gossip's, which that has on all addresses. */
+export const MULTICAST_GROUP: Address = { host: '239.255.87.84', port: 7950 };
 const ANSWER_MS = 300;
 /** Who asked lately is there as well. */
 const HEARD_MS = 60_000;
@@ -29,7 +29,7 @@ export interface MulticastOptions {
   group?: Address;
 }
 
-/** Rejects with WEFT-GOSSIP-BIND. */
+/** Rejects with WEFT-DISCOVERY-MULTICAST where there is no such address, or it cannot be listened on. */
 export async function openMulticast({ self, keyring, clock, random, group = MULTICAST_GROUP }: MulticastOptions): Promise<Discovery> {
   const heard = new Map<string, { address: Address; at: number }>();
   const guard = createFloodGuard(ANSWERS_PER_SECOND, () => clock.now());
@@ -45,7 +45,7 @@ export async function openMulticast({ self, keyring, clock, random, group = MULT
     mouth.setMulticastInterface(self.host);
   } catch (error) {
     for (const socket of [ears, mouth]) socket.removeAllListeners('error').on('error', () => {}).close();
-    throw weftError('WEFT-GOSSIP-BIND', { address: `${group.host}:${group.port}`, detail: errorText(error) });
+    throw weftError('WEFT-DISCOVERY-MULTICAST', { address: `${group.host}:${group.port}`, detail: errorText(error) });
   }
 
   function hear(data: Buffer): boolean {

@@ -1,6 +1,7 @@
 /**
  * Puts weftd and weft into one file each, with the one native library beside them: dist/{weftd.cjs,weft.cjs,koffi.node}.
- * This is what ships, and what the lab's hosts run.
+ * This is what ships, and what the lab's hosts run. hyperdht is left out: it brings native libraries for a dozen platforms,
+ * and few want it. Who does installs it beside weftd.
  */
 import { build } from 'esbuild';
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
@@ -25,6 +26,7 @@ export async function bundle(): Promise<void> {
   await build({
     entryPoints: { weftd: join(ROOT, 'agent/main.ts'), weft: join(ROOT, 'cli/main.ts') },
     outdir: OUT, outExtension: { '.js': '.cjs' }, bundle: true, platform: 'node', format: 'cjs', target: 'node24', minifySyntax: true, minifyWhitespace: true, legalComments: 'linked',
+    external: ['hyperdht'],
     logLevel: 'warning', define: { 'import.meta.url': 'importMetaUrl', 'import.meta.main': 'false' },
     banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
     plugins: [{
