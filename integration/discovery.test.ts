@@ -1,11 +1,9 @@
 /**
- *   outside: a hash table's first node
- *      |
- *   router ----- lan (a bridge: 10.97.0.0/24, on which multicast passes)
- *    |  |  |      |    |
- *   h1  h2 h3     h1   h2      an etcd of the user's on h3
+ *   lan (a bridge: 10.97.0.0/24, on which multicast passes)
+ *    |   |   |
+ *   h1  h2  h3      on h3 an etcd of the user's, and a hash table's first node
  *
- * A cluster that has lost everything it knew of itself: the store is away, and all its nodes have other addresses.
+ * A cluster that has lost everything it knew of itself: the store is away, and no node remembers where others were.
  */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -13,7 +11,7 @@ import tap, { type Test, test } from 'tap';
 import type { StatusAnswer } from '../agent/api.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
-import { OUTSIDER_ADDRESS, createLab, type Lab } from './lab/lab.ts';
+import { createLab, type Lab } from './lab/lab.ts';
 import { must, until, wait } from './lab/run.ts';
 import { ready, startWeftd, weft, weftJson } from './lab/weft.ts';
 
@@ -26,12 +24,13 @@ const IN_VAIN_MS = 6_000;
 
 interface Node { host: Host; service: Service; address: string }
 
-const onLan = (number: number, move: number): string => `10.97.0.${move * 10 + number}`;
+const onLan = (number: number): string => `10.97.0.${number}`;
 
 async function connectToLan(lab: Lab, number: number): Promise<void> {
   const [router, host] = [lab.namespace('router'), lab.namespace(`h${number}`)];
   await must(['ip', 'link', 'add', `lan${number}`, 'netns', router, 'type', 'veth', 'peer', 'name', 'eth1', 'netns', host]);
   await must(['ip', '-n', router, 'link', 'set', `lan${number}`, 'master', 'lan', 'up']);
+  await must(['ip', '-n', host, 'addr', 'add', `${onLan(number)}/24`, 'dev', 'eth1']);
   await must(['ip', '-n', host, 'link', 'set', 'eth1', 'up']);
 }
 
@@ -49,15 +48,15 @@ async function areApart(t: Test, [a, b]: readonly [Node, Node], why: string): Pr
   t.notOk(await seesAlive(a, b) || await seesAlive(b, a), why);
 }
 
-/** Other addresses for both, of which neither knows the other's. */
-async function move(nodes: readonly Node[], addressOf: (number: number) => string, ...options: string[]): Promise<void> {
+/** They forget where others are, and start again. */
+async function forget(nodes: readonly Node[], ...options: string[]): Promise<void> {
   for (const { service } of nodes) await service.kill();
-  for (const [i, node] of nodes.entries()) {
-    const address = addressOf(i + 1);
-    await node.host.must(['ip', 'addr', 'flush', 'dev', 'eth1']);
-    if (address !== node.host.address) await node.host.must(['ip', 'addr', 'add', `${address}/24`, 'dev', 'eth1']);
-    node.address = address;
-    await change(node, '--advertise', address, ...options);
+  for (const node of nodes) {
+    await node.host.must([process.execPath, '--eval', `
+      const { DatabaseSync } = require('node:sqlite');
+      new DatabaseSync('/var/lib/weft/local.db').exec("DELETE FROM entries WHERE key GLOB 'cache/nodes/*' OR key GLOB 'gossip/address/*'");
+    `]);
+    await change(node, ...options);
   }
   for (const node of nodes) await start(node);
 }
@@ -81,8 +80,7 @@ test('a cluster whose list of nodes is of no use finds itself', async (t) => {
   for (const number of [1, 2]) {
     await connectToLan(lab, number);
     const host = lab.host(number);
-    const address = onLan(number, 0);
-    await host.must(['ip', 'addr', 'add', `${address}/24`, 'dev', 'eth1']);
+    const address = onLan(number);
     await host.must([process.execPath, resolve(ROOT, 'dist/weft.cjs'), 'up', '--no-start', '--name', host.name, '--store', etcd.url, '--advertise', address, '--no-multicast']);
     nodes.push({ host, address, service: await startWeftd(host) });
     await ready(host);
@@ -92,28 +90,23 @@ test('a cluster whose list of nodes is of no use finds itself', async (t) => {
   await areTogether(t, both, 'through the store\'s list');
   await etcd.stop();
 
-  await move(nodes, (number) => onLan(number, 1));
-  await areApart(t, both, 'with other addresses, nothing to ask and no store they do not');
+  await forget(nodes);
+  await areApart(t, both, 'with nothing to ask and no store they do not');
   await h1.service.stop();
   await change(h1, '--seeds', both[1].address);
   await start(h1);
   await areTogether(t, both, 'by a seed that one of them is given');
 
-  await move(nodes, (number) => onLan(number, 2), '--multicast');
+  await forget(nodes, '--multicast', '--seeds=');
   await areTogether(t, both, 'by multicast');
 
   if (!existsSync(resolve(ROOT, 'node_modules/hyperdht'))) return t.comment('hyperdht is not installed');
-  lab.spawnOn('outside', [process.execPath, '--input-type=module', '--eval', `
+  await connectToLan(lab, 3);
+  lab.host(3).spawn([process.execPath, '--input-type=module', '--eval', `
     import DHT from ${JSON.stringify(resolve(ROOT, 'node_modules/hyperdht/index.js'))};
-    await DHT.bootstrapper(${DHT_PORT}, '${OUTSIDER_ADDRESS}').ready();
+    await DHT.bootstrapper(${DHT_PORT}, '${onLan(3)}').ready();
   `]);
-  await move(nodes, (number) => lab.host(number).address);
-  await areApart(t, both, 'behind a router, multicast finds nothing');
-  for (const node of both) {
-    await node.service.stop();
-    await change(node, '--dht', `${OUTSIDER_ADDRESS}:${DHT_PORT}`);
-  }
-  for (const node of both) await start(node);
+  await forget(nodes, '--no-multicast', '--dht', `${onLan(3)}:${DHT_PORT}`);
   await areTogether(t, both, 'through the hash table');
 
   // As it ships, without hyperdht beside it.
