@@ -48,6 +48,23 @@ test('a copy that comes while the node is there is fenced, whether it says that 
   t.equal(await place(), HERE, 'the node keeps it');
 });
 
+test('where the store does not answer, nobody waits for it', async (t) => {
+  const { clock, store, fenced } = scene(t);
+  let away = true;
+  const lease: typeof store.lease = async (ttl) => {
+    if (away) throw new Error('away');
+    return store.lease(ttl);
+  };
+  const claim = claimInstance({ store: { ...store, lease }, node: { id, name: 'h1', address: THERE, movedFrom: HERE }, clock, log, host: 'b', onCloned: (error) => void fenced.push(error.code) });
+  t.teardown(() => claim.close());
+  await claim.held;
+  t.equal(await store.get(CLAIMS + id), undefined);
+  away = false;
+  await clock.advance(10_000);
+  t.ok(await store.get(CLAIMS + id), 'it is claimed when that is possible');
+  t.same(fenced, []);
+});
+
 test('a copy that came first goes when the node returns', async (t) => {
   const { clock, fenced, start, place } = scene(t);
   const copy = start('b', THERE, HERE);

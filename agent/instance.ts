@@ -37,7 +37,7 @@ export interface InstanceOptions {
 }
 
 export interface InstanceClaim {
-  /** Resolves when the claim is held for the first time; rejects with WEFT-NODE-CLONED instead. */
+  /** Resolves when the claim is held for the first time, or when the store does not answer: no start waits for it. Rejects with WEFT-NODE-CLONED instead. */
   readonly held: Promise<void>;
   /** Lets go of it, if the store answers; else it ends by itself. */
   close(): Promise<void>;
@@ -100,6 +100,7 @@ export function claimInstance({ store, node, clock, log, host = thisHost(), onCl
       done = await settle();
     } catch (error) {
       log.debug({ detail: errorText(error) }, 'the claim to be this node could not be made; tried again');
+      resolve();
     }
     if (!done && !over) timer = clock.setTimeout(again, RETRY_MS);
   }
