@@ -16,6 +16,7 @@ import type { NetworkCommands } from './network-commands.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
+import type { Reachability, ReachabilityReport } from './reachability.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
 import type { StoreMembers } from './store-members.ts';
@@ -40,11 +41,15 @@ export interface AgentApiOptions {
   nodes: NodeCommands;
   storeMembers: StoreMembers;
   keys: GossipKeys;
+  /** Loaded when it is asked for: few nodes ever are. */
+  reachability(): Promise<Reachability>;
   ipam: IpamApi;
 }
 
 export function createAgentApi(options: AgentApiOptions): AgentApi {
   const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link } = options;
+
+  let lastProbe: ReachabilityReport | undefined;
 
   function problems(): string[] {
     return [
@@ -52,6 +57,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       ...options.ipam.problems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
+      ...(lastProbe?.closed ?? []).map((closed) => `${closed} (as of ${lastProbe!.at}; \`weft node probe\` tries again)`),
     ];
   }
 
@@ -94,6 +100,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     nodes: async () => options.nodes.list(),
     promoteNode: options.storeMembers.promote,
     removeNode: options.nodes.remove,
+    probe: async (reference) => (lastProbe = await (await options.reachability()).probe(reference)),
     token: options.joining.token,
     rotateKey: () => options.keys.rotate(false),
     ...options.ipam.calls,

@@ -58,6 +58,8 @@ import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
 import { formerAddresses, lastAddress, rememberAddress } from './original.ts';
 import { createPublisher } from './publisher.ts';
+import type { Reachability } from './reachability.ts';
+import { REACHABILITY_PATH } from './reachability-ports.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
 import { keepStoreMembers } from './store-members.ts';
@@ -151,6 +153,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       await nodeStore.startCluster();
       claim();
     },
+    memberCalls: { [REACHABILITY_PATH]: async (body, caller) => (await reachability()).answer(body, caller) },
     admissible: (request) => {
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
@@ -385,8 +388,15 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
+  let probing: Promise<Reachability> | undefined;
+  const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
+    self: () => self, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
+    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, store: config.storePort, storePeers: config.storePeerPort },
+    storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
+    mayHoldStore: () => storeMembers.mayHold(),
+  })));
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
   });
 
   return {

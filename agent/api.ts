@@ -1,6 +1,7 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
 import type { PublishedPort } from '../ingress/ingress.ts';
 import type { IpamCalls } from './ipam-api.ts';
+import type { ReachabilityReport } from './reachability.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
@@ -88,6 +89,8 @@ export interface AgentApi extends IpamCalls {
   removeNode(reference: string, force: boolean): Promise<void>;
   /** What a host joins with; with `rotate` earlier ones are refused from now on. */
   token(rotate: boolean): Promise<TokenAnswer>;
+  /** Tries the ports between this node and others, or the one that is named. */
+  probe(reference?: string): Promise<ReachabilityReport>;
   /** Gossip gets a new key; resolves when the change has begun. */
   rotateKey(): Promise<void>;
 }

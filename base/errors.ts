@@ -59,6 +59,8 @@ export const ERRORS = {
   'WEFT-TOKEN-REFUSED': { cause: 'the cluster refuses the join token: {detail}', fix: 'get a new one by `weft token` on a node of the cluster' },
   'WEFT-JOIN-UNREACHABLE': { cause: 'no node of the cluster answers at {address}: {detail}', fix: 'check the address, and that TCP {port} is open there' },
   'WEFT-JOIN-STRANGER': { cause: 'who answers at {address} is not of the cluster that the token is for', fix: 'check the address; if it is right, somebody is between you and the cluster: nothing was told to it' },
+  'WEFT-JOIN-STORE': { cause: 'this host could not use the cluster\'s store: {ports} closed to it; nothing was changed here', fix: '{advice}, then join again' },
+  'WEFT-PORT-CLOSED': { cause: '{port} of node {node} is closed to {from}: {consequence}', fix: '{advice}' },
   'WEFT-JOIN-AGAIN': { cause: 'this host is in a cluster already', fix: 'take it off first: `weft down --purge`' },
   'WEFT-IDENTITY': { cause: 'the identity of this node cannot be used: {detail}', fix: 'join the cluster again: `weft down --purge`, then `weft join` with a new token' },
   'WEFT-OPENSSL': { cause: 'openssl cannot make a certificate: {detail}', fix: 'install the package openssl (3.0 or newer)' },

@@ -13,6 +13,7 @@ import { join as joinBy } from '../cluster/identity/join-client.ts';
 import { parseToken } from '../cluster/identity/token.ts';
 import { openLocalStore } from '../store/local.ts';
 import { chooseAdvertised, hostAddresses } from './advertise.ts';
+import { checkStore } from './join-store.ts';
 
 export interface JoinOptions { advertise?: string; name?: string; tokenFile?: string }
 
@@ -24,8 +25,10 @@ export async function joinCluster(configPath: string, given: string | undefined,
   const key = await newKey();
   const id = randomBytes(8).toString('hex');
   const answer = await joinBy(token, { request: await requestCertificate(key), id, name: options.name ?? hostname(), address: advertise });
+  const { authority, certificate } = answer;
+  await checkStore(answer, { authority, certificate, key }, advertise);
   const directory = identityDirectory(DEFAULT_DATA_DIRECTORY);
-  writeIdentity(directory, { authority: answer.authority, certificate: answer.certificate, key, revoked: answer.revoked });
+  writeIdentity(directory, { authority, certificate, key, revoked: answer.revoked });
   const files = identityFiles(directory);
   const { endpoints, own } = answer.store;
   const local = openLocalStore(join(DEFAULT_DATA_DIRECTORY, 'local.db'));
