@@ -7,6 +7,7 @@ import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
+import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { GossipKeys } from './gossip-keys.ts';
@@ -67,9 +68,11 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       const copy = await options.storeMembers.problem();
       return {
         node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
-        store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
+        store: { description: store.description, healthy: store.healthy, ...(!store.healthy && { degraded: describeDegraded(addresses.usage()) }), ...(quorum !== undefined && { quorum }) },
         docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
         members: state.members(),
+        // VXLAN protects nothing (RFC 7348 §7), and no driver option does yet.
+        cleartext: registry.list().filter(({ scope }) => scope === 'cluster').map(({ id, name }) => name || id.slice(0, 12)).sort(),
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),

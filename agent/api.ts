@@ -5,9 +5,11 @@ import type { ReachabilityReport } from './reachability.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
-  store: { description: string; healthy: boolean; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
+  store: { description: string; healthy: boolean; /** While it is away: what does not work, and how many addresses are left. */ degraded?: string; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
   docker: { up: boolean; version?: string };
   members: { id: string; name: string; address: string; state: string }[];
+  /** Networks whose data crosses the underlay unencrypted. */
+  cleartext: string[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };
   pools: { subnet: string; blocks: number; used: number; free: number }[];
   dns: Record<string, number>;
