@@ -44,6 +44,8 @@ export interface AgentApiOptions {
   keys: GossipKeys;
   /** Loaded when it is asked for: few nodes ever are. */
   reachability(): Promise<Reachability>;
+  /** In words, besides those of the parts here. */
+  otherProblems(): string[];
   ipam: IpamApi;
 }
 
@@ -56,6 +58,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     return [
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
       ...options.ipam.problems(),
+      ...options.otherProblems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
       ...(lastProbe?.closed ?? []).map((closed) => `${closed} (as of ${lastProbe!.at}; \`weft node probe\` tries again)`),

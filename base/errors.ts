@@ -66,6 +66,8 @@ export const ERRORS = {
   'WEFT-OPENSSL': { cause: 'openssl cannot make a certificate: {detail}', fix: 'install the package openssl (3.0 or newer)' },
   'WEFT-NODE-UNKNOWN': { cause: 'there is no node {node}', fix: '`weft node ls` shows the nodes' },
   'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
+  'WEFT-NODE-NUMBERS': { cause: 'the numbers of nodes end at {last}, and all are taken', fix: 'take nodes out that are gone (`weft node rm`), or give all nodes a larger nodePrefix' },
+  'WEFT-NODE-PREFIX': { cause: 'the prefix {prefix} of the nodes\' own addresses overlaps {other} of this host', fix: 'begin the cluster with another one: `weft up --node-prefix`' },
   'WEFT-NODE-AWAY': { cause: 'node {node} does not answer', fix: 'start it first, or choose another one; `weft node ls` shows the nodes' },
   'WEFT-NODE-CLONED': { cause: 'this host is a copy of node {node}, which runs at {address}', fix: 'make it a node of its own: `weft down --purge`, then `weft join` with a new token; if it is to take the place of the other host, stop that one for good and start weftd here again' },
   'WEFT-NODE-REMOVED': { cause: 'this node was taken out of the cluster', fix: 'join it again: `weft down --purge`, then `weft join` with a new token' },

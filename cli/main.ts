@@ -39,6 +39,7 @@ program.command('up')
   .option('--store-cert <file>', 'certificate to show it (PEM)')
   .option('--store-key <file>', 'key of that certificate (PEM)')
   .option('--name <name>', 'what people call this node (default: the host\'s name)')
+  .option('--node-prefix <prefix>', 'of the nodes\' own addresses in the fabric (default: 10.255.0.0/16); the same on every host')
   .option('--no-start', 'write the configuration only')
   .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
     const config = configure(configPath(), options);

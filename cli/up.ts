@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
-import { changeConfig, readRawConfig, type Config } from '../agent/config.ts';
-import { chooseAdvertised, hostAddresses } from './advertise.ts';
+import { DEFAULT_NODE_PREFIX, changeConfig, readRawConfig, type Config } from '../agent/config.ts';
+import { checkNodePrefix, chooseAdvertised, hostAddresses } from './advertise.ts';
 
-export interface UpOptions { advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string }
+export interface UpOptions { advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string; nodePrefix?: string }
 
 /** What is said of the user's etcd; nothing said leaves what was there. */
 function etcdOf({ store, storeCa: ca, storeCert: cert, storeKey: key }: UpOptions): object | undefined {
@@ -20,9 +20,12 @@ export function configure(path: string, options: UpOptions): Config {
   const before = readRawConfig(path);
   const known = typeof before['advertise'] === 'string' ? before['advertise'] : undefined;
   const etcd = etcdOf(options);
+  const nodePrefix = options.nodePrefix ?? (before['nodePrefix'] as string | undefined) ?? DEFAULT_NODE_PREFIX;
+  checkNodePrefix(nodePrefix);
   return changeConfig(path, {
     advertise: options.advertise === undefined && known !== undefined ? known : chooseAdvertised(options.advertise, hostAddresses()),
     ...(options.name !== undefined && { name: options.name }),
+    ...(options.nodePrefix !== undefined && { nodePrefix }),
     ...(etcd && { etcd: { ...(before['etcd'] as object | undefined), ...etcd } }),
   });
 }

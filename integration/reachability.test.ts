@@ -31,7 +31,8 @@ test('closed ports are told of with the command that opens them', async (t) => {
   const lab = await createLab({ name: 'reach', hosts: 3 });
   t.teardown(() => lab.destroy());
   const [h1, h2, h3] = [lab.host(1), lab.host(2), lab.host(3)];
-  await weftUp(h1);
+  t.match((await weft(h1, 'up', '--no-start', '--node-prefix', '10.99.0.0/16')).stderr, /WEFT-NODE-PREFIX: .*10\.99\.1\.0\/24 \(eth0\)/);
+  await weftUp(h1, { nodePrefix: '10.77.0.0/24' });
   const { token } = await until('there is a token', () => weftJson<{ token: string }>(h1, 'token'), 20_000);
   await dropByIptables(h2);
 
@@ -39,6 +40,7 @@ test('closed ports are told of with the command that opens them', async (t) => {
   t.equal(joined.code, 0, joined.stderr);
   t.equal(joined.stderr.trim(), 'h2 → h1: TCP 7947, TCP 7948, TCP 7949, UDP 7947, UDP 4789\nh1 → h2: TCP 7947, UDP 7947, TCP 7948, TCP 7949, UDP 4789', 'all is open: each port, both ways');
 
+  t.match(await h2.must(['ip', '-4', '-o', 'address', 'show', 'weft-up']), ' 10.77.0.2/32 ', 'its own address is of the prefix that the cluster began with');
   await t.test('on the host that joined, with iptables', async (t) => {
     for (const [protocol, port] of PORTS) {
       await iptables(h2, '-D', 'INPUT', '-p', protocol, '--dport', String(port), '-j', 'ACCEPT');

@@ -13,7 +13,7 @@ import type { JoinAnswer, JoinRequest } from './join.ts';
 import { newSecret, sameSecret, type Token } from './token.ts';
 
 const HOUR = 3_600_000;
-const SETTINGS = { store: { endpoints: ['https://127.0.0.1:2379'], own: true }, gossipPort: 7947, vxlanPort: 4789, defaultPools: ['10.192.0.0/11'] };
+const SETTINGS = { store: { endpoints: ['https://127.0.0.1:2379'], own: true }, gossipPort: 7947, vxlanPort: 4789, nodePrefix: '10.255.0.0/16', defaultPools: ['10.192.0.0/11'] };
 
 async function certify(authority: Authority, id: string) {
   const key = await newKey();
