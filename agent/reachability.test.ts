@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { test } from 'tap';
-import { systemClock as clock } from '../base/clock.ts';
 import { systemRandom as random } from '../base/random.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
 import { createAuthority, issueCertificate, newKey, requestCertificate } from '../cluster/identity/authority.ts';
 import { SharedState, nodeInfo } from '../drivers/testbed.ts';
 import { Keyring } from '../gossip/keyring.ts';
@@ -14,6 +14,7 @@ test('what a node answers to others, and asks of whom', async (t) => {
   run('iptables', '-P', 'INPUT', 'DROP');
   const hostNft = openNft(netns);
   t.teardown(() => hostNft.close());
+  const clock = new VirtualClock();
   const info = nodeInfo('a', 1, '10.0.0.1');
   const state = new SharedState().of('a');
   const reachability = createReachability({
@@ -30,5 +31,7 @@ test('what a node answers to others, and asks of whom', async (t) => {
     await t.rejects(reachability.answer(body, caller), { code: 'WEFT-INPUT-MALFORMED' }, JSON.stringify(body));
   }
   await t.rejects(reachability.probe('nobody'), { code: 'WEFT-NODE-UNKNOWN' });
-  await t.rejects(reachability.probe(), { code: 'WEFT-STORE-ALONE' });
+  const alone = t.rejects(reachability.probe(), { code: 'WEFT-STORE-ALONE' }, 'after it has waited for others');
+  await clock.advance(10_000);
+  await alone;
 });
