@@ -13,7 +13,7 @@
  *   kernel_kib         growth of the machine's Slab; others' is in there as well
  *   converge_ms, news_all_ms, packets_per_s, packet_bytes_per_s, memory_kib   on the virtual clock (limits-virtual.ts)
  *
- * `SIZES=10` measures only that size, `VIRTUAL=10` only that one on the virtual clock (empty: none). Six minutes in all, five of them
+ * `SIZES=10` measures only that size, `VIRTUAL=10` only that one on the virtual clock (empty: none). Ten minutes in all, eight of them
  * for 300 nodes on the virtual clock.
  */
 import { report } from './figures.ts';
