@@ -108,6 +108,7 @@ export function startJoining(options: JoiningOptions): Joining {
     if (!identity || identity.revoked === list) return;
     writeRevoked(directory, list);
     identity = { ...identity, revoked: list };
+    server?.renew(identity);
     const { serialNumber } = new X509Certificate(identity.certificate);
     if (certificates.some(({ serial }) => serial === serialNumber)) options.onRemoved(weftError('WEFT-NODE-REMOVED', {}));
     else options.onRevoked([...new Set(certificates.map(({ address }) => address))]);

@@ -9,11 +9,11 @@ import type { Logger } from '../../base/log.ts';
 import { JOIN_PATH, JOIN_TIMEOUT_MS, JoinRequest, MAX_BODY, type JoinAnswer } from './join.ts';
 
 /** PEM. */
-export interface Credentials { certificate: string; authority: string; key: string }
+export interface Credentials { certificate: string; authority: string; key: string; /** Certificates that are refused (RFC 5280 §5). */ revoked?: string }
 
 /** A joiner knows the authority by its hash: it is shown. Named as the only one believed, it keeps Node from loading the world's. */
-const contextOf = ({ certificate, authority, key }: Credentials): SecureContextOptions =>
-  ({ cert: `${certificate}\n${authority}\n`, key, ca: authority, minVersion: 'TLSv1.3' });
+const contextOf = ({ certificate, authority, key, revoked }: Credentials): SecureContextOptions =>
+  ({ cert: `${certificate}\n${authority}\n`, key, ca: authority, ...(revoked !== undefined && { crl: revoked }), minVersion: 'TLSv1.3' });
 
 export interface JoinServer {
   /** A TCP connection that begins with a TLS handshake. */

@@ -106,7 +106,7 @@ test('nobody there, no TLS there, nonsense there', async (t) => {
 
 test('members are served, by their certificates', async (t) => {
   const [authority, strange] = [await createAuthority(), await createAuthority()];
-  const { token } = await cluster(t, authority, { '/v1/hello': async (body, caller) => ({ to: nodeOf(caller), body }) });
+  const { token, server } = await cluster(t, authority, { '/v1/hello': async (body, caller) => ({ to: nodeOf(caller), body }) });
   const ask = async (credentials: { key?: string; certificate?: string }, path = '/v1/hello'): Promise<unknown> => {
     const request = https.request({ host: '127.0.0.1', port: token.port, method: 'POST', path, agent: false, ca: authority.certificate, key: credentials.key, cert: credentials.certificate });
     request.end('{"a":1}');
@@ -120,4 +120,8 @@ test('members are served, by their certificates', async (t) => {
   t.match(await ask({}), { code: 'WEFT-CALL-UNKNOWN' }, 'without one');
   t.match(await ask(await certify(strange, 'a'.repeat(16))), { code: 'WEFT-CALL-UNKNOWN' }, 'of another authority');
   t.match(await ask(member, '/v1/constructor'), { code: 'WEFT-CALL-UNKNOWN' });
+  const revoked = await revocationList(authority, [new X509Certificate(member.certificate).serialNumber], Date.now());
+  server.renew({ ...await certify(authority, '0'.repeat(16)), authority: authority.certificate, revoked });
+  t.match(await ask(member), { code: 'WEFT-CALL-UNKNOWN' }, 'one that was taken out');
+  t.match(await ask(await certify(authority, 'b'.repeat(16))), { to: 'b'.repeat(16) });
 });
