@@ -7,6 +7,7 @@ import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
+import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { GossipKeys } from './gossip-keys.ts';
@@ -16,6 +17,7 @@ import type { NetworkCommands } from './network-commands.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { NodeCommands } from './node-commands.ts';
 import type { Publisher } from './publisher.ts';
+import type { Reachability, ReachabilityReport } from './reachability.ts';
 import type { RepairLoop } from './repair.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
 import type { StoreMembers } from './store-members.ts';
@@ -40,18 +42,26 @@ export interface AgentApiOptions {
   nodes: NodeCommands;
   storeMembers: StoreMembers;
   keys: GossipKeys;
+  /** Loaded when it is asked for: few nodes ever are. */
+  reachability(): Promise<Reachability>;
+  /** In words, besides those of the parts here. */
+  otherProblems(): string[];
   ipam: IpamApi;
 }
 
 export function createAgentApi(options: AgentApiOptions): AgentApi {
   const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link } = options;
 
+  let lastProbe: ReachabilityReport | undefined;
+
   function problems(): string[] {
     return [
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
       ...options.ipam.problems(),
+      ...options.otherProblems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
+      ...(lastProbe?.closed ?? []).map((closed) => `${closed} (as of ${lastProbe!.at}; \`weft node probe\` tries again)`),
     ];
   }
 
@@ -61,9 +71,11 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       const copy = await options.storeMembers.problem();
       return {
         node: { id: self().id, name: self().name, number: self().number, vtep: self().vtep, version: VERSION },
-        store: { description: store.description, healthy: store.healthy, ...(quorum !== undefined && { quorum }) },
+        store: { description: store.description, healthy: store.healthy, ...(!store.healthy && { degraded: describeDegraded(addresses.usage()) }), ...(quorum !== undefined && { quorum }) },
         docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
         members: state.members(),
+        // VXLAN protects nothing (RFC 7348 §7), and no driver option does yet.
+        cleartext: registry.list().filter(({ scope }) => scope === 'cluster').map(({ id, name }) => name || id.slice(0, 12)).sort(),
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),
@@ -94,6 +106,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     nodes: async () => options.nodes.list(),
     promoteNode: options.storeMembers.promote,
     removeNode: options.nodes.remove,
+    probe: async (reference) => (lastProbe = await (await options.reachability()).probe(reference)),
     token: options.joining.token,
     rotateKey: () => options.keys.rotate(false),
     ...options.ipam.calls,

@@ -17,6 +17,7 @@ import { createNameTable } from '../dns/zone.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { watchCarrier } from '../drivers/carrier.ts';
 import { watchDisturbances } from '../drivers/disturbances.ts';
+import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
 import { createOverlayDriver } from '../drivers/overlay/overlay.ts';
 import { openTransport } from '../gossip/net-transport.ts';
@@ -54,10 +55,13 @@ import { createNetworkCommands } from './network-commands.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
+import { nodePrefixProblems } from './node-prefix.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
 import { formerAddresses, lastAddress, rememberAddress } from './original.ts';
 import { createPublisher } from './publisher.ts';
+import type { Reachability } from './reachability.ts';
+import { REACHABILITY_PATH } from './reachability-ports.ts';
 import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
 import { keepStoreMembers } from './store-members.ts';
@@ -107,7 +111,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const random = systemRandom;
   const id = nodeId(local);
   const name = config.name ?? hostname();
-  const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id));
+  const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id, lastNodeNumber(config.nodePrefix)));
   const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
 
   // One host for this node --------------------------------------------------------------------------------------------
@@ -147,11 +151,12 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   };
   const joining = startJoining({
     store, directory: identityDirectory(config.dataDir), node: { id, address: config.advertise }, clock, random, log: log.child({ part: 'identity' }),
-    settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, defaultPools: config.defaultPools }),
+    settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, nodePrefix: config.nodePrefix, defaultPools: config.defaultPools }),
     found: async () => {
       await nodeStore.startCluster();
       claim();
     },
+    memberCalls: { [REACHABILITY_PATH]: async (body, caller) => (await reachability()).answer(body, caller) },
     admissible: (request) => {
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
@@ -168,7 +173,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     return (device === undefined ? undefined : hostRtnl.link(device)?.mtu) ?? 1500;
   };
   let foreignNetworks: DockerNetwork[] = [];
-  const here = (): Occupied[] => occupiedPrefixes(hostRtnl, foreignNetworks, registry.list());
+  const here = (): Occupied[] => occupiedPrefixes(hostRtnl, { nodePrefix: config.nodePrefix, docker: foreignNetworks, own: registry.list() });
   let self: NodeInfo = { id, name, number, vtep: config.advertise, underlayMtu: underlayMtu(), occupied: here(), skippedPorts: [] };
   const publishSelf = (change: Partial<NodeInfo>): void => {
     self = { ...self, ...change };
@@ -191,7 +196,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
-  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, journal });
+  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
   const overlay = createOverlayDriver({ fabric, state, self: () => self, networks: () => registry.list(), vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({
     host: hostNetns, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
@@ -367,7 +372,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {
-    await claimNumber(store, local, id);
+    await claimNumber(store, local, id, lastNodeNumber(config.nodePrefix));
     await directory.announce({ id, name, number, address: config.advertise, gossipPort: config.gossipPort });
   });
   background('addresses could not be compared with the store', () => addresses.start());
@@ -386,8 +391,16 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
+  let probing: Promise<Reachability> | undefined;
+  const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
+    self: () => self, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
+    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, store: config.storePort, storePeers: config.storePeerPort },
+    storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
+    mayHoldStore: () => storeMembers.mayHold(),
+  })));
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
+    otherProblems: () => nodePrefixProblems(config.nodePrefix, occupied()),
   });
 
   return {

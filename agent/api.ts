@@ -1,12 +1,15 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
 import type { PublishedPort } from '../ingress/ingress.ts';
 import type { IpamCalls } from './ipam-api.ts';
+import type { ReachabilityReport } from './reachability.ts';
 
 export interface StatusAnswer {
   node: { id: string; name: string; number: number; vtep: string; version: string };
-  store: { description: string; healthy: boolean; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
+  store: { description: string; healthy: boolean; /** While it is away: what does not work, and how many addresses are left. */ degraded?: string; /** Of the cluster's own: its members, and what the next loss means. */ quorum?: string };
   docker: { up: boolean; version?: string };
   members: { id: string; name: string; address: string; state: string }[];
+  /** Networks whose data crosses the underlay unencrypted. */
+  cleartext: string[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };
   pools: { subnet: string; blocks: number; used: number; free: number }[];
   dns: Record<string, number>;
@@ -88,6 +91,8 @@ export interface AgentApi extends IpamCalls {
   removeNode(reference: string, force: boolean): Promise<void>;
   /** What a host joins with; with `rotate` earlier ones are refused from now on. */
   token(rotate: boolean): Promise<TokenAnswer>;
+  /** Tries the ports between this node and others, or the one that is named. */
+  probe(reference?: string): Promise<ReachabilityReport>;
   /** Gossip gets a new key; resolves when the change has begun. */
   rotateKey(): Promise<void>;
 }

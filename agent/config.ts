@@ -9,6 +9,8 @@ import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
 
+export const DEFAULT_NODE_PREFIX = '10.255.0.0/16';
+
 const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
 
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
@@ -38,6 +40,11 @@ const Discovery = v.strictObject({
   })),
 });
 
+function isNodePrefix(text: string): boolean {
+  const length = parsePrefix4(text)?.length ?? 0;
+  return length >= 8 && length <= 28;
+}
+
 const Schema = v.strictObject({
   /** Underlay address that other nodes send to. */
   advertise: v.pipe(v.string(), v.ipv4()),
@@ -64,6 +71,8 @@ const Schema = v.strictObject({
   storePeerPort: v.optional(portNumber, PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(portNumber, 4789),
+  /** Of the nodes' own addresses in the fabric; the same on every node. */
+  nodePrefix: v.optional(v.pipe(v.string(), v.check(isNodePrefix, 'give an IPv4 prefix with a length of 8 to 28, such as 10.255.0.0/16')), DEFAULT_NODE_PREFIX),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),

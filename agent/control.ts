@@ -52,6 +52,7 @@ const ROUTES: Record<string, Route> = {
   'GET nodes': (api) => api.nodes(),
   'POST nodes': (api, reference) => api.promoteNode(reference),
   'DELETE nodes': (api, reference, body) => api.removeNode(reference, valid(RemoveNode, 'the removal', body ?? {}).force ?? false),
+  'POST reachability': (api, reference) => api.probe(reference || undefined),
   'POST key': (api) => api.rotateKey(),
   'POST token': (api, _, body) => api.token(valid(MakeToken, 'the token', body ?? {}).rotate ?? false),
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),

@@ -3,8 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { weftError } from '../base/errors.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 
-const LAST_NUMBER = 65534;
-
 /** 16 hex digits, for ever; made at the first start, or by who joins a cluster with it. */
 export function nodeId(local: LocalStore, joinedWith?: string): string {
   const known = local.get('node/id');
@@ -30,15 +28,15 @@ export const fencedBy = (local: LocalStore): Fence | undefined => {
   return text === undefined ? undefined : JSON.parse(text) as Fence;
 };
 
-/** Claims the lowest free number by compare-and-swap, or confirms the one this node has. */
-export async function claimNumber(store: Store, local: LocalStore, id: string): Promise<number> {
+/** Claims the lowest free number by compare-and-swap, or confirms the one this node has. `last` is the highest there is. Throws WEFT-NODE-NUMBERS. */
+export async function claimNumber(store: Store, local: LocalStore, id: string, last: number): Promise<number> {
   for (;;) {
     const { entries } = await store.range('node-numbers/');
     const mine = entries.find((entry) => entry.value === JSON.stringify(id));
     const taken = new Set(entries.map((entry) => Number(entry.key.slice('node-numbers/'.length))));
     let number = mine ? Number(mine.key.slice('node-numbers/'.length)) : 1;
     while (!mine && taken.has(number)) number++;
-    if (number > LAST_NUMBER) throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of node numbers' });
+    if (number > last) throw weftError('WEFT-NODE-NUMBERS', { last });
     if (mine || (await store.txn([{ key: `node-numbers/${number}`, revision: 0 }], [{ put: `node-numbers/${number}`, value: JSON.stringify(id) }])).succeeded) {
       local.put('node/number', String(number));
       return number;

@@ -23,8 +23,8 @@ async function node(t: Test, store: Store, number: number) {
   await once(listener, 'listening');
   const { port } = listener.address() as net.AddressInfo;
   const joining = startJoining({
-    store, directory: join(t.testdir(), `n${number}`), node: { id: idOf(number), address: '127.0.0.1' }, found: async () => {}, admissible: () => {}, onRevoked: () => {}, onRemoved: () => {}, clock, random, log,
-    settings: () => ({ store: { endpoints: ['https://127.0.0.1:7948'], own: true }, gossipPort: port, vxlanPort: 4789, defaultPools: [] }),
+    store, directory: join(t.testdir(), `n${number}`), node: { id: idOf(number), address: '127.0.0.1' }, found: async () => {}, admissible: () => {}, onRevoked: () => {}, onRemoved: () => {}, memberCalls: {}, clock, random, log,
+    settings: () => ({ store: { endpoints: ['https://127.0.0.1:7948'], own: true }, gossipPort: port, vxlanPort: 4789, nodePrefix: '10.255.0.0/16', defaultPools: [] }),
   });
   t.teardown(() => {
     joining.close();

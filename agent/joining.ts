@@ -9,7 +9,7 @@ import { fingerprint, issueCertificate, newKey, nodeOf, requestCertificate } fro
 import { enterCertificate, revocations, watchRevocations, type Revocations } from '../cluster/identity/certificates.ts';
 import { checkSecret, clusterAuthority, joinSecret } from '../cluster/identity/credentials.ts';
 import { readIdentity, writeIdentity, writeRevoked, type Identity } from '../cluster/identity/files.ts';
-import type { JoinServer } from '../cluster/identity/join-server.ts';
+import type { JoinServer, MemberCalls } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer, JoinRequest } from '../cluster/identity/join.ts';
 import { formatToken } from '../cluster/identity/token.ts';
 import type { Store } from '../store/store.ts';
@@ -36,12 +36,15 @@ export interface JoiningOptions {
   onRevoked(addresses: readonly string[]): void;
   /** This node was taken out. */
   onRemoved(error: WeftError): void;
+  memberCalls: MemberCalls;
   clock: Clock;
   random: Random;
   log: Logger;
 }
 
 export interface Joining {
+  /** This node's; undefined until it has one. */
+  identity(): Identity | undefined;
   /** A TLS connection at the gossip port. */
   accept(socket: Socket): void;
   /** What `weft join` is given. `rotate`: earlier ones are refused from now on. */
@@ -61,7 +64,7 @@ export function startJoining(options: JoiningOptions): Joining {
   async function accept(socket: Socket): Promise<void> {
     const { createJoinServer } = await import('../cluster/identity/join-server.ts');
     if (!identity || closed) return void socket.destroy();
-    server ??= createJoinServer({ credentials: identity, admit, log });
+    server ??= createJoinServer({ credentials: identity, admit, memberCalls: options.memberCalls, log });
     server.accept(socket);
   }
 
@@ -105,6 +108,7 @@ export function startJoining(options: JoiningOptions): Joining {
     if (!identity || identity.revoked === list) return;
     writeRevoked(directory, list);
     identity = { ...identity, revoked: list };
+    server?.renew(identity);
     const { serialNumber } = new X509Certificate(identity.certificate);
     if (certificates.some(({ serial }) => serial === serialNumber)) options.onRemoved(weftError('WEFT-NODE-REMOVED', {}));
     else options.onRevoked([...new Set(certificates.map(({ address }) => address))]);
@@ -131,6 +135,7 @@ export function startJoining(options: JoiningOptions): Joining {
   void round();
 
   return {
+    identity: () => identity,
     accept: (socket) => {
       accept(socket).catch((error: unknown) => {
         log.warn({ detail: errorText(error) }, 'a host that joins could not be served');

@@ -5,15 +5,15 @@
  */
 import { parsePrefix4 } from '../base/ip.ts';
 import type { Network } from '../cnm/model.ts';
-import { NODE_PREFIX } from '../drivers/overlay/addressing.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
+import { NODES } from './node-prefix.ts';
 
 const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-)/;
 
-/** `dockerNetworks` are those of other drivers than ours. */
-export function occupiedPrefixes(host: Rtnl, dockerNetworks: readonly DockerNetwork[], own: readonly Network[]): Occupied[] {
+/** `docker`: its networks of other drivers than ours; `own`: ours. */
+export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetworks, own }: { nodePrefix: string; docker: readonly DockerNetwork[]; own: readonly Network[] }): Occupied[] {
   const names = new Map(host.links().map((link) => [link.index, link.name]));
   const ofDocker = dockerNetworks.flatMap((network) =>
     (network.IPAM.Config ?? []).flatMap(({ Subnet }) => (Subnet ? [{ prefix: Subnet, by: `Docker network ${network.Name}`, pooled: network.IPAM.Driver === 'weft' }] : [])));
@@ -26,5 +26,5 @@ export function occupiedPrefixes(host: Rtnl, dockerNetworks: readonly DockerNetw
     if (route.dst === 'default' || dev === undefined || OUR_LINKS.test(dev) || !parsePrefix4(route.dst)) return [];
     return known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
   });
-  return [{ prefix: NODE_PREFIX, by: 'the addresses of Weft\'s nodes' }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
+  return [{ prefix: nodePrefix, by: NODES }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
 }

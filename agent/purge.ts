@@ -102,7 +102,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       if (failed.length > 0) throw failed[0];
     },
     async () => {
-      const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, journal });
+      const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
       const failed = await fabric.purge();
       fabric.close();
       if (failed.length > 0) throw failed[0];

@@ -34,6 +34,8 @@ export interface StoreMembersOptions {
 export interface StoreMembers {
   /** Where nodes ask, as far as it is known. */
   endpoints(): string[];
+  /** Whether this node holds a copy, or would be given one while there are too few. */
+  mayHold(): boolean;
   /** What the members are and what the next loss means; undefined where the store is not the cluster's own. */
   quorum(): string | undefined;
   /** What is wrong with this node's copy: it does not run, its disk is full. */
@@ -116,6 +118,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
 
   return {
     endpoints,
+    mayHold: () => nodeStore.kind === 'cluster' && (members.length < VOTERS || nodeStore.etcd !== undefined),
     quorum: () => {
       if (members.length === 0) return undefined;
       const known = new Map(peers().map((peer) => [peer.id, peer]));

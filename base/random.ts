@@ -29,6 +29,9 @@ export function seededRandom(seed: number): Random {
   return { float, int, bytes: (length) => Uint8Array.from({ length }, () => int(256)) };
 }
 
+/** Twice as many digits. */
+export const hexOf = (random: Random, bytes: number): string => Buffer.from(random.bytes(bytes)).toString('hex');
+
 /** Fisher-Yates, in place. */
 export function shuffle<T>(items: T[], random: Random): T[] {
   for (let i = items.length - 1; i > 0; i--) {

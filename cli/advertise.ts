@@ -2,6 +2,7 @@
 import { isIPv4 } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { weftError } from '../base/errors.ts';
+import { formatPrefix4, overlaps4, parsePrefix4 } from '../base/ip.ts';
 
 export interface HostAddress { device: string; address: string }
 
@@ -22,4 +23,19 @@ export function chooseAdvertised(wanted: string | undefined, present: readonly H
   if (matching.length === 0) throw weftError('WEFT-ADVERTISE-UNKNOWN', { value: wanted ?? 'nothing', candidates });
   if (matching.length > 1) throw weftError('WEFT-ADVERTISE-AMBIGUOUS', { candidates });
   return matching[0]!.address;
+}
+
+/**
+ * The nodes' own addresses must be nobody else's on this host. What it reaches by other routes, and what comes later, weftd
+ * reports. Throws WEFT-NODE-PREFIX; text that is no prefix is the configuration's affair.
+ */
+export function checkNodePrefix(prefix: string, present = networkInterfaces()): void {
+  const wanted = parsePrefix4(prefix);
+  for (const [device, addresses = []] of Object.entries(present)) {
+    if (device.startsWith('weft-')) continue;
+    for (const { cidr } of addresses) {
+      const other = cidr === null ? undefined : parsePrefix4(cidr);
+      if (wanted && other && overlaps4(wanted, other)) throw weftError('WEFT-NODE-PREFIX', { prefix, other: `${formatPrefix4(other)} (${device})` });
+    }
+  }
 }

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { AddSandboxRequest, NodeAnswer, PsAnswer, SandboxAnswer, StatusAnswer, TokenAnswer } from '../agent/api.ts';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../agent/config.ts';
+import type { ReachabilityReport } from '../agent/reachability.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
 import { joinCluster, type JoinOptions } from './join.ts';
+import { probeAtJoin, probeText } from './probe.ts';
 import { nodeTable, psText, statusText } from './render.ts';
 import { addIpamCommands } from './ipam.ts';
 import { addNetworkCommands } from './network.ts';
@@ -42,6 +44,7 @@ program.command('up')
   .option('--no-multicast', 'do not')
   .option('--dht [addresses]', 'find other nodes through a hash table of their own, which begins with these (needs hyperdht beside weftd)')
   .option('--no-dht', 'do not (default)')
+  .option('--node-prefix <prefix>', 'of the nodes\' own addresses in the fabric (default: 10.255.0.0/16); the same on every host')
   .option('--no-start', 'write the configuration only')
   .action(async ({ start, ...options }: UpOptions & { start: boolean }) => {
     const config = configure(configPath(), options);
@@ -82,6 +85,8 @@ program.command('join [token]')
     const config = await joinCluster(configPath(), token, options);
     if (start) await startAgent(config, configPath());
     show({ advertise: config.advertise, started: start }, () => `joined: other nodes reach this one at ${config.advertise}`);
+    // Joined it is, whatever is found: the warnings go where they do not disturb programs.
+    if (start) console.error(await probeAtJoin(ask));
   });
 
 program.command('key').description('the key of the gossip protocol').command('rotate').description('change it now; it changes by itself every 12 hours').action(async () => {
@@ -94,6 +99,14 @@ const node = program.command('node').description('the hosts of the cluster');
 node.command('ls').action(async () => {
   show(await ask<NodeAnswer[]>('GET', 'nodes'), nodeTable);
 });
+
+node.command('probe [node]')
+  .description('try the ports between this host and some others, or one, in both directions')
+  .action(async (reference: string | undefined) => {
+    const report = await ask<ReachabilityReport>('POST', `reachability/${encodeURIComponent(reference ?? '')}`);
+    show(report, probeText);
+    if (report.closed.length > 0) process.exitCode = 1;
+  });
 
 node.command('rm <node>')
   .description('take a host out of the cluster that is gone for good')

@@ -2,16 +2,23 @@
 import type { NodeAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
 import { table } from './table.ts';
 
+/** Names, as long as they fit on a line. */
+const NAMED = 4;
+const some = (names: readonly string[]): string =>
+  (names.length <= NAMED + 1 ? names.join(', ') : `${names.slice(0, NAMED).join(', ')} and ${names.length - NAMED} more`);
+
 const short = (id: string): string => id.slice(0, 12);
 
 export function statusText(status: StatusAnswer): string {
   const { node, store, docker, counts } = status;
   return [
     `node     ${node.name} (${node.id}), number ${node.number}, reached at ${node.vtep}`,
-    `store    ${store.description}${store.healthy ? '' : ': does not answer (containers go on; new networks wait for it)'}`,
+    `store    ${store.description}${store.healthy ? '' : ': does not answer'}`,
+    ...(store.degraded === undefined ? [] : [`         ${store.degraded}`]),
     ...(store.quorum === undefined ? [] : [`         ${store.quorum}`]),
     `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
     `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
+    ...(status.cleartext.length === 0 ? [] : [`wire     data of ${some(status.cleartext)} crosses the underlay in the clear: who can listen there can read it; gossip and the store are encrypted`]),
     '',
     table(['NODE', 'ID', 'ADDRESS', 'STATE'], status.members.map((member) => [member.name, member.id, member.address, member.state])),
     ...(status.pools.length > 0 ? ['', table(['POOL', 'BLOCKS HERE', 'USED', 'FREE'], status.pools.map((pool) => [pool.subnet, pool.blocks, pool.used, pool.free]))] : []),

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
-import { changeConfig, readRawConfig, type Config } from '../agent/config.ts';
-import { chooseAdvertised, hostAddresses } from './advertise.ts';
+import { DEFAULT_NODE_PREFIX, changeConfig, readRawConfig, type Config } from '../agent/config.ts';
+import { checkNodePrefix, chooseAdvertised, hostAddresses } from './advertise.ts';
 
 export interface UpOptions {
-  advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string;
+  advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string; nodePrefix?: string;
   /** Comma-separated addresses. */
   seeds?: string;
   multicast?: boolean;
@@ -41,9 +41,12 @@ export function configure(path: string, options: UpOptions): Config {
   const known = typeof before['advertise'] === 'string' ? before['advertise'] : undefined;
   const etcd = etcdOf(options);
   const discovery = discoveryOf(options, before['discovery'] as Record<string, unknown> | undefined);
+  const nodePrefix = options.nodePrefix ?? (before['nodePrefix'] as string | undefined) ?? DEFAULT_NODE_PREFIX;
+  checkNodePrefix(nodePrefix);
   return changeConfig(path, {
     advertise: options.advertise === undefined && known !== undefined ? known : chooseAdvertised(options.advertise, hostAddresses()),
     ...(options.name !== undefined && { name: options.name }),
+    ...(options.nodePrefix !== undefined && { nodePrefix }),
     ...(etcd && { etcd: { ...(before['etcd'] as object | undefined), ...etcd } }),
     ...(Object.keys(discovery).length > 0 && { discovery }),
   });

@@ -6,7 +6,7 @@ export interface NodeInfo {
   /** Node id: 16 hex digits, unique and permanent. */
   id: string;
   name: string;
-  /** 1…65534, unique in the cluster: gives the node's address (10.255.x.y) and the MAC of its end of weft-in. */
+  /** 1…65534, unique in the cluster: gives the node's address (10.255.x.y by default) and the MAC of its end of weft-in. */
   number: number;
   /** Underlay address of its VXLAN tunnel end. */
   vtep: string;

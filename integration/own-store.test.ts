@@ -57,6 +57,15 @@ test('a cluster that keeps its own store', async (t) => {
   await until('networks can be made while the first host is away', async () => (await weft(h3, 'network', 'create', 'later')).code === 0, 20_000);
   await until('and are known to the other', async () => (await weftJson<object[]>(h2, 'network', 'ls')).length === 2, 10_000);
   await until('status says who is away, and what another loss means', async () => /h1 away, replace it with `weft node promote`.*if one more of/.test(await status(h2)), 20_000);
+  // In the host's own process namespace.
+  await h3.must(['pkill', '-STOP', '-x', 'etcd']);
+  const left = async (): Promise<number> => Number(/^store .*: does not answer\n.*in hand: (\d+) addresses left .*Waiting for the store: /m.exec(await status(h2))?.[1]);
+  const before = await until('without a majority, status says what waits for the store and how many addresses are left', async () => await left() || undefined, 40_000);
+  await weftJson(h2, 'sandbox', 'add', 'd', '--network', 'web');
+  t.equal(await left(), before - 1, 'a start goes on, and is counted');
+  t.match(await status(h2), /^wire +data of later, web crosses the underlay in the clear/m);
+  await h3.must(['pkill', '-CONT', '-x', 'etcd']);
+  await until('the store answers again', async () => !/^store .*: does not answer$/m.test(await status(h2)), 40_000);
   await h1.powerOn();
   await startWeftd(h1);
   await ready(h1);

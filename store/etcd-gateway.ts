@@ -24,6 +24,8 @@ export interface GatewayOptions {
 export const GRPC = { notFound: 5, failedPrecondition: 9, outOfRange: 11 } as const;
 /** Statuses that answer the question; any other says that the store does not serve us. */
 const ANSWERS: ReadonlySet<number> = new Set(Object.values(GRPC));
+/** Answered by one member of itself, also without a majority (etcd 3.4): no sign that the store is well. */
+const LOCAL_CALLS: ReadonlySet<string> = new Set(['/v3/cluster/member/list']);
 
 export interface Gateway {
   /**
@@ -86,7 +88,7 @@ export function createGateway({ endpoints: first, clock, log, deadlineMs, tls, c
       try {
         // A silent endpoint must leave time for the others.
         const answer = await attempt(endpoint, path, body, Math.min(end, clock.now() + deadlineMs / endpoints.length));
-        healthy = true;
+        if (!LOCAL_CALLS.has(path)) healthy = true;
         return answer;
       } catch (error) {
         if (!(error instanceof GatewayError)) throw error;

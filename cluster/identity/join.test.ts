@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
+import https from 'node:https';
 import net from 'node:net';
 import tls from 'node:tls';
 import { test, type Test } from 'tap';
@@ -7,12 +8,12 @@ import { weftError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/log.ts';
 import { createAuthority, fingerprint, issueCertificate, newKey, nodeOf, requestCertificate, revocationList, type Authority } from './authority.ts';
 import { join } from './join-client.ts';
-import { createJoinServer } from './join-server.ts';
+import { createJoinServer, type MemberCalls } from './join-server.ts';
 import type { JoinAnswer, JoinRequest } from './join.ts';
 import { newSecret, sameSecret, type Token } from './token.ts';
 
 const HOUR = 3_600_000;
-const SETTINGS = { store: { endpoints: ['https://127.0.0.1:2379'], own: true }, gossipPort: 7947, vxlanPort: 4789, defaultPools: ['10.192.0.0/11'] };
+const SETTINGS = { store: { endpoints: ['https://127.0.0.1:2379'], own: true }, gossipPort: 7947, vxlanPort: 4789, nodePrefix: '10.255.0.0/16', defaultPools: ['10.192.0.0/11'] };
 
 async function certify(authority: Authority, id: string) {
   const key = await newKey();
@@ -20,12 +21,12 @@ async function certify(authority: Authority, id: string) {
 }
 
 /** A node that admits whoever knows the secret; requests that came are recorded. */
-async function cluster(t: Test, authority: Authority) {
+async function cluster(t: Test, authority: Authority, memberCalls: MemberCalls = {}) {
   const secret = newSecret();
   const asked: JoinRequest[] = [];
   const own = await certify(authority, '0'.repeat(16));
   const server = createJoinServer({
-    credentials: { ...own, authority: authority.certificate }, log: silentLogger,
+    credentials: { ...own, authority: authority.certificate }, memberCalls, log: silentLogger,
     admit: async (request): Promise<JoinAnswer> => {
       asked.push(request);
       if (!sameSecret(request.secret, secret)) throw weftError('WEFT-TOKEN-REFUSED', { detail: 'its secret is wrong or has been changed' });
@@ -101,4 +102,26 @@ test('nobody there, no TLS there, nonsense there', async (t) => {
   const renewed = await certify(next, '1'.repeat(16));
   server.renew({ ...renewed, authority: next.certificate });
   await t.rejects(join(token, await joiner()), { code: 'WEFT-JOIN-STRANGER' }, 'who has other credentials by now shows them');
+});
+
+test('members are served, by their certificates', async (t) => {
+  const [authority, strange] = [await createAuthority(), await createAuthority()];
+  const { token, server } = await cluster(t, authority, { '/v1/hello': async (body, caller) => ({ to: nodeOf(caller), body }) });
+  const ask = async (credentials: { key?: string; certificate?: string }, path = '/v1/hello'): Promise<unknown> => {
+    const request = https.request({ host: '127.0.0.1', port: token.port, method: 'POST', path, agent: false, ca: authority.certificate, key: credentials.key, cert: credentials.certificate });
+    request.end('{"a":1}');
+    const [response] = (await once(request, 'response')) as [AsyncIterable<Buffer>];
+    let text = '';
+    for await (const chunk of response) text += chunk.toString();
+    return JSON.parse(text);
+  };
+  const member = await certify(authority, 'a'.repeat(16));
+  t.same(await ask(member), { to: 'a'.repeat(16), body: { a: 1 } });
+  t.match(await ask({}), { code: 'WEFT-CALL-UNKNOWN' }, 'without one');
+  t.match(await ask(await certify(strange, 'a'.repeat(16))), { code: 'WEFT-CALL-UNKNOWN' }, 'of another authority');
+  t.match(await ask(member, '/v1/constructor'), { code: 'WEFT-CALL-UNKNOWN' });
+  const revoked = await revocationList(authority, [new X509Certificate(member.certificate).serialNumber], Date.now());
+  server.renew({ ...await certify(authority, '0'.repeat(16)), authority: authority.certificate, revoked });
+  t.match(await ask(member), { code: 'WEFT-CALL-UNKNOWN' }, 'one that was taken out');
+  t.match(await ask(await certify(authority, 'b'.repeat(16))), { to: 'b'.repeat(16) });
 });

@@ -29,7 +29,7 @@ export const JoinAnswer = v.object({
   revoked: v.pipe(v.string(), v.startsWith('-----BEGIN X509 CRL-----')),
   store: v.object({ endpoints: v.pipe(v.array(v.pipe(v.string(), v.url())), v.minLength(1), v.maxLength(16)), own: v.boolean() }),
   /** What all nodes must have the same. */
-  gossipPort: Port, vxlanPort: Port, defaultPools: v.pipe(v.array(v.string()), v.maxLength(64)),
+  gossipPort: Port, vxlanPort: Port, nodePrefix: v.pipe(v.string(), v.maxLength(18)), defaultPools: v.pipe(v.array(v.string()), v.maxLength(64)),
 });
 export type JoinAnswer = v.InferOutput<typeof JoinAnswer>;
 

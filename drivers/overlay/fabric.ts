@@ -47,6 +47,8 @@ export interface FabricState {
 }
 
 export interface Fabric {
+  /** Of the nodes' own addresses. */
+  readonly nodePrefix: string;
   /** It was not there before it was opened. */
   readonly fresh: boolean;
   readonly netns: Netns;
@@ -66,11 +68,14 @@ export interface Fabric {
 export interface FabricOptions {
   host: Netns;
   path: string;
+  /** The same on every node; each has the address of its number there. */
+  nodePrefix: string;
   /** Called with the value of a host sysctl before it is changed for the first time. */
   journal(name: string, before: string): void;
 }
 
-export function openFabric({ host, path, journal }: FabricOptions): Fabric {
+export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): Fabric {
+  const addressOf = (number: number): string => nodeAddress(nodePrefix, number);
   const fresh = !isNetns(path);
   const netns = fresh ? createNetns(path) : openNetns(path);
   const hostRtnl = openRtnl(host);
@@ -105,10 +110,11 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     lastState = state;
     const { self, peers, networks, backends } = state;
     hostTable.set(hostRules({
-      nodeAddress: nodeAddress(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
+      nodeAddress: addressOf(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
       subnets: networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet), dockerBridges: docker.names(),
     }));
     fabricTable.set(fabricRules({
+      nodePrefix,
       peers: peers.map(({ number }) => number),
       subnets: networks.map(({ subnet }) => subnet),
       bridges: networks.map(({ bridge }) => bridge),
@@ -118,7 +124,7 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
   }
 
   async function ensureUplink(state: FabricState, found: Repair[]): Promise<number> {
-    const address = nodeAddress(state.self.number);
+    const address = addressOf(state.self.number);
     const up = ensureLink(hostRtnl, HOST_END, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
       kind: 'veth', name: HOST_END, mtu: state.mtu, peer: { name: FABRIC_END, mtu: state.mtu, netns },
     }), found);
@@ -152,11 +158,11 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
     ensureForwarding(
       rtnl, dev,
       peers.map((peer) => ({ dev, mac: nodeMac(peer.number), vtep: peer.vtep, master: false })),
-      peers.map((peer) => ({ dev, ip: nodeAddress(peer.number), mac: nodeMac(peer.number) })),
+      peers.map((peer) => ({ dev, ip: addressOf(peer.number), mac: nodeMac(peer.number) })),
       found,
     );
     const wanted = peers.flatMap((peer) => {
-      const via = nodeAddress(peer.number);
+      const via = addressOf(peer.number);
       return [{ dst: `${via}/32`, via, dev, onlink: true }, { dst: 'default', via, dev, onlink: true, table: nodeTable(peer.number) }];
     });
     ensureRoutes(rtnl, wanted, rtnl.routes({ dev }).filter(({ table }) => table !== REMOTE_TABLE), found);
@@ -184,7 +190,7 @@ export function openFabric({ host, path, journal }: FabricOptions): Fabric {
   }
 
   return {
-    fresh, netns, rtnl, hostRtnl, setRules,
+    nodePrefix, fresh, netns, rtnl, hostRtnl, setRules,
     tunnel: () => tunnel,
     ensure: async (state) => {
       const found: Repair[] = [];

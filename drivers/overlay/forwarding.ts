@@ -20,6 +20,8 @@ import { watchRemoteEndpoints, type EndpointState, type Place } from './remote-e
 const PER_TURN = 16;
 
 export interface ForwardingOptions {
+  /** Of the nodes' own addresses. */
+  nodePrefix: string;
   rtnl: Rtnl;
   state: SoftState;
   network(id: string): Network | undefined;
@@ -63,7 +65,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     const tunnel = options.uplinkTunnel();
     return node && {
       ...(dev !== undefined && { fdb: { dev, mac, vtep: node.vtep, master: true }, neighbour: { dev, ip, mac } }),
-      ...(!network.internal && tunnel !== undefined && { route: { dst: `${ip}/32`, via: nodeAddress(node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE } }),
+      ...(!network.internal && tunnel !== undefined && { route: { dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE } }),
     };
   }
 

@@ -57,7 +57,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     refreshFabric();
   });
   const forwarding = createForwarding({
-    rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), uplinkTunnel: () => fabric.tunnel(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), uplinkTunnel: () => fabric.tunnel(),
   });
 
   /** What every route to a peer carries, less the encapsulation. */

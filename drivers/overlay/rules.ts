@@ -1,6 +1,6 @@
 /** The rules of the fabric and of its uplink, as text. NAT is in the host; everything that knows other nodes is in the fabric. */
 import { elements, quoted } from '../nft-table.ts';
-import { NODE_PREFIX, nodeMac, nodeMark } from './addressing.ts';
+import { nodeMac, nodeMark } from './addressing.ts';
 
 export interface HostRules {
   nodeAddress: string;
@@ -49,6 +49,8 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets, dockerBrid
   }`;
 
 export interface FabricRules {
+  /** Of the nodes' own addresses. */
+  nodePrefix: string;
   /** Numbers of the other nodes. */
   peers: readonly number[];
   /** Bridges of all networks. */
@@ -68,7 +70,7 @@ export interface FabricRules {
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
  * through the host, and what the host sends to one that nobody has would go back and forth.
  */
-export const fabricRules = ({ peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
+export const fabricRules = ({ nodePrefix, peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
   set subnets { type ipv4_addr; flags interval; ${elements(subnets)} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
@@ -91,7 +93,7 @@ ${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr
     iifname @internal drop
     oifname @internal drop
     iifname "weft-in" ct state established,related accept
-    iifname "weft-in" ip saddr ${NODE_PREFIX} accept
+    iifname "weft-in" ip saddr ${nodePrefix} accept
     iifname "weft-in" ip daddr . meta l4proto . th dport @backends accept
     iifname "weft-in" drop
     iifname "uplink" accept

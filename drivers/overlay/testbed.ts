@@ -38,7 +38,7 @@ export class Node {
 
   /** What weftd does when it starts; after stop(), once more. */
   start(): void {
-    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, journal: (name, value) => this.journal.set(name, value) });
+    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: (name, value) => this.journal.set(name, value) });
     this.driver = createOverlayDriver({
       fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, vxlanPort: 4789, clock: systemClock, log: silentLogger,
     });

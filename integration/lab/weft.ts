@@ -10,7 +10,7 @@ const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLU
 
 const WEFTD = ['env', ...Object.entries(WEFTD_ENVIRONMENT).map((pair) => pair.join('=')), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
 
-export interface UpOptions { store?: string; advertise?: string }
+export interface UpOptions { store?: string; advertise?: string; nodePrefix?: string }
 
 export const weft = (host: Host, ...args: string[]) => host.exec([process.execPath, join(DIST, 'weft.cjs'), ...args]);
 
@@ -20,9 +20,10 @@ export async function weftJson<T>(host: Host, ...args: string[]): Promise<T> {
 }
 
 /** `weft up`, with the service started as the host's service manager would. Resolves when it answers. */
-export async function weftUp(host: Host, { store, advertise }: UpOptions = {}): Promise<Service> {
+export async function weftUp(host: Host, { store, advertise, nodePrefix }: UpOptions = {}): Promise<Service> {
   await host.must([
     process.execPath, join(DIST, 'weft.cjs'), 'up', '--no-start', '--name', host.name, ...(store === undefined ? [] : ['--store', store]), ...(advertise === undefined ? [] : ['--advertise', advertise]),
+    ...(nodePrefix === undefined ? [] : ['--node-prefix', nodePrefix]),
   ]);
   const service = await startWeftd(host);
   await ready(host);

@@ -1,0 +1,17 @@
+import { test } from 'tap';
+import type { StatusAnswer } from '../agent/api.ts';
+import { statusText } from './render.ts';
+
+const well: StatusAnswer = {
+  node: { id: 'fbe6edf7a75f2e8c', name: 'h1', number: 1, vtep: '10.0.0.1', version: '0' }, store: { description: 'etcd at https://10.0.0.1:7948', healthy: true }, docker: { up: true, version: '20.10.24' },
+  members: [], counts: { networks: 0, endpoints: 0, sandboxesWithNames: 0 }, cleartext: [], pools: [], dns: {}, repairs: [], problems: [],
+};
+
+test('status says in words what is not well', (t) => {
+  t.notMatch(statusText(well), /does not answer|in the clear/);
+  const away = statusText({ ...well, store: { ...well.store, healthy: false, degraded: 'containers go on: 7 addresses left' } });
+  t.match(away, /^store {4}etcd at https:\/\/10\.0\.0\.1:7948: does not answer\n {9}containers go on: 7 addresses left$/m);
+  t.match(statusText({ ...well, cleartext: ['shop', 'web'] }), /^wire {5}data of shop, web crosses the underlay in the clear: who can listen there can read it/m);
+  t.match(statusText({ ...well, cleartext: ['a', 'b', 'c', 'd', 'e', 'f'] }), 'data of a, b, c, d and 2 more crosses');
+  t.end();
+});
