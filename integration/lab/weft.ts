@@ -1,12 +1,14 @@
 /** Weft on a host of the lab: the bundle that ships, its sockets held as systemd holds them. */
 import { join, resolve } from 'node:path';
+import { call } from '../../cli/client.ts';
 import { WEFTD_ENVIRONMENT, WEFTD_FLAGS } from '../../cli/footprint.ts';
 import type { Host, Service } from './host.ts';
 import { until } from './run.ts';
 
 const DIST = resolve(import.meta.dirname, '../../dist');
 const PLUGINS = '/run/docker/plugins';
-const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), '/run/weft/weft.sock'];
+const CONTROL = '/run/weft/weft.sock';
+const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), CONTROL];
 
 const WEFTD = ['env', ...Object.entries(WEFTD_ENVIRONMENT).map((pair) => pair.join('=')), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
 
@@ -28,6 +30,9 @@ export async function weftUp(host: Host, { store, advertise }: UpOptions = {}): 
   await ready(host);
   return service;
 }
+
+/** What `weft` asks weftd, without a process for each call. Rejects as cli/client.ts does. */
+export const control = <T>(host: Host, method: string, path: string, body?: object): Promise<T> => call<T>(`/proc/${host.pid}/root${CONTROL}`, method, path, body);
 
 export const startWeftd = (host: Host): Promise<Service> => host.startService(WEFTD, SOCKETS);
 
