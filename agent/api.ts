@@ -8,7 +8,8 @@ export interface StatusAnswer {
   docker: { up: boolean; version?: string };
   members: { id: string; name: string; address: string; state: string }[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };
-  pools: { subnet: string; blocks: number; used: number; free: number }[];
+  /** Those of which this node holds addresses. */
+  pools: { subnet: string; blocks: number; used: number; resting: number; free: number }[];
   dns: Record<string, number>;
   /** Newest last. */
   repairs: { at: string; what: string; error?: string }[];

@@ -8,7 +8,8 @@ export function statusText(status: StatusAnswer): string {
   const { node, store, docker, counts } = status;
   return [
     `node     ${node.name} (${node.id}), number ${node.number}, reached at ${node.vtep}`,
-    `store    ${store.description}${store.healthy ? '' : ': does not answer (containers go on; new networks wait for it)'}`,
+    `store    ${store.description}${store.healthy ? '' : ': does not answer'}`,
+    ...(store.healthy ? [] : [`         ${withoutStore(status)}`]),
     ...(store.quorum === undefined ? [] : [`         ${store.quorum}`]),
     `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
     `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
@@ -18,6 +19,13 @@ export function statusText(status: StatusAnswer): string {
     ...(status.problems.length > 0 ? ['', ...status.problems.map((problem) => `! ${problem}`)] : []),
     ...(status.repairs.length > 0 ? ['', 'repaired lately:', ...status.repairs.map((repair) => `  ${repair.at}  ${repair.what}${repair.error ? ` (failed: ${repair.error})` : ''}`)] : []),
   ].join('\n');
+}
+
+/** What goes on and what does not. A resting address counts: its own node gives it out when there is no other. */
+function withoutStore({ pools }: StatusAnswer): string {
+  const left = pools.map(({ subnet, free, resting }) => `${free + resting} of ${subnet}`);
+  const starts = left.length === 0 ? 'this node holds no addresses for new ones' : `new ones get the addresses that this node holds: ${left.join(', ')} are left`;
+  return `containers go on, and ${starts}; networks, published ports and nodes cannot change until it answers`;
 }
 
 export const nodeTable = (nodes: NodeAnswer[]): string =>

@@ -3,23 +3,25 @@
  *     /   |  \
  *   h1   h2   h3   Docker, weftd, and a copy of the cluster's own store on each
  *
- * A cluster while things go wrong. Its checks are on what users have: traffic, addresses, one view of the cluster.
+ * A cluster while things go wrong. What is checked is what users have: traffic, addresses, one view of the cluster.
  *
  *   CHURN_S=600 SEED=7 node integration/cluster-faults.test.ts
  */
-import tap, { test } from 'tap';
+import tap, { type Test, test } from 'tap';
+import type { NetworkAnswer, SandboxAnswer, StatusAnswer } from '../agent/api.ts';
 import { seededRandom } from '../base/random.ts';
 import { violations } from '../ipam/tenures-for-tests.ts';
 import { Churn } from './faults/churn.ts';
-import { type Party, Traffic } from './faults/traffic.ts';
-import { Troubles } from './faults/troubles.ts';
+import { type CutTime, Troubles } from './faults/troubles.ts';
+import { type Outage, type Party, Traffic } from './faults/traffic.ts';
 import { clusterView, findings, kernelView, usedAddresses } from './faults/views.ts';
 import { formCluster, isWhole } from './lab/cluster.ts';
+import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
 import { createLab } from './lab/lab.ts';
-import { createPartitions } from './lab/partitions.ts';
-import { until } from './lab/run.ts';
-import { weftJson } from './lab/weft.ts';
+import { createPartitions, type Partitions } from './lab/partitions.ts';
+import { until, wait } from './lab/run.ts';
+import { control, ready, weft, weftJson } from './lab/weft.ts';
 
 const CHURN_MS = 1000 * Number(process.env['CHURN_S'] ?? 60);
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
@@ -27,16 +29,23 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const REST_MS = 60_000;
 /** After the end of a cut, and at any time on a machine that is busy. */
 const HICCUP_MS = 1_500;
-tap.setTimeout(CHURN_MS + 400_000);
+const SETTLED_MS = 60_000;
+tap.setTimeout(CHURN_MS + 600_000);
 
-void test(`a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`, async (t) => {
+interface Scene { hosts: readonly [Host, Host, Host]; services: ReadonlyMap<Host, Service>; partitions: Partitions; parties: readonly Party[]; traffic: readonly Traffic[] }
+
+void test('a cluster of three hosts', async (t) => {
   const lab = await createLab({ name: 'faults', hosts: 3, docker: true, dockerFlags: ['--live-restore'] });
   t.teardown(() => lab.destroy());
-  const { hosts } = lab;
   const services = await formCluster(lab);
-  await weftJson(lab.host(1), 'network', 'create', 'web');
+  const hosts = [lab.host(1), lab.host(2), lab.host(3)] as const;
+  const partitions = await createPartitions(lab);
+
+  await t.test('makes one network when three hosts make it at the same instant', (each) => sameInstant(each, hosts));
+
+  await weftJson(hosts[0], 'network', 'create', 'web');
   // Too small for three nodes: they borrow from each other.
-  await weftJson(lab.host(2), 'network', 'create', '--subnet', '10.200.0.0/27', 'small');
+  await weftJson(hosts[1], 'network', 'create', '--subnet', '10.200.0.0/27', 'small');
   for (const host of hosts) await until(`Docker of ${host.name} has the networks`, async () => /^small$[^]*^web$/m.test((await host.docker('network', 'ls', '--format', '{{.Name}}'))), 20_000);
   const parties = await Promise.all(hosts.map(async (host): Promise<Party> => {
     const container = `still-${host.name}`;
@@ -45,52 +54,129 @@ void test(`a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`
   }));
   const traffic = await Promise.all(parties.map((party, i) => Traffic.between(party, parties[(i + 1) % parties.length]!)));
   t.teardown(() => traffic.forEach((each) => each.stop()));
-  await until('all is quiet', async () => (await Promise.all(hosts.map(isWhole))).every(Boolean), 20_000);
-  const before = await Promise.all(hosts.map(kernelView));
+  const scene: Scene = { hosts, services, partitions, parties, traffic };
 
-  const churn = new Churn({ hosts, networks: ['web', 'small'], dockerNetwork: 'web', seed: SEED });
+  await t.test(`lives through a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`, (each) => churn(each, scene));
+  await t.test('lives without its store', (each) => storeAway(each, scene));
+});
+
+async function sameInstant(t: Test, hosts: Scene['hosts']): Promise<void> {
+  const pools = async (host: Host): Promise<string[]> => (await weftJson<{ subnet: string }[]>(host, 'ipam', 'ls')).map(({ subnet }) => subnet);
+  const names = (host: Host): Promise<string[]> => control<NetworkAnswer[]>(host, 'GET', 'networks').then((all) => all.map(({ id, subnets }) => `${id} ${subnets[0]?.subnet}`));
+  const made = await Promise.allSettled(hosts.map((host) => control<NetworkAnswer>(host, 'POST', 'networks', { name: 'twin', driver: 'overlay' })));
+  const won = made.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+  t.equal(won.length, 1, 'one of the three makes it');
+  for (const each of made) if (each.status === 'rejected') t.match(each.reason, { message: /^WEFT-NETWORK-EXISTS/ });
+  for (const host of hosts) await until(`${host.name} has it`, async () => (await names(host)).join() === `${won[0]!.id} ${won[0]!.subnets[0]!.subnet}`);
+  t.same(await pools(hosts[0]), [won[0]!.subnets[0]!.subnet], 'the others left no subnet behind');
+  for (const host of hosts) await until(`Docker of ${host.name} has it`, async () => (await host.docker('network', 'ls', '-q', '--filter', 'name=twin')) !== '', 20_000);
+  await control(hosts[2], 'DELETE', 'networks/twin');
+  for (const host of hosts) await until(`${host.name} has it no more`, async () => (await names(host)).length === 0 && (await host.docker('network', 'ls', '-q', '--filter', 'name=twin')) === '', 20_000);
+
+  const byDocker = await Promise.all(hosts.map((host) => host.tryDocker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.201.0.0/24', 'twin')));
+  t.equal(byDocker.filter(({ code }) => code === 0).length, 1, 'and of the same subnet, through Docker');
+  for (const { code, stderr } of byDocker) if (code !== 0) t.match(stderr, /WEFT-SUBNET-OVERLAP|already exists/);
+  for (const host of hosts) await until(`${host.name} has it`, async () => (await host.docker('network', 'ls', '-q', '--filter', 'name=twin')).split('\n').length === 1 && (await names(host)).length === 1, 20_000);
+  t.same(await pools(hosts[0]), ['10.201.0.0/24']);
+  t.equal((await weft(hosts[1], 'network', 'rm', 'twin')).code, 0);
+  for (const host of hosts) await until(`${host.name} has it no more`, async () => (await host.docker('network', 'ls', '-q', '--filter', 'name=twin')) === '', 20_000);
+}
+
+async function churn(t: Test, { hosts, services, partitions, parties, traffic }: Scene): Promise<void> {
+  await settled(hosts);
+  const before = await Promise.all(hosts.map(kernelView));
+  const coming = new Churn({ hosts, networks: ['web', 'small'], dockerNetwork: 'web', seed: SEED });
   const troubles = new Troubles({
-    hosts, services, partitions: await createPartitions(lab), random: seededRandom(SEED),
+    hosts, services, partitions, random: seededRandom(SEED),
     dockerKilled: (host) => {
-      const at = churn.history.mark();
-      return () => churn.lost(host, at);
+      const at = coming.history.mark();
+      return () => coming.lost(host, at);
     },
   });
-  churn.start();
+  const start = performance.now();
+  coming.start();
   const count = await troubles.run(CHURN_MS);
-  await churn.end();
-  t.comment(JSON.stringify({ troubles: count, ...churn.counts, refused: churn.refused }));
-  t.ok(churn.counts.given > CHURN_MS / 1000 && churn.counts.containers > CHURN_MS / 10_000, 'it went on all the while');
-  t.same(violations(churn.history.tenures, REST_MS), [], 'no address was given twice');
+  await coming.end();
+  t.comment(JSON.stringify({ troubles: count, ...coming.counts, refused: coming.refused, seconds: Math.round((performance.now() - start) / 1000) }));
+  t.ok(coming.counts.given > CHURN_MS / 1000 && coming.counts.containers > CHURN_MS / 10_000, 'it went on all the while');
+  t.same(violations(coming.history.tenures, REST_MS), [], 'no address was given twice');
 
   for (const each of traffic) {
     const cuts = troubles.cuts.filter(({ between }) => between.every((host) => host === each.from.host || host === each.to.host));
-    const unexplained = each.outages(HICCUP_MS).filter(({ from, to }) => {
-      const covered = cuts.map((cut) => ({ from: cut.from, to: cut.to + HICCUP_MS })).sort((a, b) => a.from - b.from);
-      let at = from;
-      for (const cut of covered) if (cut.from - at < HICCUP_MS) at = Math.max(at, cut.to);
-      return to - at > HICCUP_MS;
-    });
-    t.same(unexplained, [], `${each.name}: interrupted by cuts only`);
+    t.same(each.outages(HICCUP_MS).filter((outage) => !isExplained(outage, cuts)), [], `${each.name}: interrupted by cuts only`);
   }
-  for (const each of traffic) each.pause();
   for (const each of traffic) {
-    await until('the last lines arrive', () => each.stream().received >= each.stream().sent, 30_000).catch(() => undefined);
-    const { sent, received, inOrder } = each.stream();
-    t.ok(received === sent && inOrder, `${each.name}: one TCP connection, ${received} of ${sent} lines`);
+    const { sent } = each.stream();
+    await until('what was sent has arrived', () => each.stream().received >= sent, 30_000).catch(() => undefined);
+    t.ok(each.stream().received >= sent && each.stream().inOrder, `${each.name}: one TCP connection, nothing lost of ${sent} lines`);
   }
 
-  const settled = (what: string, ask: () => Promise<boolean>): Promise<unknown> => until(what, ask, 90_000, 500).catch((error: unknown) => t.fail(String(error)));
-  await settled('the store is whole', async () => (await Promise.all(hosts.map(isWhole))).every(Boolean));
-  await settled('all nodes see the same', async () => new Set((await Promise.all(hosts.map(clusterView))).map((view) => view.join('\n'))).size === 1);
-  const [view] = await Promise.all(hosts.map(clusterView));
-  t.equal(view!.filter((line) => line.startsWith('endpoint')).length, parties.length, 'and nothing of the churn');
-  t.equal(view!.filter((line) => / alive$/.test(line)).length, hosts.length);
+  await settled(hosts);
+  const seen = async (): Promise<string[]> => (await clusterView(hosts[0])).filter((line) => line.startsWith('endpoint')).map((line) => line.split(' ')[4]!);
+  await until('what a killed Docker forgot is removed', async () => (await seen()).length === parties.length, SETTLED_MS, 500).catch(() => undefined);
+  t.same(await seen(), parties.map(({ container }) => container), 'all nodes see the same, and nothing of the churn');
   for (const [i, host] of hosts.entries()) {
-    await settled(`${host.name} has nothing left`, async () => await kernelView(host) === before[i]);
+    await until('it is taken off the kernel', async () => await kernelView(host) === before[i], SETTLED_MS, 500).catch(() => undefined);
     t.equal(await kernelView(host), before[i], `${host.name}: nothing is left in the kernel`);
-    t.equal(await usedAddresses(host), 1, `${host.name}: all addresses of the churn were given back`);
+    t.equal(await usedAddresses(host), 1, `${host.name}: all its addresses were given back`);
     t.same(await findings(host), [], `${host.name}: weft ipam check is clean`);
   }
   if (!t.passing()) t.comment(troubles.log.join('\n'));
-});
+}
+
+/** Cuts that follow each other leave no time for traffic between them. */
+function isExplained({ from, to }: Outage, cuts: readonly CutTime[]): boolean {
+  let explained = from;
+  for (const cut of cuts.toSorted((a, b) => a.from - b.from)) if (cut.from - explained < HICCUP_MS) explained = Math.max(explained, cut.to + HICCUP_MS);
+  return to - explained < HICCUP_MS;
+}
+
+/** All copies of the store are there, all nodes alive, and all see the same. */
+async function settled(hosts: readonly Host[]): Promise<void> {
+  await until('the store is whole', async () => (await Promise.all(hosts.map(isWhole))).every(Boolean), SETTLED_MS, 500);
+  await until('all nodes see the same', async () => {
+    const views = await Promise.all(hosts.map(clusterView));
+    return new Set(views.map((view) => view.join('\n'))).size === 1 && views[0]!.filter((line) => /^node .* alive$/.test(line)).length === hosts.length;
+  }, SETTLED_MS, 500);
+}
+
+async function storeAway(t: Test, { hosts, services, traffic }: Scene): Promise<void> {
+  const [h1, h2, h3] = hosts;
+  const status = (host: Host): Promise<StatusAnswer> => control<StatusAnswer>(host, 'GET', 'status');
+  const left = async (host: Host): Promise<number> => (await status(host)).pools.filter(({ subnet }) => subnet.startsWith('10.192.')).reduce((sum, { free, resting }) => sum + free + resting, 0);
+  const start = performance.now();
+  for (const host of [h1, h2]) await host.must(['pkill', '-STOP', '-x', 'etcd']);
+  await until('weft status says what is degraded, and how many addresses are left', async () =>
+    /^store .*does not answer\n +containers go on, and new ones get .* \d+ of 10\.192\.\d+\.0\/24.* are left; networks, published ports and nodes cannot change/m.test((await weft(h3, 'status')).stdout), 20_000);
+  t.match((await weft(h3, 'status')).stdout, /on h1, h2, h3: their hosts are there and the store does not answer/);
+  t.match((await weft(h1, 'status')).stdout, /this node's copy of the store: etcd does not answer/, 'and on the host itself what is wrong');
+
+  const addresses: string[] = [];
+  for (const host of hosts) {
+    const before = await left(host);
+    const { address } = await control<SandboxAnswer>(host, 'POST', 'sandboxes', { name: 'late', network: 'web' });
+    addresses.push(address!);
+    t.equal(await left(host), before - 1, `${host.name} starts from the addresses in hand`);
+  }
+  await h3.docker('run', '-d', '--network', 'web', '--name', 'late-docker', IMAGE, 'sleep', '100000');
+  addresses.push(await h3.docker('inspect', '-f', '{{.NetworkSettings.Networks.web.IPAddress}}', 'late-docker'));
+  t.equal(new Set(addresses.map((each) => each.split('/')[0])).size, addresses.length);
+  const reaches = async (from: string, to: string): Promise<boolean> => (await h3.exec(['ip', 'netns', 'exec', from, 'busybox', 'ping', '-c', '1', '-W', '1', to])).code === 0;
+  await until('a new sandbox reaches one of another host by its name', () => reaches('late', 'late-docker'), 10_000);
+  const asked = performance.now();
+  t.match((await weft(h3, 'network', 'create', 'another')).stderr, /WEFT-STORE-UNREACHABLE/, 'a network has to wait');
+  t.ok(performance.now() - asked < 15_000, `which is said after ${Math.round(performance.now() - asked)} ms`);
+  await services.get(h3)!.crash();
+  await ready(h3);
+  t.ok(await reaches('late', 'still-h1'), 'weftd starts without the store');
+
+  for (const host of [h1, h2]) await host.must(['pkill', '-CONT', '-x', 'etcd']);
+  await settled(hosts);
+  await wait(HICCUP_MS);
+  for (const each of traffic) t.same(each.outages(HICCUP_MS).filter(({ to }) => to > start), [], `${each.name}: not interrupted`);
+  await h3.docker('rm', '-f', 'late-docker');
+  for (const host of hosts) {
+    await control(host, 'DELETE', 'sandboxes/late');
+    t.same(await findings(host), []);
+  }
+}

@@ -100,7 +100,7 @@ export async function powerChapter(stage: Stage): Promise<void> {
   const status = (await weft(h3, 'status')).stdout;
   story.check('with the store away all the while, which status says', /does not answer/.test(status), status);
   await stage.continueStore();
-  await story.eventually('the store is back', async () => !/does not answer \(containers/.test((await weft(h3, 'status')).stdout), 15_000);
+  await story.eventually('the store is back', async () => !/^store .*does not answer/m.test((await weft(h3, 'status')).stdout), 15_000);
   await footprint(stage);
 }
 

@@ -10,7 +10,7 @@ import { control } from '../lab/weft.ts';
 import { History } from './history.ts';
 
 const SANDBOX_WORKERS = 3;
-const HOLD_MS = 2_500;
+const HOLD_MS = 1_500;
 const AGAIN_MS = 200;
 const DOCKER_TIMEOUT_MS = 60_000;
 /** Of what the churn starts with Docker. */

@@ -55,7 +55,7 @@ export class Troubles {
     const running: Promise<void>[] = [];
     let count = 0;
     for (let next = started; next < started + ms; next += EVERY_MS) {
-      await wait(next - performance.now());
+      await wait(Math.max(0, next - performance.now()));
       for (let more = true; more; more = random.float() < PAIR_SHARE) {
         const free = this.#all.filter(({ part }) => !busy.has(part));
         const trouble = free[random.int(free.length)];
