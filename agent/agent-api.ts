@@ -5,7 +5,7 @@ import type { Resolver } from '../dns/dns.ts';
 import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
-import type { Store } from '../store/store.ts';
+import type { LocalStore, Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
@@ -24,6 +24,7 @@ import { VERSION } from './version.ts';
 export interface AgentApiOptions {
   self(): NodeInfo;
   store: Store;
+  local: LocalStore;
   state: SoftState;
   registry: NetworkRegistry;
   endpoints: Endpoints;
@@ -47,7 +48,9 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link } = options;
 
   function problems(): string[] {
+    const { problem } = options.local;
     return [
+      ...(problem === undefined ? [] : [`this node could not write its own state: ${problem}; nothing new starts here until there is room`]),
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
       ...options.ipam.problems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),

@@ -386,7 +386,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: () => self, store, local, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, keys: gossipKeyring, nodes, storeMembers, ipam,
   });
 
   return {
