@@ -56,8 +56,11 @@ void test('a cluster of three hosts', async (t) => {
   t.teardown(() => traffic.forEach((each) => each.stop()));
   const scene: Scene = { hosts, services, partitions, parties, traffic };
 
+  await settled(hosts);
+  const before = await Promise.all(hosts.map(kernelView));
   await t.test(`lives through a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`, (each) => churn(each, scene));
   await t.test('lives without its store', (each) => storeAway(each, scene));
+  await t.test('is as it was before', (each) => repaired(each, scene, before));
 });
 
 async function sameInstant(t: Test, hosts: Scene['hosts']): Promise<void> {
@@ -82,9 +85,7 @@ async function sameInstant(t: Test, hosts: Scene['hosts']): Promise<void> {
   for (const host of hosts) await until(`${host.name} has it no more`, async () => (await host.docker('network', 'ls', '-q', '--filter', 'name=twin')) === '', 20_000);
 }
 
-async function churn(t: Test, { hosts, services, partitions, parties, traffic }: Scene): Promise<void> {
-  await settled(hosts);
-  const before = await Promise.all(hosts.map(kernelView));
+async function churn(t: Test, { hosts, services, partitions, traffic }: Scene): Promise<void> {
   const coming = new Churn({ hosts, networks: ['web', 'small'], dockerNetwork: 'web', seed: SEED });
   const troubles = new Troubles({
     hosts, services, partitions, random: seededRandom(SEED),
@@ -112,6 +113,11 @@ async function churn(t: Test, { hosts, services, partitions, parties, traffic }:
   }
 
   await settled(hosts);
+  if (!t.passing()) t.comment(troubles.log.join('\n'));
+}
+
+/** Everything as before: what every node sees, its addresses, its kernel. */
+async function repaired(t: Test, { hosts, parties }: Scene, before: readonly string[]): Promise<void> {
   const seen = async (): Promise<string[]> => (await clusterView(hosts[0])).filter((line) => line.startsWith('endpoint')).map((line) => line.split(' ')[4]!);
   await until('what a killed Docker forgot is removed', async () => (await seen()).length === parties.length, SETTLED_MS, 500).catch(() => undefined);
   t.same(await seen(), parties.map(({ container }) => container), 'all nodes see the same, and nothing of the churn');
@@ -119,9 +125,9 @@ async function churn(t: Test, { hosts, services, partitions, parties, traffic }:
     await until('it is taken off the kernel', async () => await kernelView(host) === before[i], SETTLED_MS, 500).catch(() => undefined);
     t.equal(await kernelView(host), before[i], `${host.name}: nothing is left in the kernel`);
     t.equal(await usedAddresses(host), 1, `${host.name}: all its addresses were given back`);
+    await until('what a killed Docker forgot is removed', async () => (await findings(host)).length === 0, SETTLED_MS, 500).catch(() => undefined);
     t.same(await findings(host), [], `${host.name}: weft ipam check is clean`);
   }
-  if (!t.passing()) t.comment(troubles.log.join('\n'));
 }
 
 /** Cuts that follow each other leave no time for traffic between them. */
@@ -175,8 +181,5 @@ async function storeAway(t: Test, { hosts, services, traffic }: Scene): Promise<
   await wait(HICCUP_MS);
   for (const each of traffic) t.same(each.outages(HICCUP_MS).filter(({ to }) => to > start), [], `${each.name}: not interrupted`);
   await h3.docker('rm', '-f', 'late-docker');
-  for (const host of hosts) {
-    await control(host, 'DELETE', 'sandboxes/late');
-    t.same(await findings(host), []);
-  }
+  for (const host of hosts) await control(host, 'DELETE', 'sandboxes/late');
 }
