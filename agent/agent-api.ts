@@ -5,7 +5,7 @@ import type { Resolver } from '../dns/dns.ts';
 import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
-import type { Store } from '../store/store.ts';
+import type { LocalStore, Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
 import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
@@ -26,6 +26,7 @@ import { VERSION } from './version.ts';
 export interface AgentApiOptions {
   self(): NodeInfo;
   store: Store;
+  local: LocalStore;
   state: SoftState;
   registry: NetworkRegistry;
   endpoints: Endpoints;
@@ -55,7 +56,9 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
   let lastProbe: ReachabilityReport | undefined;
 
   function problems(): string[] {
+    const { problem } = options.local;
     return [
+      ...(problem === undefined ? [] : [`this node could not write its own state: ${problem}; nothing new starts here until there is room`]),
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
       ...options.ipam.problems(),
       ...options.otherProblems(),

@@ -38,7 +38,7 @@ import { createAgentApi } from './agent-api.ts';
 import type { Config } from './config.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
-import { removeReleasedEndpoints, removeStaleEndpoints } from './docker/stale.ts';
+import { createStaleRemoval, removeReleasedEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
 import { createNetworkDriver } from './docker/network-driver.ts';
 import { createNetworkMap } from './docker/network-map.ts';
@@ -295,8 +295,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
-  const stale = { endpoints, controller, isNative: commands.isNative, revoke, log };
-  const removeStale = (olderThanMs: number): Promise<void> => removeStaleEndpoints(stale, olderThanMs);
+  const stale = { endpoints, controller, isNative: commands.isNative, revoke, clock, log };
+  const removeStale = createStaleRemoval(stale);
   const serviceOf = async (endpoint: Endpoint, dockerNetworkId: string): Promise<string> => {
     const workload = link?.up ? await Promise.race([early(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
     const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
@@ -399,7 +399,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     mayHoldStore: () => storeMembers.mayHold(),
   })));
   const api = createAgentApi({
-    self: () => self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: () => self, store, local, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
     otherProblems: () => nodePrefixProblems(config.nodePrefix, occupied()),
   });
 

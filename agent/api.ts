@@ -11,7 +11,8 @@ export interface StatusAnswer {
   /** Networks whose data crosses the underlay unencrypted. */
   cleartext: string[];
   counts: { networks: number; endpoints: number; sandboxesWithNames: number };
-  pools: { subnet: string; blocks: number; used: number; free: number }[];
+  /** Those of which this node holds addresses. */
+  pools: { subnet: string; blocks: number; used: number; resting: number; free: number }[];
   dns: Record<string, number>;
   /** Newest last. */
   repairs: { at: string; what: string; error?: string }[];

@@ -122,7 +122,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     quorum: () => {
       if (members.length === 0) return undefined;
       const known = new Map(peers().map((peer) => [peer.id, peer]));
-      return describeQuorum(members.map(({ name, isLearner }) => ({ name: known.get(name)?.name ?? name, isLearner, isAlive: known.get(name)?.isAlive ?? false })), known.size).text;
+      return describeQuorum(members.map(({ name, isLearner }) => ({ name: known.get(name)?.name ?? name, isLearner, isAlive: known.get(name)?.isAlive ?? false })), known.size, nodeStore.store.healthy).text;
     },
     problem: async () => (await nodeStore.etcd?.health())?.problem,
     promote: async (reference) => {

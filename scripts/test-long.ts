@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
+import { bundle } from './bundle.ts';
 
 const RUNS: [file: string, env: Record<string, string>][] = [
   ...Array.from({ length: 10 }, (_, i): [string, Record<string, string>] => ['cluster/random.test.ts', { SEEDS: `${i * 2_000 + 1}-${(i + 1) * 2_000}` }]),
@@ -15,12 +16,14 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ['cluster/wire.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/promises.test.ts', { RECORDS: '100000' }],
   ['store/faults.test.ts', { CHURN_S: '600' }],
+  ['integration/cluster-faults.test.ts', { CHURN_S: '600', SEED: String(Date.now() % 1_000_000) }],
   ['integration/interop-trouble.test.ts', { TROUBLE_S: '600', SEED: String(Date.now() % 100_000) }],
 ];
 
 const ROOT = resolve(import.meta.dirname, '..');
 const [only = ''] = process.argv.slice(2);
 let failed = 0;
+await bundle();
 for (const [file, env] of RUNS.filter(([each]) => each.includes(only))) {
   const start = Date.now();
   const settings = Object.entries(env).map(([name, value]) => `${name}=${value}`).join(' ');

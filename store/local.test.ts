@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { openLocalStore } from './local.ts';
@@ -36,4 +38,26 @@ void test('a transaction is done whole or not at all', async (t) => {
     return 'result';
   }), 'result');
   t.equal(store.get('new'), '1');
+});
+
+void test('a disk that is full: refused in words, without effect, and over when there is room', (t) => {
+  const folder = mkdtempSync('/tmp/weft-disk-');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'weft-test', folder]);
+  t.teardown(() => {
+    execFileSync('umount', ['-l', folder]);
+    rmSync(folder, { recursive: true });
+  });
+  const store = openLocalStore(join(folder, 'local.db'));
+  t.teardown(() => store.close());
+  const fill = (key: string): void => store.put(key, 'x'.repeat(2_000_000));
+  store.put('kept', '1');
+  t.equal(store.problem, undefined);
+  for (const act of [() => fill('a'), () => fill('kept'), () => store.transaction(() => fill('b'))]) {
+    t.throws(act, { code: 'WEFT-DISK', message: /local\.db: database or disk is full; make room/ });
+    t.match(store.problem, 'full');
+    t.same(store.list(''), [{ key: 'kept', value: '1' }]);
+  }
+  store.put('kept', '2');
+  t.equal(store.problem, undefined);
+  t.end();
 });

@@ -1,9 +1,10 @@
+import { errorText, weftError } from '../base/errors.ts';
 import { inTransaction, openDatabase } from './database.ts';
 import type { LocalStore } from './store.ts';
 
 const SCHEMA = 'CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID';
 
-/** This node's own state in one SQLite file. Throws WEFT-STORE-LOCKED, WEFT-STORE-UNREACHABLE. */
+/** This node's own state in one SQLite file. Throws WEFT-STORE-LOCKED, WEFT-STORE-UNREACHABLE. Its writes throw WEFT-DISK and have no effect then. */
 export function openLocalStore(path: string): LocalStore {
   const database = openDatabase(path, SCHEMA);
   const select = database.prepare('SELECT value FROM entries WHERE key = ?');
@@ -11,7 +12,21 @@ export function openLocalStore(path: string): LocalStore {
   const upsert = database.prepare('INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
   const remove = database.prepare('DELETE FROM entries WHERE key = ?');
 
+  let problem: string | undefined;
+  function write<T>(body: () => T): T {
+    try {
+      const result = body();
+      problem = undefined;
+      return result;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ERR_SQLITE_ERROR') throw error;
+      problem = errorText(error);
+      throw weftError('WEFT-DISK', { path, detail: problem }, { cause: error });
+    }
+  }
+
   return {
+    get problem() { return problem; },
     get: (key) => (select.get(key) as { value: string } | undefined)?.value,
     list: (prefix) => {
       const found: { key: string; value: string }[] = [];
@@ -21,9 +36,9 @@ export function openLocalStore(path: string): LocalStore {
       }
       return found;
     },
-    put: (key, value) => void upsert.run(key, value),
-    delete: (key) => void remove.run(key),
-    transaction: (body) => (database.isTransaction ? body() : inTransaction(database, body)),
+    put: (key, value) => void write(() => upsert.run(key, value)),
+    delete: (key) => void write(() => remove.run(key)),
+    transaction: (body) => (database.isTransaction ? body() : write(() => inTransaction(database, body))),
     close: () => {
       if (database.isOpen) database.close();
     },

@@ -17,9 +17,11 @@ void test('what a loss means', (t) => {
     ['a b c d e-', 9, { voters: 5, majority: 3, spare: 1 }, /e away.*1 voter may be lost/],
     ['a b c d e', 9, { voters: 5, majority: 3, spare: 2 }, /2 voters may be lost/],
   ] as [string, number, object, RegExp][]) {
-    const quorum = describeQuorum(members(who), nodes);
+    const quorum = describeQuorum(members(who), nodes, true);
     t.match(quorum, expected, who);
     t.match(quorum.text, text, who);
   }
+  t.match(describeQuorum(members('a b c'), 3, false).text, /^on a, b, c: their hosts are there and the store does not answer/);
+  t.match(describeQuorum(members('a b- c-'), 3, false).text, /until 1 more voter of b, c is back/);
   t.end();
 });

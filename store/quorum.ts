@@ -17,8 +17,8 @@ const plural = (count: number, what: string): string => `${count} ${what}${count
 
 const MEANS = 'networks and published ports cannot change, and nodes hand out addresses only from the blocks they hold; running containers are not affected';
 
-/** `nodes`: of the cluster, members or not. */
-export function describeQuorum(members: readonly StoreMember[], nodes: number): Quorum {
+/** `nodes`: of the cluster, members or not. `answers`: whether the store does. */
+export function describeQuorum(members: readonly StoreMember[], nodes: number, answers: boolean): Quorum {
   const voters = members.filter(({ isLearner }) => !isLearner);
   const learners = members.filter(({ isLearner }) => isLearner);
   const dead = voters.filter(({ isAlive }) => !isAlive);
@@ -29,6 +29,7 @@ export function describeQuorum(members: readonly StoreMember[], nodes: number): 
   const where = `on ${names(voters)}${catchingUp}`;
   const advice = (): string => {
     if (spare < 0) return `${names(dead)} away: until ${plural(-spare, 'more voter')} of ${names(dead)} is back, ${MEANS}`;
+    if (!answers) return 'their hosts are there and the store does not answer: `weft status` on each of them says what is wrong with its copy';
     if (voters.length === 1) {
       const cure = nodes < 3 ? 'a third node makes it survive the loss of one' : 'it spreads to three nodes by itself';
       return `while ${names(voters)} is away ${MEANS}; if its disk is lost, so is the store: keep a copy with \`weft backup\` (${cure})`;

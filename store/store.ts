@@ -56,5 +56,7 @@ export interface LocalStore {
   delete(key: string): void;
   /** All or nothing, one fsync. */
   transaction<T>(body: () => T): T;
+  /** Why the last write failed, in words; absent when it did not. */
+  readonly problem?: string | undefined;
   close(): void;
 }

@@ -14,9 +14,11 @@ export interface NodeName {
   addresses: readonly string[];
 }
 
-const AUTHORITY_DAYS = 3650;
-/** Clocks of two hosts may differ by so much. */
-const CLOCK_SKEW_MS = 3_600_000;
+/** An authority is believed by its hash, whatever the time of day is. Without an end as RFC 5280 §4.1.2.5 writes it. */
+const ALWAYS = ['-startdate', '20250101000000Z', '-enddate', '99991231235959Z'] as const;
+const REVOCATION_DAYS = 3650;
+/** Clocks of two hosts may differ by so much: one that keeps local time is up to 14 h off. */
+const CLOCK_SKEW_MS = 24 * 3_600_000;
 const NODE_URI = 'weft://node/';
 
 /** A private key, PKCS 8 in PEM. */
@@ -27,10 +29,15 @@ export async function newKey(): Promise<string> {
 
 export async function createAuthority(): Promise<Authority> {
   const key = await newKey();
-  const certificate = await withOpenssl(async ({ file, openssl }) => openssl(
-    'req', '-x509', '-new', '-key', await file('ca.key', key), '-sha256', '-days', String(AUTHORITY_DAYS), '-subj', '/O=Weft',
-    '-config', await file('req.conf', '[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n'),
-  ));
+  const request = await requestCertificate(key);
+  const certificate = await withOpenssl(async ({ file, path, read, openssl }) => {
+    await file('index.txt', '');
+    const config = await file('ca.conf', `[ca]\ndefault_ca=weft\n[weft]\n${[
+      `database=${path('index.txt')}`, `new_certs_dir=${path('')}`, `private_key=${await file('ca.key', key)}`, 'rand_serial=yes', 'default_md=sha256', 'policy=any', 'email_in_dn=no', 'x509_extensions=authority',
+    ].join('\n')}\n[any]\norganizationName=optional\n[authority]\nbasicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n`);
+    await openssl('ca', '-selfsign', '-batch', '-notext', '-config', config, '-in', await file('request.pem', request), '-out', path('ca.pem'), ...ALWAYS);
+    return read('ca.pem');
+  });
   return { certificate: certificate.trim(), key };
 }
 
@@ -63,9 +70,9 @@ export function issueCertificate(authority: Authority, request: string, { node, 
 /** The list of certificates that are refused although they have not expired (RFC 5280 §5), PEM. `serials` in hex. */
 export function revocationList(authority: Authority, serials: readonly string[], now: number): Promise<string> {
   return withOpenssl(async ({ file, path, openssl }) => {
-    await file('index.txt', serials.map((serial) => `R\t${utcTime(now + AUTHORITY_DAYS * 86_400_000)}\t${utcTime(now)}\t${serial}\tunknown\t/O=Weft\n`).join(''));
+    await file('index.txt', serials.map((serial) => `R\t${utcTime(now + REVOCATION_DAYS * 86_400_000)}\t${utcTime(now)}\t${serial}\tunknown\t/O=Weft\n`).join(''));
     const config = await file('ca.conf', `[ca]\ndefault_ca=weft\n[weft]\ndatabase=${path('index.txt')}\ncertificate=${await file('ca.pem', authority.certificate)}\nprivate_key=${await file('ca.key', authority.key)}\ndefault_md=sha256\ncrl_extensions=crl\n[crl]\nauthorityKeyIdentifier=keyid\n`);
-    return (await openssl('ca', '-gencrl', '-config', config, '-crldays', String(AUTHORITY_DAYS))).trim();
+    return (await openssl('ca', '-gencrl', '-config', config, '-crl_lastupdate', asn1Time(now - CLOCK_SKEW_MS), '-crldays', String(REVOCATION_DAYS))).trim();
   });
 }
 

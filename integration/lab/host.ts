@@ -166,8 +166,9 @@ while :; do sleep 1000000 & wait; done
     const { engine, directory, namespace } = this.#options;
     await this.exec(['rm', '-f', '/run/docker.sock', '/run/dockerd.pid']);
     const path = engine === undefined ? [] : ['env', `PATH=${engine}:${process.env['PATH']}`];
+    // A child of the host's process 1: nsenter, which would be its parent, stops for good when its child is stopped.
     this.spawn([
-      ...path, 'dockerd', '-H', 'unix:///run/docker.sock', '--data-root', join(directory, 'docker'), '--exec-root', '/run/docker', '--pidfile', '/run/dockerd.pid',
+      'setsid', '--fork', ...path, 'dockerd', '-H', 'unix:///run/docker.sock', '--data-root', join(directory, 'docker'), '--exec-root', '/run/docker', '--pidfile', '/run/dockerd.pid',
       '--cgroup-parent', `/${namespace}`, '--storage-driver', 'overlay2', ...flags,
     ], join(directory, 'dockerd.log'));
     await until(`dockerd of ${this.name}`, async () => (await this.exec(['docker', 'version'])).code === 0, 90_000, 100);

@@ -1,18 +1,24 @@
 /** Weft on a host of the lab: the bundle that ships, its sockets held as systemd holds them. */
 import { join, resolve } from 'node:path';
+import { call } from '../../cli/client.ts';
 import { WEFTD_ENVIRONMENT, WEFTD_FLAGS } from '../../cli/footprint.ts';
 import type { Host, Service } from './host.ts';
 import { until } from './run.ts';
 
 const DIST = resolve(import.meta.dirname, '../../dist');
 const PLUGINS = '/run/docker/plugins';
-const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), '/run/weft/weft.sock'];
+const CONTROL = '/run/weft/weft.sock';
+const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge'].map((name) => `${PLUGINS}/${name}.sock`), CONTROL];
 
-const WEFTD = ['env', ...Object.entries(WEFTD_ENVIRONMENT).map((pair) => pair.join('=')), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
+const environmentOf = (variables: Record<string, string>): string[] => ['env', ...Object.entries(variables).map((pair) => pair.join('='))];
+const WEFTD = [...environmentOf(WEFTD_ENVIRONMENT), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
 
 export interface UpOptions { store?: string; advertise?: string; nodePrefix?: string }
 
-export const weft = (host: Host, ...args: string[]) => host.exec([process.execPath, join(DIST, 'weft.cjs'), ...args]);
+export const weft = (host: Host, ...args: string[]) => weftWith(host, {}, ...args);
+
+/** `environment`: what it gets besides. */
+export const weftWith = (host: Host, environment: Record<string, string>, ...args: string[]) => host.exec([...environmentOf(environment), process.execPath, join(DIST, 'weft.cjs'), ...args]);
 
 /** The answer of `weft … --json`; rejects with what it said. */
 export async function weftJson<T>(host: Host, ...args: string[]): Promise<T> {
@@ -30,6 +36,11 @@ export async function weftUp(host: Host, { store, advertise, nodePrefix }: UpOpt
   return service;
 }
 
-export const startWeftd = (host: Host): Promise<Service> => host.startService(WEFTD, SOCKETS);
+/** What `weft` asks weftd, without a process for each call. Rejects as cli/client.ts does. */
+export const control = <T>(host: Host, method: string, path: string, body?: object): Promise<T> => call<T>(`/proc/${host.pid}/root${CONTROL}`, method, path, body);
+
+/** `environment`: what it gets besides. */
+export const startWeftd = (host: Host, environment: Record<string, string> = {}): Promise<Service> =>
+  host.startService([...environmentOf(environment), ...WEFTD], SOCKETS);
 
 export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);
