@@ -4,6 +4,7 @@ import { weftError } from '../base/errors.ts';
 import { revocationOf } from '../cluster/identity/certificates.ts';
 import { forgetJoinSecret } from '../cluster/identity/credentials.ts';
 import type { SoftState } from '../cluster/state.ts';
+import { releaseAllPorts } from '../ingress/claims.ts';
 import type { Store } from '../store/store.ts';
 import type { NodeAnswer } from './api.ts';
 import type { GossipKeys } from './gossip-keys.ts';
@@ -13,7 +14,7 @@ export interface NodeCommands {
   list(): NodeAnswer[];
   /**
    * By id or name. Its certificates are refused from then on, and neither the gossip key nor the join token that it knew is
-   * of use. Throws WEFT-NODE-UNKNOWN; WEFT-NODE-ALIVE where it answers and `force` is not given; WEFT-STORE-QUORUM where it
+   * of use; ports that only it published are free for others. Throws WEFT-NODE-UNKNOWN; WEFT-NODE-ALIVE where it answers and `force` is not given; WEFT-STORE-QUORUM where it
    * holds the store alone.
    */
   remove(reference: string, force: boolean): Promise<void>;
@@ -46,6 +47,7 @@ export function createNodeCommands({ self, store, holdsStoreAlone, state, direct
         const { compares, writes } = await revocationOf(store, node, clock.wallNow());
         done = (await store.txn(compares, [...writes, forgetJoinSecret, { delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }])).succeeded;
       }
+      await releaseAllPorts(store, node.id);
       await keys.rotate(true);
     },
   };

@@ -10,6 +10,7 @@ import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
+import { releaseAllPorts } from '../ingress/claims.ts';
 import { dropScript } from '../ingress/rules.ts';
 import { hostNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
@@ -60,14 +61,8 @@ async function releaseStore(config: Config, local: LocalStore, log: Logger): Pro
   const number = knownNumber(local);
   try {
     const id = nodeId(local);
-    const held = await store.range('ports/');
     await store.txn([], [{ delete: `nodes/${id}` }, ...(number === undefined ? [] : [{ delete: `node-numbers/${number}` }])]);
-    for (const { key, value, revision } of held.entries) {
-      const claim = JSON.parse(value) as { service: string; nodes: string[] };
-      const nodes = claim.nodes.filter((node) => node !== id);
-      if (nodes.length === claim.nodes.length) continue;
-      await store.txn([{ key, revision }], [nodes.length > 0 ? { put: key, value: JSON.stringify({ ...claim, nodes }) } : { delete: key }]);
-    }
+    await releaseAllPorts(store, id);
   } catch (error) {
     log.warn({ detail: errorText(error) }, 'the store does not answer: this node stays listed there');
   } finally {

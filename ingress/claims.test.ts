@@ -6,16 +6,17 @@ import { VirtualClock } from '../base/virtual-clock.ts';
 import { openLocalStore } from '../store/local.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
-import { createPortClaims, type PortClaims } from './claims.ts';
+import { createPortClaims, type PortClaims, releaseAllPorts } from './claims.ts';
 
 interface Node { claims: PortClaims; link: 'up' | 'down' | 'answers-lost'; /** Before each write. */ pause?: () => Promise<void>; restart(): void }
 
 /** Nodes that share one store, which can be out of reach, lose answers, or take its time. */
-function scene(t: Test): { node(name: string): Node; stored(): Promise<Record<string, unknown>> } {
+function scene(t: Test): { store: Store; node(name: string): Node; stored(): Promise<Record<string, unknown>> } {
   const folder = t.testdir();
   const store = openSqliteStore(join(folder, 'store.db'), { clock: new VirtualClock(), log: silentLogger });
   t.teardown(() => store.close());
   return {
+    store,
     node: (name) => {
       const local = openLocalStore(join(folder, `${name}.db`));
       t.teardown(() => local.close());
@@ -62,6 +63,19 @@ test('a port belongs to one service, on as many nodes as have backends for it', 
   await b.claims.release('tcp', 80);
   await a.claims.claim('tcp', 80, 'api');
   t.same((await stored())['ports/tcp/80'], { service: 'api', nodes: ['a'] });
+});
+
+test('the ports of a node that has gone are free, or stay with those that have them too', async (t) => {
+  const { store, node, stored } = scene(t);
+  const [a, b] = [node('a'), node('b')];
+  await a.claims.claim('tcp', 80, 'web');
+  await b.claims.claim('tcp', 80, 'web');
+  await a.claims.claim('udp', 53, 'names');
+  for (let i = 0; i < 2; i++) {
+    await releaseAllPorts(store, 'a');
+    t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['b'] } });
+  }
+  await b.claims.claim('udp', 53, 'other');
 });
 
 test('a refused claim leaves nothing to give up', async (t) => {

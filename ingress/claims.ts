@@ -7,6 +7,8 @@ import { WeftError, weftError } from '../base/errors.ts';
 import { createSerializer } from '../cnm/serialize.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 
+const PORTS = 'ports/';
+
 interface Claim { service: string; nodes: string[] }
 
 /** Of what the store was asked for and has not confirmed: its answer may have been lost. */
@@ -23,20 +25,30 @@ export interface PortClaims {
   release(protocol: string, port: number): Promise<void>;
 }
 
+async function change(store: Store, key: string, next: (claim: Claim | undefined) => Claim | undefined): Promise<void> {
+  for (;;) {
+    const entry = await store.get(key);
+    const before = entry && (JSON.parse(entry.value) as Claim);
+    const after = next(before);
+    if (JSON.stringify(after) === JSON.stringify(before)) return;
+    const write = after ? { put: key, value: JSON.stringify(after) } : { delete: key };
+    if ((await store.txn([{ key, revision: entry?.revision ?? 0 }], [write])).succeeded) return;
+  }
+}
+
+const without = (node: string) => (claim: Claim | undefined): Claim | undefined => {
+  const nodes = claim?.nodes.filter((each) => each !== node) ?? [];
+  return claim && nodes.length > 0 ? { ...claim, nodes } : undefined;
+};
+
+/** For a node that has gone: its ports are free for others, or stay with the other nodes that have them. Idempotent. */
+export async function releaseAllPorts(store: Store, node: string): Promise<void> {
+  for (const { key } of (await store.range(PORTS)).entries) await change(store, key, without(node));
+}
+
 export function createPortClaims({ store, local, node }: { store: Store; local: LocalStore; node: string }): PortClaims {
   const serialize = createSerializer();
-  const keyOf = (protocol: string, port: number): string => `ports/${protocol}/${port}`;
-
-  async function change(key: string, next: (claim: Claim | undefined) => Claim | undefined): Promise<void> {
-    for (;;) {
-      const entry = await store.get(key);
-      const before = entry && (JSON.parse(entry.value) as Claim);
-      const after = next(before);
-      if (JSON.stringify(after) === JSON.stringify(before)) return;
-      const write = after ? { put: key, value: JSON.stringify(after) } : { delete: key };
-      if ((await store.txn([{ key, revision: entry?.revision ?? 0 }], [write])).succeeded) return;
-    }
-  }
+  const keyOf = (protocol: string, port: number): string => `${PORTS}${protocol}/${port}`;
 
   const claim = async (protocol: string, port: number, service: string): Promise<void> => {
     const key = keyOf(protocol, port);
@@ -44,7 +56,7 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
     if (known === service) return;
     if (known === undefined) local.put(`held/${key}`, UNCERTAIN);
     try {
-      await change(key, (present) => {
+      await change(store, key, (present) => {
         if (present && present.service !== service) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: present.service });
         return { service, nodes: [...new Set([...(present?.nodes ?? []), node])].sort() };
       });
@@ -58,17 +70,14 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
   const release = async (protocol: string, port: number): Promise<void> => {
     const key = keyOf(protocol, port);
     if (local.get(`held/${key}`) === undefined) return;
-    await change(key, (present) => {
-      const nodes = present?.nodes.filter((each) => each !== node) ?? [];
-      return present && nodes.length > 0 ? { ...present, nodes } : undefined;
-    });
+    await change(store, key, without(node));
     local.delete(`held/${key}`);
   };
 
   return {
     claim: (protocol, port, service) => serialize(keyOf(protocol, port), () => claim(protocol, port, service)),
     held: (protocol, port) => local.get(`held/${keyOf(protocol, port)}`) || undefined,
-    list: () => local.list('held/ports/').map(({ key }) => key.slice('held/ports/'.length)),
+    list: () => local.list(`held/${PORTS}`).map(({ key }) => key.slice(`held/${PORTS}`.length)),
     release: (protocol, port) => serialize(keyOf(protocol, port), () => release(protocol, port)),
   };
 }
