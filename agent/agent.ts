@@ -127,6 +127,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   if (nodeStore.kind !== 'embedded') claim();
   // Where it was before, nobody has to be asked: a copy would not be there.
   if (movedFrom !== undefined) await instance?.held;
+
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);

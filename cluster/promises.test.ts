@@ -283,10 +283,11 @@ void test(`16 nodes with ${RECORDS} records: a newcomer has them all, an unchang
   t.ok(perExchange < 64 << 10, `${perExchange.toFixed(0)} bytes for each comparison, probes included`);
 
   const before = bytesOf(world);
-  const start = performance.now();
+  // Of all 17 nodes, in time of the processor: what else the machine does is not theirs.
+  const start = process.cpuUsage();
   world.start(17).state.ready();
   const took = await world.until(() => has(17), 10 * SECOND);
-  const computed = performance.now() - start;
+  const computed = process.cpuUsage(start).user / 1_000;
   t.ok(took + computed <= 10 * SECOND, `${took} ms, and ${computed.toFixed(0)} ms of computing`);
   await world.clock.advance(5 * SECOND);
   const received = (bytesOf(world) - before) / RECORDS;
