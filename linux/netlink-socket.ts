@@ -40,6 +40,7 @@ export interface Reply { type: number; body: Buffer }
 export interface BatchError { index: number; error: KernelError }
 
 export interface NetlinkSocket {
+  /** Throws KernelError EBADF when it is closed. */
   readonly fd: number;
   /** Sends one message and returns what came before its acknowledgement. Throws KernelError. */
   request(what: string, message: Message): Reply[];
@@ -100,10 +101,12 @@ export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
 
   const nextSequence = (): number => (sequence = (sequence + 1) >>> 0);
 
-  function send(what: string, data: Buffer): void {
+  function openFd(what: string): number {
     if (fd < 0) throw new KernelError(what, 'EBADF', 'the netlink socket is closed');
-    check(what, sys.sendto(fd, data, data.length, 0, KERNEL, KERNEL.length));
+    return fd;
   }
+
+  const send = (what: string, data: Buffer): void => void check(what, sys.sendto(openFd(what), data, data.length, 0, KERNEL, KERNEL.length));
 
   /** Hands over messages until `take` says that it has seen the last. Those of an earlier, broken-off exchange are skipped. */
   function receive(what: string, first: number, take: (message: ReceivedMessage) => boolean): void {
@@ -158,7 +161,7 @@ export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
   }
 
   return {
-    get fd() { return fd; },
+    get fd() { return openFd('use a netlink socket'); },
     request: (what, message) => {
       const seq = nextSequence();
       send(what, encodeMessage({ ...message, flags: message.flags | NLM_F_ACK }, seq));
