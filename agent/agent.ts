@@ -378,7 +378,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
   background('addresses could not be compared with the store', () => addresses.start());
   link = startDockerLink({
-    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), inUse, clock, log,
+    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), onUp: () => ipam.dockerAnswers(), inUse, clock, log,
     remove: (network) => lifecycle.remove(network.id),
     onForeignNetworks: (networks) => {
       foreignNetworks = networks;

@@ -40,6 +40,8 @@ export interface IpamApi {
   readonly calls: IpamCalls;
   /** For status. */
   problems(): string[];
+  /** Docker answers, for the first time or again: addresses of starts that it, or weftd, was killed in go free soon. */
+  dockerAnswers(): void;
   close(): void;
 }
 
@@ -61,6 +63,8 @@ export interface IpamApiOptions {
 }
 
 const TICK_MS = 15_000;
+/** By then a Docker that starts has released what it knows of, and the starts that it was killed in are old enough to be findings. */
+const FORGOTTEN_MS = 75_000;
 /** Forwarding entries of a failed node stay 10 s, and not every node finds it failed at the same time. */
 const SILENT_MS = 30_000;
 
@@ -100,8 +104,24 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     for (const problem of now) if (!reported.includes(problem)) options.log.warn({ problem }, 'addresses are in each other\'s way');
     reported = now;
   }
+  /** When to look for addresses that a killed Docker had asked for and never heard of again. */
+  let forgottenDue: number | undefined;
+
+  async function releaseForgotten(): Promise<void> {
+    for (const finding of (await findings()).found) {
+      if (finding.kind !== 'leak') continue;
+      await mend(finding);
+      options.log.info({ finding: finding.text }, 'Docker was ended in the middle of a start: released');
+    }
+  }
+
   function tick(): void {
     look();
+    if (forgottenDue !== undefined && clock.now() >= forgottenDue) {
+      forgottenDue = undefined;
+      // The store is away: at the next tick.
+      releaseForgotten().catch(() => { forgottenDue ??= clock.now(); });
+    }
     timer = clock.setTimeout(tick, TICK_MS);
   }
 
@@ -244,6 +264,7 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
   tick();
   return {
     calls, problems,
+    dockerAnswers: () => { forgottenDue = clock.now() + FORGOTTEN_MS; },
     close: () => {
       stopWatch();
       clock.clearTimeout(timer);

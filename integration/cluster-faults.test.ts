@@ -30,6 +30,8 @@ const REST_MS = 60_000;
 /** After the end of a cut, and at any time on a machine that is busy. */
 const HICCUP_MS = 1_500;
 const SETTLED_MS = 60_000;
+/** After Docker answered for the last time: 75 s, and a tick of 15 s. */
+const FORGOTTEN_MS = 120_000;
 tap.setTimeout(CHURN_MS + 600_000);
 
 interface Scene { hosts: readonly [Host, Host, Host]; services: ReadonlyMap<Host, Service>; partitions: Partitions; parties: readonly Party[]; traffic: readonly Traffic[] }
@@ -56,6 +58,8 @@ void test('a cluster of three hosts', async (t) => {
   t.teardown(() => traffic.forEach((each) => each.stop()));
   const scene: Scene = { hosts, services, partitions, parties, traffic };
 
+  // Once built for an endpoint, a network's bridge and tunnel stay.
+  for (const host of hosts) await host.docker('run', '--rm', '--network', 'small', IMAGE, 'true');
   await settled(hosts);
   const before = await Promise.all(hosts.map(kernelView));
   await t.test(`lives through a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`, (each) => churn(each, scene));
@@ -124,6 +128,7 @@ async function repaired(t: Test, { hosts, parties }: Scene, before: readonly str
   for (const [i, host] of hosts.entries()) {
     await until('it is taken off the kernel', async () => await kernelView(host) === before[i], SETTLED_MS, 500).catch(() => undefined);
     t.equal(await kernelView(host), before[i], `${host.name}: nothing is left in the kernel`);
+    await until('what starts that were killed had been given is released', async () => await usedAddresses(host) === 1, FORGOTTEN_MS, 500).catch(() => undefined);
     t.equal(await usedAddresses(host), 1, `${host.name}: all its addresses were given back`);
     await until('what a killed Docker forgot is removed', async () => (await findings(host)).length === 0, SETTLED_MS, 500).catch(() => undefined);
     t.same(await findings(host), [], `${host.name}: weft ipam check is clean`);

@@ -16,6 +16,8 @@ export interface DockerLinkOptions {
   replicator: Replicator;
   workloads: Workloads;
   removeStale(): Promise<void>;
+  /** Docker answers: for the first time, or again. */
+  onUp(): void;
   /** Why a network cannot be removed from the whole cluster now; undefined: it can. */
   inUse(network: Network): string | undefined;
   remove(network: Network): Promise<void>;
@@ -77,6 +79,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     onEvent, clock, log,
     onUp: () => {
       up = true;
+      options.onUp();
       attempt('Docker could not be asked about itself', async () => {
         version = (await docker.info()).ServerVersion;
       });
