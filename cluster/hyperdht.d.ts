@@ -11,9 +11,10 @@ declare module 'hyperdht' {
     port?: number;
     /** false: fails when the port is taken, instead of taking another. */
     anyPort?: boolean;
-    /** false: it takes part for others from the start. */
+    /** false: it takes part for others from the start, unless it finds itself behind NAT. */
     ephemeral?: boolean;
-    firewalled?: boolean;
+    /** Left out, it finds out by asking others. */
+    firewalled?: boolean | undefined;
   }
   export type Query = AsyncIterable<{ peers: { publicKey: Buffer }[] }>;
   export interface Server extends EventEmitter {
@@ -25,8 +26,11 @@ declare module 'hyperdht' {
     constructor(options: NodeOptions);
     static bootstrapper(port: number, host: string, options?: Partial<NodeOptions>): DHT;
     static keyPair(seed?: Buffer): KeyPair;
+    /** When it has asked the others it begins with, also in vain. */
     ready(): Promise<void>;
-    address(): { host: string; port: number };
+    readonly firewalled: boolean;
+    /** Where others see it; null while none has answered. */
+    readonly host: string | null;
     createServer(onConnection: (stream: Duplex) => void): Server;
     connect(publicKey: Buffer): Duplex;
     /** Also yields who announced the same topic. */
