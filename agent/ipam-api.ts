@@ -65,8 +65,8 @@ export interface IpamApiOptions {
 const TICK_MS = 15_000;
 /** By then a Docker that starts has released what it knows of, and the starts that it was killed in are old enough to be findings. */
 const FORGOTTEN_MS = 75_000;
-/** Forwarding entries of a failed node stay 10 s, and not every node finds it failed at the same time. */
-const SILENT_MS = 30_000;
+/** Forwarding entries of a failed node stay 30 s, and not every node finds it failed at the same time. */
+const SILENT_MS = 60_000;
 
 const usesPool = (network: Network): boolean => network.scope === 'cluster' || network.ipam === 'weft';
 

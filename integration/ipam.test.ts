@@ -64,7 +64,7 @@ test('weft ipam', async (t) => {
   await until('and its end too', async () => !(await weft(h1, 'status')).stdout.includes('tun0'));
 
   await second!.kill();
-  await until('h2 is dead for long enough', async () => (await weft(h1, 'ipam', 'reclaim', 'h2')).code === 0, 90_000);
+  await until('h2 is dead for long enough', async () => (await weft(h1, 'ipam', 'reclaim', 'h2')).code === 0, 150_000);
   t.match((await weft(h1, 'ipam', 'reclaim', 'h2')).stdout, /Node h2 \(\w+, dead\)[^]*10\.192\.0\.0\/28 +web +1 +1[^]*--yes/);
   t.match((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 2, 'nothing was done');
   t.equal((await weft(h1, 'ipam', 'reclaim', '--yes', 'h2')).stdout, '1 blocks of node h2 are free now\n');

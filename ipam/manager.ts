@@ -18,7 +18,7 @@ import { createUpkeep, type Upkeep } from './upkeep.ts';
 const DEFAULT_POOLS = ['10.192.0.0/11'];
 /**
  * A released address rests so long that no peer still has the old holder in a cache, an open connection, or a forwarding
- * entry (those of a failed node go 10 s after it was found failed).
+ * entry (those of a failed node go 30 s after it was found failed).
  */
 const REST_MS = 60_000;
 const RETRY_MS = 10_000;

@@ -5,8 +5,12 @@
 import type { Clock, TimerHandle } from '../../base/clock.ts';
 import type { SoftState, StateRecord } from '../../cluster/state.ts';
 
-/** Records of a failed node count this much longer: its containers may well be running on. */
-const FAILED_NODE_GRACE_MS = 10_000;
+/**
+ * Records of a failed node count this much longer: its containers may well be running on, and a node that was only cut off
+ * needs up to this long to be heard again (gossip goes on telling the dead for as long). With 10 s, packets were lost just
+ * after the cut had ended.
+ */
+const FAILED_NODE_GRACE_MS = 30_000;
 
 export type EndpointState = StateRecord<'endpoint'>;
 export interface Place { networkId: string; ip: string }
