@@ -1,12 +1,13 @@
 /**
  * A Docker host: its own network, mount, process, host-name and IPC namespaces, a process 1 that reaps, a private /run,
- * and private /etc, /var/lib and /usr/lib as layers over the machine's, so that nothing it does is left anywhere.
+ * and private /etc, /var/lib and /usr/lib as layers over the machine's, so that nothing it does is left anywhere. What a
+ * Docker or weft of the machine's own keeps there it does not see.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, openSync, readFileSync, closeSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { startCapture, type Capture } from './capture.ts';
 import { removeControlGroups } from './control-groups.ts';
 import { IMAGE, imageTar } from './image.ts';
@@ -32,6 +33,7 @@ export interface HostOptions {
 
 const SUPERVISOR = new URL('./supervisor.ts', import.meta.url).pathname;
 const LAYERED = ['/etc', '/var/lib', '/usr/lib'];
+const HIDDEN = ['/etc/docker', '/etc/weft', '/var/lib/docker', '/var/lib/containerd', '/var/lib/weft'];
 
 export class Host {
   readonly name: string;
@@ -82,8 +84,7 @@ export class Host {
     const ready = join(directory, 'ready');
     this.#wires = await this.#options.install(this.#cards);
     await mkdir(join(directory, 'cgroup'), { recursive: true });
-    for (const layer of LAYERED) await mkdir(join(directory, 'layers', layer, 'upper'), { recursive: true });
-    for (const layer of LAYERED) await mkdir(join(directory, 'layers', layer, 'work'), { recursive: true });
+    if (!existsSync(join(directory, 'layers'))) await this.#makeLayers();
     await rm(ready, { force: true });
     const layers = LAYERED.map((path) => {
       const base = join(directory, 'layers', path);
@@ -121,6 +122,15 @@ while :; do sleep 1000000 & wait; done
       return existsSync(ready);
     }, 20_000, 10);
     this.#init = await until(`process 1 of ${name}`, () => childOf(started.pid!), 5_000, 10);
+  }
+
+  async #makeLayers(): Promise<void> {
+    const base = (path: string): string => join(this.directory, 'layers', path);
+    for (const path of LAYERED) {
+      for (const part of ['upper', 'work']) await mkdir(join(base(path), part), { recursive: true });
+    }
+    // A character device 0/0 in the upper layer hides what is below (kernel doc filesystems/overlayfs, "whiteouts").
+    for (const path of HIDDEN) await must(['mknod', join(base(dirname(path)), 'upper', basename(path)), 'c', '0', '0']);
   }
 
   /** All its processes and its kernel's state end at once, as if its power failed. */
