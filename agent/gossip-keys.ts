@@ -17,7 +17,9 @@ const KEY_BYTES = 32;
 const LIFETIME_MS = 12 * 3_600_000;
 /** So that not all nodes ask for the change at once. */
 const SPREAD_MS = 600_000;
-const CHECK_MS = 1_000;
+const CHECK_MS = 60_000;
+/** While a change is under way. */
+const STEP_MS = 1_000;
 
 /** As it is in the store; keys in base 64. */
 interface Keys {
@@ -125,7 +127,12 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
     } catch (error) {
       log.debug({ detail: errorText(error) }, 'the gossip key could not be changed; tried again');
     }
-    if (!closed) timer = clock.setTimeout(() => void round(), CHECK_MS);
+    wait();
+  }
+
+  function wait(): void {
+    clock.clearTimeout(timer);
+    if (!closed) timer = clock.setTimeout(() => void round(), current !== undefined && parse(current.value).next === undefined ? CHECK_MS : STEP_MS);
   }
 
   const stop = store.watch(KEY, (event) => {
@@ -136,8 +143,9 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
     } catch (error) {
       log.error({ detail: errorText(error) }, 'the gossip keys in the store are none');
     }
+    wait();
   });
-  timer = clock.setTimeout(() => void round(), CHECK_MS);
+  wait();
 
   return {
     rotate: async (forget) => {

@@ -83,10 +83,9 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
     }
     const nodes = peers();
     // Of a node that is in the cluster no more, and could not say so to the store. Asked there: what is known here may be of yesterday.
-    const { entries: listed } = await cluster.range(NODES);
-    const gone = members.find(({ name }) => name !== '' && !listed.some(({ key }) => key === NODES + name));
+    const gone = members.find(({ name }) => name !== '' && !nodes.some(({ id }) => id === name));
     const [first] = nodes.filter(({ id, isAlive }) => isAlive && members.some(({ name }) => name === id)).sort(byNumber);
-    if (gone && first?.id === self.id) {
+    if (gone && first?.id === self.id && !await cluster.get(NODES + gone.name)) {
       await cluster.members.remove(gone.name);
       log.info({ node: gone.name }, 'its copy of the store is out of the count');
       return true;

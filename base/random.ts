@@ -9,10 +9,22 @@ export interface Random {
   bytes(length: number): Uint8Array;
 }
 
+const POOL_BYTES = 1024;
+let pool = Buffer.alloc(0);
+
+/** From the kernel in portions: a call costs more than sealing a packet does. */
+function pooledBytes(length: number): Uint8Array {
+  if (length > POOL_BYTES) return randomBytes(length);
+  if (length > pool.length) pool = randomBytes(POOL_BYTES);
+  const bytes = pool.subarray(0, length);
+  pool = pool.subarray(length);
+  return bytes;
+}
+
 export const systemRandom: Random = {
   float: () => Math.random(),
   int: (limit) => Math.floor(Math.random() * limit),
-  bytes: (length) => randomBytes(length),
+  bytes: pooledBytes,
 };
 
 /** A small deterministic generator (mulberry32). For simulations only; never for secrets. */

@@ -61,8 +61,11 @@ const LOCAL: Tuning = {
   ...LAN, probeTimeout: 200, indirectChecks: 1, suspicionMult: 3, gossipInterval: 100, retransmitMult: 2, pushPullInterval: 15_000, gossipToTheDeadTime: 15_000, streamTimeout: 1_000,
 };
 
-/** Twice as alert as LAN: a dead member of three is known as dead after 3 to 4 s. */
-const FAST: Tuning = { ...LAN, probeInterval: 500, probeTimeout: 250, gossipInterval: 100, streamTimeout: 5_000 };
+/**
+ * At LAN's pace, with half of its patience for a suspect: a dead member of three is known as dead after 3 to 5 s. Probing
+ * twice as often instead finds it a second sooner, and costs an idle node a third of all its computing.
+ */
+const FAST: Tuning = { ...LAN, suspicionMult: 2, gossipInterval: 100, streamTimeout: 5_000 };
 
 export const PROFILES = { lan: LAN, wan: WAN, local: LOCAL, fast: FAST } as const;
 export type ProfileName = keyof typeof PROFILES;

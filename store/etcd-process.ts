@@ -9,7 +9,8 @@ import { type Clock, sleep } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 
 /** A process that is not our child has to be looked at. */
-const POLL_MS = 500;
+const LOOK_MS = 2_000;
+const POLL_MS = 50;
 /** etcd hands over the leadership and closes its files within about a second. */
 const STOP_MS = 5000;
 /** At a start a longer log is set aside; one before that is dropped. */
@@ -81,7 +82,7 @@ async function end(pid: number, clock: Clock): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     if (isGone()) return;
     process.kill(pid, signal);
-    for (const until = clock.now() + STOP_MS; clock.now() < until && !isGone();) await sleep(clock, POLL_MS / 10);
+    for (const until = clock.now() + STOP_MS; clock.now() < until && !isGone();) await sleep(clock, POLL_MS);
   }
 }
 
@@ -89,7 +90,7 @@ function watchForeign(pid: number, clock: Clock): Promise<string> {
   const since = startTime(pid);
   return new Promise((resolve) => {
     const look = (): void => {
-      if (since !== undefined && startTime(pid) === since) clock.setTimeout(look, POLL_MS);
+      if (since !== undefined && startTime(pid) === since) clock.setTimeout(look, LOOK_MS);
       else resolve('it ended while another weftd than the one that started it was there');
     };
     look();

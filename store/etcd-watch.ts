@@ -2,7 +2,7 @@
  * One watch that survives what happens to etcd: it resumes after the last event it passed on, begins again with a
  * snapshot when the history it needs is compacted or the store is another one, and does not trust silence.
  */
-import type { Clock } from '../base/clock.ts';
+import type { Clock, TimerHandle } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { type Codec, revisionOf, type WatchAnswer } from './etcd-codec.ts';
@@ -11,7 +11,10 @@ import type { Entry, WatchEvent } from './store.ts';
 
 const FIRST_PAUSE_MS = 100;
 const LAST_PAUSE_MS = 3000;
-/** After so long without a message the stream is checked against a read: etcd's own progress notes come every 10 min only. */
+/**
+ * After so long without a message, at the next multiple of it, the stream is checked against a read: etcd's own progress
+ * notes come every 10 min only. The silent watches of a store ask at the same moment, and thereby once.
+ */
 const SILENCE_MS = 10_000;
 
 export interface WatchOptions {
@@ -19,7 +22,7 @@ export interface WatchOptions {
   codec: Codec;
   prefix: string;
   list: () => Promise<{ entries: Entry[]; revision: number }>;
-  /** The store's revision now. */
+  /** The store's revision now; shared by who asks at the same time. */
   revision: () => Promise<number>;
   onEvent: (event: WatchEvent) => void;
   clock: Clock;
@@ -60,7 +63,8 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
       /** The store's revision in the stream's latest message. */
       let vouched = 0;
       let heard = clock.now();
-      let timer = clock.setTimeout(check, SILENCE_MS);
+      const later = (): TimerHandle => clock.setTimeout(check, SILENCE_MS - (clock.now() % SILENCE_MS));
+      let timer = later();
       const finish = (reason: string): void => {
         clock.clearTimeout(timer);
         closeStream();
@@ -69,15 +73,15 @@ export function followPrefix({ gateway, codec, prefix, list, revision, onEvent, 
       };
 
       function check(): void {
-        const wait = heard + SILENCE_MS - clock.now();
-        if (wait > 0) {
-          timer = clock.setTimeout(check, wait);
+        if (clock.now() - heard < SILENCE_MS) {
+          timer = later();
           return;
         }
         const since = heard;
         revision().then((at) => {
-          if (heard === since && at > vouched) finish('it kept silent while the store moved on');
-          else timer = clock.setTimeout(check, SILENCE_MS);
+          if (heard === since && at > vouched) return finish('it kept silent while the store moved on');
+          heard = clock.now();
+          timer = later();
         }, (error: unknown) => finish(errorText(error)));
       }
 

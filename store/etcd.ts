@@ -88,6 +88,14 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
     }
   }
 
+  let asking: Promise<number> | undefined;
+  function revision(): Promise<number> {
+    asking ??= call('/v3/kv/range', { key: codec.key(''), count_only: true }, { safe: true })
+      .then(({ header }: RangeAnswer) => revisionOf(header))
+      .finally(() => { asking = undefined; });
+    return asking;
+  }
+
   async function get(key: string): Promise<Entry | undefined> {
     const { kvs }: RangeAnswer = await call('/v3/kv/range', { key: codec.key(key) }, { safe: true });
     return kvs?.[0] && codec.entry(kvs[0]);
@@ -130,9 +138,8 @@ export function openEtcdStore({ endpoints, prefix: root = '/weft/v1/', clock, lo
     range: list,
     txn,
     watch: (prefix, onEvent) => background(() => followPrefix({
-      gateway, codec, prefix, onEvent, clock, log,
+      gateway, codec, prefix, onEvent, clock, log, revision,
       list: () => list(prefix),
-      revision: async () => revisionOf(((await call('/v3/kv/range', { key: codec.key(prefix), count_only: true }, { safe: true })) as RangeAnswer).header),
     })),
     members: createMembers(call),
     lease: async (ttl): Promise<Lease> => {
