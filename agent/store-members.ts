@@ -73,6 +73,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       return true;
     }
     if (mine?.isLearner) {
+      await cluster.txn([], [{ delete: ASKED + self.id }]);
       await cluster.members.promote(self.id);
       return true;
     }
@@ -90,10 +91,9 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       log.info({ node: gone.name }, 'its copy of the store is out of the count');
       return true;
     }
+    if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const { entries } = await cluster.range(ASKED);
     const asked = entries.map(({ key }) => key.slice(ASKED.length));
-    if (mine && asked.includes(self.id)) await cluster.txn([], [{ delete: ASKED + self.id }]);
-    if (mine || members.some(({ isLearner }) => isLearner)) return false;
     const candidates = nodes.filter(({ id, isAlive }) => isAlive && !members.some(({ name }) => name === id)).sort(byNumber);
     const chosen = candidates.find(({ id }) => asked.includes(id));
     const wanted = nodes.length >= VOTERS ? VOTERS : 1;

@@ -120,7 +120,8 @@ async function footprint(stage: Stage): Promise<void> {
   // It has just heard of a store and a host that came back: that is not idle.
   await wait(SETTLE_MS);
   const before = await ticks();
-  const seconds = 20;
+  // As long as from one look at the kernel's state to the next.
+  const seconds = 30;
   await wait(seconds * 1000);
   const cpu = ((await ticks()) - before) / seconds;
   const rss = Number((await read('status')).match(/^VmRSS:\s+(\d+)/m)?.[1]) / 1024;
