@@ -401,7 +401,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   })));
   const api = createAgentApi({
     self: () => self, store, local, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
-    otherProblems: () => nodePrefixProblems(config.nodePrefix, occupied()),
+    otherProblems: () => [...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 
   return {

@@ -71,6 +71,7 @@ export const ERRORS = {
   'WEFT-NODE-PREFIX': { cause: 'the prefix {prefix} of the nodes\' own addresses overlaps {other} of this host', fix: 'begin the cluster with another one: `weft up --node-prefix`' },
   'WEFT-NODE-AWAY': { cause: 'node {node} does not answer', fix: 'start it first, or choose another one; `weft node ls` shows the nodes' },
   'WEFT-NODE-CLONED': { cause: 'this host is a copy of node {node}, which runs at {address}', fix: 'make it a node of its own: `weft down --purge`, then `weft join` with a new token; if it is to take the place of the other host, stop that one for good and start weftd here again' },
+  'WEFT-NODE-TWICE': { cause: 'two hosts are node {node}: the cluster knows the one at {address}, and another is at {other}', fix: 'make the copy a node of its own: there `weft down --purge`, then `weft join` with a new token' },
   'WEFT-NODE-REMOVED': { cause: 'this node was taken out of the cluster', fix: 'join it again: `weft down --purge`, then `weft join` with a new token' },
   'WEFT-NODE-ALIVE': { cause: 'node {node} is alive', fix: 'run `weft down` there first, or repeat with --force' },
   'WEFT-GOSSIP-BIND': { cause: 'gossip cannot listen on {address}: {detail}', fix: 'stop the other program (`ss -lntup` shows it), or give every node another gossipPort' },

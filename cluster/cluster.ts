@@ -1,5 +1,6 @@
 /** Gossip and soft state, put together for one node. */
 import type { Clock } from '../base/clock.ts';
+import type { WeftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import { createGossip, type Gossip } from '../gossip/gossip.ts';
@@ -10,6 +11,7 @@ import type { ProfileName, Tuning } from '../gossip/tuning.ts';
 import type { LocalStore } from '../store/store.ts';
 import { keepAddressBook } from './address-book.ts';
 import { allAddresses } from './discovery.ts';
+import { createNamesakes } from './namesakes.ts';
 import { openSources, type DiscoveryOptions } from './sources.ts';
 import { createSoftState, type ClusterState } from './soft-state.ts';
 
@@ -40,6 +42,8 @@ export interface Cluster {
   readonly gossip: Gossip;
   /** To change the key of a running cluster: installed everywhere, then used everywhere, then the old one is removed. */
   readonly keyring: Keyring;
+  /** What an operator has to see to. */
+  problems(): WeftError[];
   /** Says goodbye, then closes: its records vanish everywhere for good. */
   leave(): Promise<void>;
   /** Without a word: the others notice, hide its records, and show them again when it returns. */
@@ -50,10 +54,11 @@ const LEAVE_TIMEOUT_MS = 1_000;
 
 export function startCluster({ node, transport, keys, seeds, discovery = { multicast: false }, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
   const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
+  const namesakes = createNamesakes(clock);
   const [first, ...more] = keys;
   const keyring = new Keyring(first!, ...more);
   const gossip = createGossip({
-    name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: state.delegate, coordinates: true,
+    name: node.id, transport, clock, random, log, keyring, meta: Buffer.from(node.name), profile, tuning, delegate: { ...state.delegate, onConflict: namesakes.onConflict }, coordinates: true,
   });
   state.attach(gossip);
   const book = keepAddressBook(gossip, local);
@@ -71,6 +76,7 @@ export function startCluster({ node, transport, keys, seeds, discovery = { multi
   };
   return {
     state, gossip, keyring, close,
+    problems: () => namesakes.problems((id) => gossip.member(id)),
     leave: async () => {
       await gossip.leave({ timeoutMs: LEAVE_TIMEOUT_MS });
       await close();

@@ -7,9 +7,11 @@ import { createFloodGuard } from './flood.ts';
 import { messagesOf } from './framing.ts';
 import type { Address } from './messages.ts';
 import type { Transport } from './transport.ts';
+import type { Turns } from './turns.ts';
 
 export interface InboxOptions {
   transport: Transport;
+  turns: Turns;
   envelope: Envelope;
   packetsPerSource: number;
   now(): number;
@@ -19,7 +21,7 @@ export interface InboxOptions {
   handle(message: Buffer, from: Address): void;
 }
 
-export function openInbox({ transport, envelope, packetsPerSource, now, log, stats, onDrop, handle }: InboxOptions): void {
+export function openInbox({ transport, turns, envelope, packetsPerSource, now, log, stats, onDrop, handle }: InboxOptions): void {
   const flood = createFloodGuard(packetsPerSource, now);
 
   function sensible(from: Address, run: () => void): void {
@@ -35,8 +37,9 @@ export function openInbox({ transport, envelope, packetsPerSource, now, log, sta
     stats.packetsReceived++;
     stats.bytesReceived += packet.length;
     if (!flood.admits(from.host)) return onDrop('flood');
-    sensible(from, () => {
+    const isTaken = turns.soon(() => sensible(from, () => {
       for (const message of messagesOf(envelope.openPacket(packet))) sensible(from, () => handle(message, from));
-    });
+    }));
+    if (!isTaken) onDrop('overload');
   });
 }
