@@ -37,6 +37,7 @@ import type { AgentApi } from './api.ts';
 import { createAgentApi } from './agent-api.ts';
 import type { Config } from './config.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
+import { createCopies } from './docker/copies.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
 import { createStaleRemoval, removeReleasedEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
@@ -271,7 +272,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
-  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
+  const copies = createCopies(registry);
+  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
   const early = async (endpointId: string, dockerNetworkId: string) => {
     const workload = await workloads.early(endpointId, dockerNetworkId);
@@ -338,11 +340,11 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
 
   // Serving -----------------------------------------------------------------------------------------------------------
-  const driverOptions = { node: id, controller, lifecycle, map, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
+  const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, copies, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
   ];
   for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);
