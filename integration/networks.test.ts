@@ -15,6 +15,8 @@ import { until, wait } from './lab/run.ts';
 import { ready, weft, weftJson, weftUp } from './lab/weft.ts';
 
 tap.setTimeout(420_000);
+// Each has hosts of its own.
+tap.jobs = 2;
 
 interface Stage { h1: Host; h2: Host; hosts: Host[]; etcd: Etcd; second: Service }
 
@@ -44,7 +46,7 @@ const inspect = (host: Host, name: string): Promise<NetworkAnswer> => weftJson<N
 const run = (host: Host, name: string, network: string, ...args: string[]) => host.docker('run', '-d', '--stop-signal', 'KILL', '--network', network, '--name', name, ...args, IMAGE, 'sleep', '100000');
 const pings = async (host: Host, container: string, target: string): Promise<boolean> => (await host.tryDocker('exec', container, 'ping', '-c', '1', '-W', '1', target)).code === 0;
 
-void test('who is on a network: connect, disconnect, inspect, prune', async (t) => {
+void test('who is on a network: connect, disconnect, inspect, prune', { buffered: true }, async (t) => {
   const { h1, h2, hosts } = await stage(t, 'connect');
   await weftJson(h1, 'network', 'create', '--subnet', '10.70.0.0/24', '--aux-address', 'printer=10.70.0.9', '--label', 'team=blue', 'web');
   await weftJson(h2, 'network', 'create', 'idle', '--subnet', '10.192.0.0/25', '--aux-address', 'printer=10.192.0.66');
@@ -99,7 +101,7 @@ void test('who is on a network: connect, disconnect, inspect, prune', async (t) 
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 2 pools, as node h1 sees them\n');
 });
 
-void test('the same network on all hosts, whatever a host misses or loses', async (t) => {
+void test('the same network on all hosts, whatever a host misses or loses', { buffered: true }, async (t) => {
   const { h1, h2, hosts, second } = await stage(t, 'everywhere');
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.70.0.0/24', '--ip-range', '10.70.0.128/25', '--aux-address', 'printer=10.70.0.200', '--label', 'team=blue', '-o', 'weft.mtu=1300', 'web');
   await everywhere(hosts, 'web');
@@ -177,7 +179,7 @@ void test('the same network on all hosts, whatever a host misses or loses', asyn
   await everywhere(hosts, 'web');
 });
 
-void test('two hosts make a network of one name at the same instant', async (t) => {
+void test('two hosts make a network of one name at the same instant', { buffered: true }, async (t) => {
   const { h1, h2, hosts } = await stage(t, 'instant');
   for (let i = 0; i < 3; i++) {
     const results = await Promise.all(hosts.map((host) => weft(host, 'network', 'create', `w${i}`)));
@@ -208,7 +210,7 @@ void test('two hosts make a network of one name at the same instant', async (t) 
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 5 pools, as node h1 sees them\n');
 });
 
-void test('several subnets', async (t) => {
+void test('several subnets', { buffered: true }, async (t) => {
   const { h1, h2, hosts } = await stage(t, 'subnets');
   // Docker's command puts several subnets into any order; compose keeps it.
   const create = async (Name: string, Driver: string, ipam: string, Config: object[]): Promise<void> => {
@@ -258,7 +260,7 @@ void test('several subnets', async (t) => {
   t.same(await weftJson(h1, 'ipam', 'ls'), [], 'and all their pools with them');
 });
 
-void test('without --ipam-driver weft: Docker climbs on its host, the others descend, and where they meet a start is refused', async (t) => {
+void test('without --ipam-driver weft: Docker climbs on its host, the others descend, and where they meet a start is refused', { buffered: true }, async (t) => {
   const { h1, h2, hosts } = await stage(t, 'climbing');
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--subnet', '10.82.0.0/29', 'plain');
   await everywhere(hosts, 'plain');
