@@ -5,6 +5,7 @@
  *
  * One compose file on two hosts: the network that `up` made on the one is the project's own on the other.
  */
+import { readFileSync } from 'node:fs';
 import tap, { test } from 'tap';
 import type { NetworkAnswer } from '../agent/api.ts';
 import { startEtcd } from './lab/etcd.ts';
@@ -68,6 +69,12 @@ test('a compose project on two hosts', async (t) => {
   t.equal((await compose(h1, 'down')).code, 0);
   await until('h1 has them back: h2 is on them', async () => (await networksOf(h1)).join() === 'shop_back,shop_default', 20_000);
   t.equal((await compose(h2, 'down')).code, 0);
-  for (const host of [h1, h2]) await until(`with the last one they are gone from ${host.name}`, async () => (await networksOf(host)).length === 0, 20_000);
+  for (const host of [h1, h2]) {
+    await until(`with the last one they are gone from ${host.name}`, async () => {
+      if ((await networksOf(host)).length === 0) return true;
+      // Why somebody has put them back.
+      throw new Error(readFileSync(`${h2.directory}/weftd.log`, 'utf8').split('\n').findLast((line) => line.includes('put back on this host')) ?? 'nobody put them back');
+    }, 20_000);
+  }
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 0 pools, as node h1 sees them\n');
 });

@@ -74,8 +74,12 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
 
     createNetwork: async (request) => {
       const poolHeld = request.ipv4[0]?.addressSpace === ADDRESS_SPACE;
-      const original = poolHeld ? copies.original(options.driver, request.ipv4.map(({ pool }) => pool)) : undefined;
-      if (original) {
+      const pools = request.ipv4.map(({ pool }) => pool);
+      const original = poolHeld ? copies.original(options.driver, pools) : undefined;
+      // Docker may repeat a call.
+      if (original && original.id !== request.networkId) {
+        // Of a creation that was given up on, or of a network that is just being removed elsewhere.
+        if (!pools.every(copies.isBeingMade)) throw weftError('WEFT-NETWORK-EXISTS', { network: original.name || original.id.slice(0, 12) });
         await lifecycle.adopt(original.id);
         map.bind(request.networkId, original.id);
         return;
