@@ -59,7 +59,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     const { problem } = options.local;
     return [
       ...(problem === undefined ? [] : [`this node could not write its own state: ${problem}; nothing new starts here until there is room`]),
-      ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: rename or remove it`),
+      ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: \`docker network rm ${name}\` makes room for it`),
       ...options.ipam.problems(),
       ...options.otherProblems(),
       ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),

@@ -37,6 +37,7 @@ import type { AgentApi } from './api.ts';
 import { createAgentApi } from './agent-api.ts';
 import type { Config } from './config.ts';
 import { createDockerClient, type DockerNetwork } from './docker/client.ts';
+import { createCopies } from './docker/copies.ts';
 import { createIpamDriver } from './docker/ipam-driver.ts';
 import { createStaleRemoval, removeReleasedEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
@@ -47,7 +48,6 @@ import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
 import { claimNumber, knownNumber, nodeId } from './identity.ts';
-import { claimInstance, type InstanceClaim } from './instance.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
@@ -58,7 +58,7 @@ import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { nodePrefixProblems } from './node-prefix.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
-import { formerAddresses, lastAddress, rememberAddress } from './original.ts';
+import { settleOnHost } from './one-host.ts';
 import { createPublisher } from './publisher.ts';
 import type { Reachability } from './reachability.ts';
 import { REACHABILITY_PATH } from './reachability-ports.ts';
@@ -114,34 +114,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id, lastNodeNumber(config.nodePrefix)));
   const keys = await insist('the store has to give this node the gossip keys', log, () => gossipKeys(store, local, clock.wallNow()));
 
-  // One host for this node --------------------------------------------------------------------------------------------
-  const [movedFrom] = formerAddresses(local, config);
-  let instance: InstanceClaim | undefined;
-  const cloned = (error: WeftError, address: string): void => {
-    // The next start asks there before it does anything.
-    rememberAddress(local, address);
-    fence(error);
-  };
-  const claim = (): InstanceClaim => (instance ??= claimInstance({ store, node: { id, name, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: cloned }));
-  // A store of this host's own knows no other host.
-  if (nodeStore.kind !== 'embedded') claim();
-  // Where it was before, nobody has to be asked: a copy would not be there.
-  if (movedFrom !== undefined) await instance?.held;
-
   // Hard and soft state -----------------------------------------------------------------------------------------------
   const registry = createNetworkRegistry({ store, local, log });
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
-  const bind = { host: '0.0.0.0', port: config.gossipPort };
-  const at = (host: string) => ({ host, port: config.gossipPort });
   const seeds = async () => [...await directory.seeds(), ...config.discovery.seeds];
-  const former = lastAddress(local);
-  if (former !== undefined && former !== config.advertise) {
-    const { leaveFormerAddress } = await import('../cluster/former.ts');
-    await leaveFormerAddress({ node: { id, name }, transport: await openTransport({ bind, advertise: at(former) }), keys, seeds: await seeds(), clock, random, log: log.child({ part: 'gossip' }) });
-  }
-  rememberAddress(local, config.advertise);
-  const transport = await openTransport({ bind, advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
+  const oneHost = await settleOnHost({ config, nodeStore, local, node: { id, name }, keys, seeds, clock, random, log, onCloned: fence });
+  const at = (host: string) => ({ host, port: config.gossipPort });
+  const transport = await openTransport({ bind: at('0.0.0.0'), advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, keys, seeds, discovery: config.discovery, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
   /** A first member is not listed before it has been asked. */
@@ -155,7 +135,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     settings: () => ({ store: storePlace(), gossipPort: config.gossipPort, vxlanPort: config.vxlanPort, nodePrefix: config.nodePrefix, defaultPools: config.defaultPools }),
     found: async () => {
       await nodeStore.startCluster();
-      claim();
+      oneHost.claim();
     },
     memberCalls: { [REACHABILITY_PATH]: async (body, caller) => (await reachability()).answer(body, caller) },
     admissible: (request) => {
@@ -271,7 +251,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
-  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
+  const copies = createCopies(registry);
+  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
   const early = async (endpointId: string, dockerNetworkId: string) => {
     const workload = await workloads.early(endpointId, dockerNetworkId);
@@ -338,11 +319,11 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
 
   // Serving -----------------------------------------------------------------------------------------------------------
-  const driverOptions = { node: id, controller, lifecycle, map, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
+  const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
   const plugins = [
     servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
     servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
+    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, copies, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
   ];
   for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);
@@ -417,7 +398,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
         () => mesh.close(),
         () => overlay.close(),
         () => joining.close(),
-        () => instance?.close(),
+        () => oneHost.close(),
         () => cluster.close(),
         () => ipam.close(),
         () => addresses.close(),

@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import http from 'node:http';
 import * as v from 'valibot';
 import { WeftError, errorText, weftError } from '../base/errors.ts';
+import { readJson } from '../base/json-body.ts';
 import type { Logger } from '../base/log.ts';
 import type { AgentApi, ErrorAnswer } from './api.ts';
 
@@ -93,25 +94,9 @@ async function answer(request: http.IncomingMessage, api: AgentApi): Promise<{ s
     const [, version, collection = '', reference = ''] = (request.url ?? '').split('/');
     const route = version === 'v1' ? ROUTES[`${request.method} ${collection}`] : undefined;
     if (!route) throw weftError('WEFT-CALL-UNKNOWN', { call: `${request.method} ${request.url}` });
-    return { status: 200, body: (await route(api, decodeURIComponent(reference), await readBody(request))) ?? {} };
+    return { status: 200, body: (await route(api, decodeURIComponent(reference), await readJson(request, MAX_BODY))) ?? {} };
   } catch (error) {
     const body: ErrorAnswer = { message: errorText(error), ...(error instanceof WeftError && { code: error.code }) };
     return { status: error instanceof WeftError ? 400 : 500, body };
-  }
-}
-
-async function readBody(request: http.IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > MAX_BODY) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `more than ${MAX_BODY} bytes` });
-    chunks.push(chunk);
-  }
-  if (size === 0) return undefined;
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch (error) {
-    throw weftError('WEFT-INPUT-JSON', { detail: errorText(error) });
   }
 }

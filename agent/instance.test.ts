@@ -19,7 +19,7 @@ function scene(t: Test) {
     start: (host: string, address: string, movedFrom?: string) => {
       const claim = claimInstance({ store, node: { id, name: 'h1', address, movedFrom }, clock, log, host, onCloned: (error: WeftError) => void fenced.push(`${host} ${error.code} ${error.message.includes(address) ? 'itself' : 'the other'}`) });
       const state = { held: false };
-      claim.held.then(() => (state.held = true), () => {});
+      claim.settled.then(() => (state.held = true), () => {});
       t.teardown(() => claim.close());
       return { claim, state };
     },
@@ -43,7 +43,7 @@ test('a copy that comes while the node is there is fenced, whether it says that 
   await clock.advance(10_000);
   t.same(fenced.toSorted(), ['b WEFT-NODE-CLONED the other', 'c WEFT-NODE-CLONED the other']);
   t.notOk(moved.state.held || silent.state.held);
-  await t.rejects(moved.claim.held, { code: 'WEFT-NODE-CLONED' });
+  await t.rejects(moved.claim.settled, { code: 'WEFT-NODE-CLONED' });
   await clock.advance(600_000);
   t.equal(await place(), HERE, 'the node keeps it');
 });
@@ -57,7 +57,7 @@ test('where the store does not answer, nobody waits for it', async (t) => {
   };
   const claim = claimInstance({ store: { ...store, lease }, node: { id, name: 'h1', address: THERE, movedFrom: HERE }, clock, log, host: 'b', onCloned: (error) => void fenced.push(error.code) });
   t.teardown(() => claim.close());
-  await claim.held;
+  await claim.settled;
   t.equal(await store.get(CLAIMS + id), undefined);
   away = false;
   await clock.advance(10_000);

@@ -38,7 +38,7 @@ export interface InstanceOptions {
 
 export interface InstanceClaim {
   /** Resolves when the claim is held for the first time, or when the store does not answer: no start waits for it. Rejects with WEFT-NODE-CLONED instead. */
-  readonly held: Promise<void>;
+  readonly settled: Promise<void>;
   /** Lets go of it, if the store answers; else it ends by itself. */
   close(): Promise<void>;
 }
@@ -48,8 +48,8 @@ const thisHost = (): string => `${readFileSync('/proc/sys/kernel/random/boot_id'
 export function claimInstance({ store, node, clock, log, host = thisHost(), onCloned }: InstanceOptions): InstanceClaim {
   const key = CLAIMS + node.id;
   const mine: Claim = { instance: randomUUID(), host, address: node.address, ...(node.movedFrom !== undefined && { movedFrom: node.movedFrom }) };
-  const { promise: held, resolve, reject } = Promise.withResolvers<void>();
-  held.catch(() => {});
+  const { promise: settled, resolve, reject } = Promise.withResolvers<void>();
+  settled.catch(() => {});
   let lease: Lease | undefined;
   let wasHeld = false;
   let rival: { instance: string; since: number } | undefined;
@@ -110,7 +110,7 @@ export function claimInstance({ store, node, clock, log, host = thisHost(), onCl
   const stop = store.watch(key, again);
 
   return {
-    held,
+    settled,
     close: async () => {
       over = true;
       await last;

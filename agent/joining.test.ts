@@ -18,12 +18,13 @@ import { startJoining } from './joining.ts';
 const idOf = (number: number): string => number.toString(16).padStart(16, '0');
 
 /** A node that admits others, on loopback. */
-async function node(t: Test, store: Store, number: number) {
+async function node(t: Test, store: Store, number: number, folder: string) {
   const listener = net.createServer((socket) => joining.accept(socket)).listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const { port } = listener.address() as net.AddressInfo;
+  const removed: string[] = [];
   const joining = startJoining({
-    store, directory: join(t.testdir(), `n${number}`), node: { id: idOf(number), address: '127.0.0.1' }, found: async () => {}, admissible: () => {}, onRevoked: () => {}, onRemoved: () => {}, memberCalls: {}, clock, random, log,
+    store, directory: join(folder, `n${number}`), node: { id: idOf(number), address: '127.0.0.1' }, found: async () => {}, admissible: () => {}, onRevoked: () => {}, onRemoved: ({ code }) => void removed.push(code), memberCalls: {}, clock, random, log,
     settings: () => ({ store: { endpoints: ['https://127.0.0.1:7948'], own: true }, gossipPort: port, vxlanPort: 4789, nodePrefix: '10.255.0.0/16', defaultPools: [] }),
   });
   t.teardown(() => {
@@ -40,7 +41,7 @@ async function node(t: Test, store: Store, number: number) {
       }
     }
   };
-  return { token };
+  return { token, removed, close: () => joining.close() };
 }
 
 test('fifty join at once at two nodes, and the token is changed while they do', async (t) => {
@@ -49,7 +50,8 @@ test('fifty join at once at two nodes, and the token is changed while they do', 
   const etcd = await etcdForTests((end) => t.teardown(end));
   const store = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
   t.teardown(() => store.close());
-  const nodes = [await node(t, store, 1), await node(t, store, 2)];
+  const folder = t.testdir();
+  const nodes = [await node(t, store, 1, folder), await node(t, store, 2, folder)];
   const earlier = [await nodes[0]!.token(), await nodes[1]!.token()];
   const joiners = await Promise.all(Array.from({ length: 55 }, async (_, i) => ({ id: idOf(100 + i), request: await requestCertificate(await newKey()), name: `h${i}`, address: `10.0.1.${i + 1}` })));
 
@@ -90,4 +92,21 @@ test('fifty join at once at two nodes, and the token is changed while they do', 
     t.equal(entry.revision < revision, before.some((joiner) => joiner.id === id), 'let in before the change by the earlier token, else by the new one');
   }
   t.same([...entered.keys()].filter((id) => refused.some((each) => each.id === id)), [], 'of who was refused nothing is left');
+});
+
+test('a node of the cluster that a restored store was of is told to join again', async (t) => {
+  const awake = setInterval(() => {}, 1000);
+  t.teardown(() => clearInterval(awake));
+  const etcd = await etcdForTests((end) => t.teardown(end));
+  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
+  t.teardown(() => store.close());
+  const folder = t.testdir();
+  const before = await node(t, store, 1, folder);
+  await before.token();
+  before.close();
+  await store.txn([], (await store.range('identity/')).entries.map(({ key }) => ({ delete: key })));
+  const after = await node(t, store, 1, folder);
+  while (after.removed.length === 0) await new Promise((resolve) => { setTimeout(resolve, 20); });
+  t.same(after.removed, ['WEFT-NODE-REMOVED']);
+  t.same((await store.range('identity/certificates/')).entries, [], 'and is not entered');
 });

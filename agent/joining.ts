@@ -12,7 +12,7 @@ import { readIdentity, writeIdentity, writeRevoked, type Identity } from '../clu
 import type { JoinServer, MemberCalls } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer, JoinRequest } from '../cluster/identity/join.ts';
 import { formatToken } from '../cluster/identity/token.ts';
-import type { Store } from '../store/store.ts';
+import type { Compare, Store } from '../store/store.ts';
 
 /** Between the twelve hours and the ninety days that make sense. */
 const LIFETIME_MS = 30 * 86_400_000;
@@ -20,6 +20,8 @@ const LIFETIME_MS = 30 * 86_400_000;
 const RENEW = { from: 0.5, to: 0.7 } as const;
 const CHECK_MS = 3_600_000;
 const RETRY_MS = 10_000;
+/** Each attempt that fails means that something else of this node's certificates was written. */
+const ATTEMPTS = 64;
 
 export interface JoiningOptions {
   store: Store;
@@ -76,9 +78,14 @@ export function startJoining(options: JoiningOptions): Joining {
     const certificate = await issueCertificate(authority, request.request, { node: { id: request.id, addresses: [request.address] }, lifetimeMs: LIFETIME_MS, now });
     const { list: revoked } = await revocations(store, now);
     // The token is looked at again in the very transaction that lets the host in: it may have been changed meanwhile.
-    while (!await enterCertificate(store, certificate, now, [await checkSecret(store, request.secret, now)]));
+    await enter(certificate, now, async () => [await checkSecret(store, request.secret, now)]);
     log.info({ node: request.id, name: request.name, address: request.address, from }, 'a host joins');
     return { certificate, authority: authority.certificate, revoked, ...options.settings() };
+  }
+
+  async function enter(certificate: string, now: number, guards: () => Promise<Compare[]> = async () => []): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) if (await enterCertificate(store, certificate, now, await guards())) return;
+    throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of certificates' });
   }
 
   function isDue({ certificate }: Identity): boolean {
@@ -90,17 +97,19 @@ export function startJoining(options: JoiningOptions): Joining {
   /** Every node may read the authority's key, so none has to ask another. */
   async function ensure(): Promise<void> {
     const now = clock.wallNow();
+    const { certificate: authority, key: authorityKey } = await clusterAuthority(store);
+    // The store is another cluster's than the one that this node was let into: a backup was restored.
+    if (identity && fingerprint(identity.authority) !== fingerprint(authority)) throw weftError('WEFT-NODE-REMOVED', {});
     if (!identity || isDue(identity)) {
-      const { certificate: authority, key: authorityKey } = await clusterAuthority(store);
       const key = await newKey();
       const certificate = await issueCertificate({ certificate: authority, key: authorityKey }, await requestCertificate(key), { node: { id: node.id, addresses: [node.address] }, lifetimeMs: LIFETIME_MS, now });
       const { list: revoked } = await revocations(store, now);
-      while (!await enterCertificate(store, certificate, now));
+      await enter(certificate, now);
       const renewed = { authority, certificate, key, revoked };
       writeIdentity(directory, renewed);
       log.info({}, identity ? 'the certificate of this node was renewed' : 'this node has a certificate');
       identity = renewed;
-    } else while (!await enterCertificate(store, identity.certificate, now));
+    } else await enter(identity.certificate, now);
     server?.renew(identity);
   }
 

@@ -25,6 +25,7 @@ export interface NetworkRegistry {
   find(reference: string): Network | undefined;
   /** Throws WEFT-NETWORK-EXISTS. Returns the network with what was chosen for it (VNI). */
   create(network: Network): Promise<Network>;
+  /** Throws WEFT-NETWORK-EXISTS when another network has the name; then this one stays without. */
   describe(id: string, facts: NetworkFacts): Promise<void>;
   /** Idempotent. */
   remove(id: string): Promise<void>;
@@ -110,7 +111,13 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
     }
     const entry = await store.get(`networks/${id}`);
     if (!entry) return;
-    const complete = described(JSON.parse(entry.value) as Network, facts);
+    const stored = JSON.parse(entry.value) as Network;
+    if (stored.name !== '') {
+      // Done by an attempt whose answer was lost.
+      remember(stored);
+      return;
+    }
+    const complete = described(stored, facts);
     const result = await store.txn(
       [{ key: `networks/${id}`, revision: entry.revision }, { key: `network-names/${facts.name}`, revision: 0 }],
       [{ put: `networks/${id}`, value: JSON.stringify(complete) }, { put: `network-names/${facts.name}`, value: JSON.stringify(id) }],

@@ -8,7 +8,10 @@ import { releaseAllPorts } from '../ingress/claims.ts';
 import type { Store } from '../store/store.ts';
 import type { NodeAnswer } from './api.ts';
 import type { GossipKeys } from './gossip-keys.ts';
-import type { NodeDirectory } from './nodes.ts';
+import type { NodeDirectory, NodeEntry } from './nodes.ts';
+
+/** Each attempt that fails means that another certificate was entered or revoked. */
+const ATTEMPTS = 64;
 
 export interface NodeCommands {
   list(): NodeAnswer[];
@@ -32,6 +35,14 @@ export interface NodeCommandsOptions {
 }
 
 export function createNodeCommands({ self, store, holdsStoreAlone, state, directory, keys, clock }: NodeCommandsOptions): NodeCommands {
+  async function takeOut(node: NodeEntry): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const { compares, writes } = await revocationOf(store, node, clock.wallNow());
+      if ((await store.txn(compares, [...writes, forgetJoinSecret, { delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }])).succeeded) return;
+    }
+    throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of certificates' });
+  }
+
   return {
     list: () => {
       const states = new Map(state.members().map((member) => [member.id, member.state]));
@@ -43,10 +54,7 @@ export function createNodeCommands({ self, store, holdsStoreAlone, state, direct
       const seen = state.members().find((member) => member.id === node.id)?.state;
       if (node.id === self || ((seen === 'alive' || seen === 'suspect') && !force)) throw weftError('WEFT-NODE-ALIVE', { node: node.name });
       if (await holdsStoreAlone(node.id)) throw weftError('WEFT-STORE-QUORUM', { detail: `${node.name} holds the only copy of the store` });
-      for (let done = false; !done;) {
-        const { compares, writes } = await revocationOf(store, node, clock.wallNow());
-        done = (await store.txn(compares, [...writes, forgetJoinSecret, { delete: `nodes/${node.id}` }, { delete: `node-numbers/${node.number}` }])).succeeded;
-      }
+      await takeOut(node);
       await releaseAllPorts(store, node.id);
       await keys.rotate(true);
     },

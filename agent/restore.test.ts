@@ -83,6 +83,42 @@ void test('onto a host of a cluster: it is alone again, and can begin another cl
   t.same(await contents(node.store), asBackup);
 });
 
+void test('nobody has rights in it of before, and what this host publishes and hands out is its own', async (t) => {
+  const { host } = await hostsForTests(t);
+  const one = await host();
+  const local = openLocalStore(join(one.config.dataDir, 'local.db'));
+  const id = nodeId(local);
+  local.put('held/ports/tcp/80', 'shop');
+  local.put('held/ports/tcp/81', '');
+  local.put('node/fenced', JSON.stringify('WEFT-NODE-REMOVED'));
+  const pool = { id: 'p1', subnet: '10.9.0.0/29', made: 0, reserved: {} };
+  local.put('ipam/pools/10.9.0.0_29', JSON.stringify(pool));
+  local.put('ipam/blocks/10.9.0.0_29/5', JSON.stringify({ chooser: 'weft' }));
+  local.close();
+  const node = (name: string, of: string) => ({ key: `nodes/${of}`, value: JSON.stringify({ id: of, name, number: 1, address: '10.0.0.9', gossipPort: 7947 }) });
+  const claim = (of: string) => JSON.stringify({ node: of, name: 'x', pool: 'p1', chooser: 'weft' });
+  const backup = [
+    node('me', id), node('b', 'bbbb'), node('a', 'aaaa'),
+    ...['node-numbers/1', 'identity/authority', 'identity/certificates/aaaa', 'identity/removed/cccc', 'identity/revoked', 'identity/token', 'gossip-keys', 'instances/aaaa', 'wants/x'].map((key) => ({ key, value: '"old"' })),
+    { key: 'ports/tcp/80', value: JSON.stringify({ service: 'other', nodes: ['aaaa'] }) },
+    { key: 'ports/tcp/443', value: JSON.stringify({ service: 'other', nodes: ['aaaa'] }) },
+    { key: 'pools/10.9.0.0_29', value: JSON.stringify(pool) },
+    { key: 'blocks/10.9.0.0_29/5', value: claim('aaaa') },
+    { key: 'blocks/10.9.0.0_29/4', value: claim('aaaa') },
+    { key: 'networks/n', value: '"web"' },
+  ];
+  t.same(await restoreStore(one.config, backup, options), { others: [{ id: 'aaaa', name: 'a' }, { id: 'bbbb', name: 'b' }] });
+  const restored = await contents(one.open().store);
+  t.match(JSON.parse(restored['blocks/10.9.0.0_29/5']!), { node: id, pool: 'p1' }, 'given to this host after the backup');
+  t.match(JSON.parse(restored['blocks/10.9.0.0_29/4']!), { node: 'aaaa' });
+  t.same(JSON.parse(restored['ports/tcp/80']!), { service: 'shop', nodes: [id] });
+  t.same(Object.keys(restored).sort(), ['blocks/10.9.0.0_29/4', 'blocks/10.9.0.0_29/5', 'networks/n', 'pools/10.9.0.0_29', 'ports/tcp/80']);
+  await one.close();
+  const after = openLocalStore(join(one.config.dataDir, 'local.db'));
+  t.equal(after.get('node/fenced'), undefined, 'it was taken out of another cluster');
+  after.close();
+});
+
 void test('the restored cluster does not gossip with the one that the backup is of', async (t) => {
   const { host } = await hostsForTests(t);
   const [before, after] = [await host(), await host()];

@@ -63,22 +63,26 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
         throw weftError('WEFT-FEATURE-MISSING', { feature: `a sandbox on ${network.name}, whose addresses Docker hands out,`, hint: 'create the network with --ipam-driver weft' });
       }
       const ports = (request.ports ?? []).map(parsePort);
-      const known = read(request.name);
+      const before = read(request.name);
+      // One whose making was killed half way is made anew.
+      const known = before && (isNetns(before.netns) || before.endpoints.some((id) => options.endpoints.get(id))) ? before : undefined;
       const netns = request.netns ?? known?.netns ?? `/run/netns/${request.name}`;
       if (known && (known.netns !== netns || known.endpoints.some((id) => options.endpoints.get(id)?.networkId === network.id))) throw weftError('WEFT-SANDBOX-EXISTS', { name: request.name });
-      if (!known && request.netns === undefined) {
-        if (isNetns(netns)) throw weftError('WEFT-SANDBOX-EXISTS', { name: request.name });
-        createNetns(netns).close();
+      const made = known?.made ?? request.netns === undefined;
+      if (!known && made && isNetns(netns)) throw weftError('WEFT-SANDBOX-EXISTS', { name: request.name });
+      const endpointId = randomBytes(32).toString('hex');
+      // First of all: whatever is left by a kill from here on, `weft sandbox rm` removes.
+      write({ name: request.name, netns, made, endpoints: [...known?.endpoints ?? [], endpointId] });
+      undo.push(() => (known ? write(known) : local.delete(`sandboxes/${request.name}`)));
+      if (!known && made) {
         undo.push(() => deleteNetns(netns));
+        createNetns(netns).close();
         // `ip netns exec` puts this file in place of the host's.
+        undo.push(() => rmSync(`/etc/netns/${request.name}`, { recursive: true, force: true }));
         mkdirSync(`/etc/netns/${request.name}`, { recursive: true });
         writeFileSync(`/etc/netns/${request.name}/resolv.conf`, 'nameserver 127.0.0.11\n');
-        undo.push(() => rmSync(`/etc/netns/${request.name}`, { recursive: true, force: true }));
       }
       if (!isNetns(netns)) throw weftError('WEFT-SANDBOX-GONE', { path: netns });
-      const endpointId = randomBytes(32).toString('hex');
-      write({ name: request.name, netns, made: known?.made ?? request.netns === undefined, endpoints: [...known?.endpoints ?? [], endpointId] });
-      undo.push(() => (known ? write(known) : local.delete(`sandboxes/${request.name}`)));
       const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ports });
       undo.push(() => controller.deleteEndpoint(endpointId));
       publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });

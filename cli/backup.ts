@@ -43,7 +43,13 @@ export function addBackupCommands(program: Command, { ask, show, config }: Tools
 
   program.command('restore <file>').description('make a backup this host\'s store; weftd must be stopped (`weft down`)').action(async (file: string) => {
     const { text, backup } = read(file);
-    await restoreStore(config(), backup.entries, { id: createHash('sha256').update(text).digest('hex'), clock: systemClock, log: silentLogger });
-    show({ file, ...backup.header }, () => `restored ${described(backup)}; start it with \`weft up\``);
+    const { others } = await restoreStore(config(), backup.entries, { id: createHash('sha256').update(text).digest('hex'), clock: systemClock, log: silentLogger });
+    show({ file, ...backup.header, others }, () => [
+      `restored ${described(backup)}; start it with \`weft up\``,
+      ...(others.length === 0 ? [] : [
+        'This host is alone in it. Those that were in the cluster then have to join again (`weft down --purge`, then `weft join`):',
+        ...others.map(({ id, name }) => `  ${name.padEnd(12)} its addresses are kept for it until \`weft ipam reclaim ${id}\``),
+      ]),
+    ].join('\n'));
   });
 }

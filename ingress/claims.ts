@@ -25,8 +25,11 @@ export interface PortClaims {
   release(protocol: string, port: number): Promise<void>;
 }
 
+/** Each attempt that fails means that another node succeeded. */
+const ATTEMPTS = 64;
+
 async function change(store: Store, key: string, next: (claim: Claim | undefined) => Claim | undefined): Promise<void> {
-  for (;;) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const entry = await store.get(key);
     const before = entry && (JSON.parse(entry.value) as Claim);
     const after = next(before);
@@ -34,6 +37,7 @@ async function change(store: Store, key: string, next: (claim: Claim | undefined
     const write = after ? { put: key, value: JSON.stringify(after) } : { delete: key };
     if ((await store.txn([{ key, revision: entry?.revision ?? 0 }], [write])).succeeded) return;
   }
+  throw weftError('WEFT-STORE-CONFLICT', { what: `port ${key.slice(PORTS.length)}` });
 }
 
 const without = (node: string) => (claim: Claim | undefined): Claim | undefined => {
@@ -44,6 +48,15 @@ const without = (node: string) => (claim: Claim | undefined): Claim | undefined 
 /** For a node that has gone: its ports are free for others, or stay with the other nodes that have them. Idempotent. */
 export async function releaseAllPorts(store: Store, node: string): Promise<void> {
   for (const { key } of (await store.range(PORTS)).entries) await change(store, key, without(node));
+}
+
+/** What becomes of a backup's claims when it is made a node's store again: that node's are as its disk has them, and nobody else is there. */
+export function restoredPorts(backup: readonly { key: string; value: string }[], local: LocalStore, node: string): { key: string; value: string }[] {
+  const held = local.list(`held/${PORTS}`).filter(({ value }) => value !== UNCERTAIN);
+  return [
+    ...backup.filter(({ key }) => !key.startsWith(PORTS)),
+    ...held.map(({ key, value }) => ({ key: key.slice('held/'.length), value: JSON.stringify({ service: value, nodes: [node] } satisfies Claim) })),
+  ];
 }
 
 export function createPortClaims({ store, local, node }: { store: Store; local: LocalStore; node: string }): PortClaims {

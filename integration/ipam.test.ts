@@ -16,8 +16,10 @@ import { until } from './lab/run.ts';
 import { weft, weftJson, weftUp } from './lab/weft.ts';
 
 tap.setTimeout(240_000);
+// Each has hosts of its own, and most of the time nothing to do: addresses rest, and a host has to be silent for long enough.
+tap.jobs = 3;
 
-test('weft ipam', async (t) => {
+test('weft ipam', { buffered: true }, async (t) => {
   const lab = await createLab({ name: 'ipam', hosts: 2 });
   t.teardown(() => lab.destroy());
   const [h1, h2] = [lab.host(1), lab.host(2)];
@@ -71,7 +73,7 @@ test('weft ipam', async (t) => {
   t.equal((await weftJson<PoolAnswer[]>(h1, 'ipam', 'ls'))[0]!.shares.length, 1);
 });
 
-test('Docker in a /29: restarts find their addresses, also on another host', async (t) => {
+test('Docker in a /29: restarts find their addresses, also on another host', { buffered: true }, async (t) => {
   const lab = await createLab({ name: 'ipamdocker', hosts: 2, docker: true });
   t.teardown(() => lab.destroy());
   const [h1, h2] = [lab.host(1), lab.host(2)];
@@ -97,7 +99,7 @@ test('Docker in a /29: restarts find their addresses, also on another host', asy
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 1 pools, as node h1 sees them\n');
 });
 
-test('a Docker that was killed finds the addresses of its containers, and nothing of before stays claimed', async (t) => {
+test('a Docker that was killed finds the addresses of its containers, and nothing of before stays claimed', { buffered: true }, async (t) => {
   const lab = await createLab({ name: 'ipamkill', hosts: 1, docker: true });
   t.teardown(() => lab.destroy());
   const host = lab.host(1);

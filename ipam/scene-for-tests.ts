@@ -19,15 +19,19 @@ import { type AddressManagerOptions, createAddressManager, type StartedAddressMa
 export type Link = 'up' | 'down' | 'answers-lost' | 'late' | 'frozen';
 
 export interface SceneNode {
-  id: string;
+  readonly id: string;
   ipam: StartedAddressManager;
   local: LocalStore;
   link: Link;
   /** How wrong its wall clock is, in ms. */
   wallOffset: number;
   warnings: string[];
+  /** kill -9, and nothing after it. */
+  stop(): void;
   /** kill -9, and a new manager on the same disk. What was under way never ends. */
   restart(): Promise<void>;
+  /** Of a stopped one: its disk is empty, and it is another node from then on. */
+  purge(): void;
 }
 
 export interface Scene { clock: VirtualClock; nodes: SceneNode[]; close(): void }
@@ -35,13 +39,13 @@ export interface Scene { clock: VirtualClock; nodes: SceneNode[]; close(): void 
 const LATE_MS = 20_000;
 const forever = new Promise<never>(() => {});
 
-export interface SceneOptions extends Partial<Omit<AddressManagerOptions, 'clock'>> { count?: number; clock?: VirtualClock }
+export interface SceneOptions extends Partial<Omit<AddressManagerOptions, 'clock'>> { count?: number; clock?: VirtualClock; /** The store in use, where that changes. */ current?: () => Store }
 
-export async function scene(folder: string, store: Store, { count = 3, clock = new VirtualClock(), ...options }: SceneOptions = {}): Promise<Scene> {
+export async function scene(folder: string, store: Store, { count = 3, clock = new VirtualClock(), current = () => store, ...options }: SceneOptions = {}): Promise<Scene> {
   const nodes = await Promise.all(Array.from({ length: count }, (_, i) => start(i)));
 
   async function start(i: number): Promise<SceneNode> {
-    const id = `node${i}`;
+    let id = `node${i}`;
     const local = openLocalStore(join(folder, `${id}.db`));
     const warnings: string[] = [];
     const log: Logger = { ...silentLogger, warn: (_fields, message) => void warnings.push(message ?? '') };
@@ -58,9 +62,11 @@ export async function scene(folder: string, store: Store, { count = 3, clock = n
 
     /** The store, as a node in one of its lives sees it. */
     function linked(life: number): Store {
-      const through = async <T>(ask: () => Promise<T>, isTxn = false): Promise<T> => {
+      const through = async <T>(call: (at: Store) => Promise<T>, isTxn = false): Promise<T> => {
         await thawed();
         if (life !== incarnation) return forever;
+        const at = current();
+        const ask = (): Promise<T> => call(at);
         if (link === 'down') throw unreachable();
         if (link === 'late' && isTxn) {
           lateness = (lateness * 7 + 1_009) % LATE_MS;
@@ -76,16 +82,16 @@ export async function scene(folder: string, store: Store, { count = 3, clock = n
       };
       return {
         ...store,
-        get: (key) => through(() => store.get(key)),
-        range: (prefix) => through(() => store.range(prefix)),
-        txn: (compares, writes) => through(() => store.txn(compares, writes), true),
-        lease: (ttl) => through(() => store.lease(ttl)),
+        get: (key) => through((at) => at.get(key)),
+        range: (prefix) => through((at) => at.range(prefix)),
+        txn: (compares, writes) => through((at) => at.txn(compares, writes), true),
+        lease: (ttl) => through((at) => at.lease(ttl)),
         // Says nothing while it is cut off, and starts with a new snapshot when it is not.
         watch: (prefix, onEvent) => {
           let stop = (): void => {};
           const follow = (): void => {
             stop();
-            stop = link === 'up' || link === 'late' ? store.watch(prefix, onEvent) : () => {};
+            stop = link === 'up' || link === 'late' ? current().watch(prefix, onEvent) : () => {};
           };
           watches.add(follow);
           follow();
@@ -114,7 +120,8 @@ export async function scene(folder: string, store: Store, { count = 3, clock = n
       store: linked(incarnation), local: living(incarnation), node: { id, name: `host-${i}` }, clock: nodeClock, log, random: seededRandom(1_000 * i + incarnation), occupied: () => [], ...options,
     });
     const node: SceneNode = {
-      id, local, warnings, wallOffset: 0,
+      get id() { return id; },
+      local, warnings, wallOffset: 0,
       ipam: undefined as unknown as StartedAddressManager,
       get link() { return link; },
       set link(next) {
@@ -125,9 +132,16 @@ export async function scene(folder: string, store: Store, { count = 3, clock = n
         onLink = [];
         for (const wake of waiting) wake();
       },
-      restart: async () => {
+      stop: () => {
         incarnation++;
         node.ipam.close();
+      },
+      purge: () => {
+        local.transaction(() => local.list('').forEach(({ key }) => local.delete(key)));
+        id = `node${i}.${incarnation}`;
+      },
+      restart: async () => {
+        node.stop();
         node.ipam = make();
         await node.ipam.start();
       },

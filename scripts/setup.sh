@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "run as root: hosts are made of network namespaces" >&2; exit 1; }
 
-packages=(docker.io golang-go golang-github-hashicorp-memberlist-dev iptables nftables libnftables1 iproute2 busybox-static etcd-server tcpdump procps serf conntrack curl ca-certificates openssl libfaketime)
+packages=(docker.io golang-go golang-github-hashicorp-memberlist-dev iptables nftables libnftables1 iproute2 busybox-static etcd-server tcpdump procps serf conntrack curl ca-certificates openssl libfaketime docker-compose)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

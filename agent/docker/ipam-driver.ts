@@ -8,6 +8,7 @@ import type { AddressManager } from '../../ipam/ipam.ts';
 import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
 import { fromFirst } from '../address-claims.ts';
 import type { NetworkRegistry } from '../networks.ts';
+import type { Copies } from './copies.ts';
 import type { NetworkMap } from './network-map.ts';
 
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
@@ -17,11 +18,12 @@ export interface IpamDriverOptions {
   addresses: AddressManager;
   registry: NetworkRegistry;
   map: NetworkMap;
+  copies: Copies;
   /** Docker is about to release an address: endpoints of its own that still have it are forgotten ones. */
   forget(networkId: string, address: string): Promise<void>;
 }
 
-export function createIpamDriver({ addresses, registry, map, forget }: IpamDriverOptions): IpamDriverHandlers {
+export function createIpamDriver({ addresses, registry, map, copies, forget }: IpamDriverOptions): IpamDriverHandlers {
   const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
 
   /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
@@ -43,12 +45,10 @@ export function createIpamDriver({ addresses, registry, map, forget }: IpamDrive
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
 
-    requestPool: async ({ pool, subPool, options, v6 }) => {
+    requestPool: async ({ pool, subPool, v6 }) => {
       if (v6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'create the network without --ipv6' });
-      const copyOf = options['weft.id'];
-      if (copyOf !== undefined && !registry.get(copyOf)) throw weftError('WEFT-NETWORK-UNKNOWN', { network: copyOf.slice(0, 12) });
       const made = await addresses.requestPool({
-        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copyOf !== undefined && { existing: true }),
+        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }),
       });
       return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
     },

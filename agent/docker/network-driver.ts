@@ -5,6 +5,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Controller } from '../../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping, Workload } from '../../cnm/model.ts';
 import type { CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
+import type { Copies } from './copies.ts';
 import { ADDRESS_SPACE } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkMap } from './network-map.ts';
@@ -16,6 +17,7 @@ export interface NetworkDriverOptions {
   controller: Controller;
   lifecycle: NetworkLifecycle;
   map: NetworkMap;
+  copies: Copies;
   endpoint(id: string): Endpoint | undefined;
   /** Name and labels of who joined; undefined when Docker does not say. Never inspects. */
   early(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
@@ -28,10 +30,8 @@ export interface NetworkDriverOptions {
   log: Logger;
 }
 
-const INTERNAL_OPTIONS = new Set(['weft.id']);
-
 export function createNetworkDriver(options: NetworkDriverOptions): NetworkDriverHandlers {
-  const { controller, lifecycle, map, log } = options;
+  const { controller, lifecycle, map, copies, log } = options;
 
   const weftId = (dockerId: string): string => {
     const id = map.weftId(dockerId);
@@ -62,7 +62,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       subnets,
       ipam: request.ipv4[0]?.addressSpace === ADDRESS_SPACE ? 'weft' : 'docker',
       internal: request.internal,
-      options: Object.fromEntries(Object.entries(request.options).filter(([name]) => !INTERNAL_OPTIONS.has(name))),
+      options: request.options,
       labels: {},
       attachable: false,
       createdAt: new Date().toISOString(),
@@ -73,13 +73,18 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     capabilities: () => ({ scope: 'local', connectivityScope: options.scope === 'cluster' ? 'global' : 'local', gwAllocChecker: false }),
 
     createNetwork: async (request) => {
-      const copyOf = request.options['weft.id'];
-      if (copyOf !== undefined) {
-        await lifecycle.adopt(copyOf);
-        map.bind(request.networkId, copyOf);
+      const poolHeld = request.ipv4[0]?.addressSpace === ADDRESS_SPACE;
+      const pools = request.ipv4.map(({ pool }) => pool);
+      const original = poolHeld ? copies.original(options.driver, pools) : undefined;
+      // Docker may repeat a call.
+      if (original && original.id !== request.networkId) {
+        // Of a creation that was given up on, or of a network that is just being removed elsewhere.
+        if (!pools.every(copies.isBeingMade)) throw weftError('WEFT-NETWORK-EXISTS', { network: original.name || original.id.slice(0, 12) });
+        await lifecycle.adopt(original.id);
+        map.bind(request.networkId, original.id);
         return;
       }
-      const network = await lifecycle.create(networkOf(request), { poolHeld: request.ipv4[0]?.addressSpace === ADDRESS_SPACE });
+      const network = await lifecycle.create(networkOf(request), { poolHeld });
       map.bind(request.networkId, network.id);
     },
 

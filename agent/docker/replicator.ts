@@ -1,16 +1,17 @@
 /**
  * Keeps Docker's list of networks equal to the cluster's: a network made on one node is made on this one through the
- * Docker API, with the same name, labels, options and subnets, tied by `weft.id`; one that is gone is removed. What
- * Docker removed although the cluster still has it (a prune, say) is put back, and said. Networks of this host alone are
- * Docker's to keep: what it has lost goes.
+ * Docker API, with the same name, labels, options and subnets; one that is gone is removed. What Docker removed although
+ * the cluster still has it (a prune, say) is put back, and said. Networks of this host alone are Docker's to keep: what it
+ * has lost goes.
  */
 import type { Clock } from '../../base/clock.ts';
-import { errorText } from '../../base/errors.ts';
+import { errorText, WeftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
+import type { Copies } from './copies.ts';
 import type { NetworkMap } from './network-map.ts';
 
 export const PLUGIN_PREFIX = 'weft-';
@@ -30,27 +31,30 @@ export interface ReplicatorOptions {
   lifecycle: Pick<NetworkLifecycle, 'remove'>;
   clock: Clock;
   map: NetworkMap;
+  copies: Copies;
   /** Docker deleted its copy a moment ago, and whether the network goes everywhere is not decided yet. */
   undecided(weftId: string): boolean;
   log: Logger;
 }
 
-export function createReplicator({ docker, registry, lifecycle, clock, map, undecided, log }: ReplicatorOptions): Replicator {
+export function createReplicator({ docker, registry, lifecycle, clock, map, copies, undecided, log }: ReplicatorOptions): Replicator {
   let running: Promise<void> | undefined;
   let again = false;
-  const conflicting = new Set<string>();
+  let conflicting: ReadonlySet<string> = new Set<string>();
+
+  /** One whose tie was lost with this node's own state. */
+  function lookalike({ Name, Driver, IPAM }: DockerNetwork): Network | undefined {
+    if (IPAM.Driver !== 'weft') return undefined;
+    const original = copies.original(Driver.slice(PLUGIN_PREFIX.length), (IPAM.Config ?? []).map(({ Subnet = '' }) => Subnet));
+    return original?.name === Name ? original : undefined;
+  }
 
   async function adopt(network: DockerNetwork): Promise<void> {
-    const id = network.Options?.['weft.id'] ?? map.weftId(network.Id);
+    const id = map.weftId(network.Id) ?? lookalike(network)?.id;
     const known = id === undefined ? undefined : registry.get(id);
     if (known) {
       // Docker tells a plugin neither name nor labels at the creation: they are filled in here.
-      if (known.name === '') {
-        await registry.describe(known.id, {
-          name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false,
-          ranges: new Map((network.IPAM.Config ?? []).flatMap(({ Subnet, IPRange }) => (Subnet && IPRange ? [[Subnet, IPRange] as const] : []))),
-        });
-      }
+      if (known.name === '' && !await describe(known, network)) return;
       map.bind(network.Id, known.id);
     } else if (id === undefined) {
       log.warn({ network: network.Name }, 'Docker has a network that Weft does not know; remove it and create it again');
@@ -61,18 +65,38 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, unde
     }
   }
 
-  async function provide(network: Network, present: readonly DockerNetwork[], reason: string): Promise<void> {
+  /** False when it is gone: another host was first with its name. */
+  async function describe(known: Network, network: DockerNetwork): Promise<boolean> {
+    try {
+      await registry.describe(known.id, {
+        name: network.Name, labels: network.Labels ?? {}, attachable: network.Attachable ?? false,
+        ranges: new Map((network.IPAM.Config ?? []).flatMap(({ Subnet, IPRange }) => (Subnet && IPRange ? [[Subnet, IPRange] as const] : []))),
+      });
+      return true;
+    } catch (error) {
+      if (!(error instanceof WeftError && error.code === 'WEFT-NETWORK-EXISTS') || !await isIdle(network)) throw error;
+    }
+    // Its creation would have been refused, had Docker told the name.
+    await docker.removeNetwork(network.Id);
+    await lifecycle.remove(known.id);
+    again = true;
+    log.warn({ network: network.Name }, 'another host made a network of that name at the same instant: that one is the cluster\'s, and this host\'s, which nothing was on, is replaced by it');
+    return false;
+  }
+
+  const isIdle = async ({ Id }: DockerNetwork): Promise<boolean> => Object.keys((await docker.network(Id)).Containers ?? {}).length === 0;
+
+  async function provide(network: Network, present: readonly DockerNetwork[], reason: string, conflicts: Set<string>): Promise<void> {
     const dockerId = map.dockerId(network.id);
     if (present.some((each) => each.Id === dockerId)) return;
     const namesake = present.find((each) => each.Name === network.name);
     if (namesake) {
       if (!conflicting.has(network.name)) log.warn({ network: network.name, driver: namesake.Driver }, 'this host has another network of that name: the cluster\'s cannot be used here until it is removed');
-      conflicting.add(network.name);
+      conflicts.add(network.name);
       return;
     }
-    conflicting.delete(network.name);
     if (dockerId !== undefined) map.unbind(dockerId);
-    map.bind(await docker.createNetwork(dockerCopy(network)), network.id);
+    map.bind(await copies.make(network, () => docker.createNetwork(dockerCopy(network))), network.id);
     log.info({ network: network.name, reason }, dockerId === undefined ? 'network made on this host' : 'network put back on this host: the cluster still has it');
   }
 
@@ -88,10 +112,11 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, unde
 
   async function pass(reason: string): Promise<void> {
     const present = await docker.networks();
+    const conflicts = new Set<string>();
     const steps = [
       ...present.filter((network) => network.Driver.startsWith(PLUGIN_PREFIX)).map((network) => () => adopt(network)),
       ...registry.list().filter(({ scope }) => scope === 'node').map((network) => () => drop(network, present)),
-      ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '' && !undecided(network.id)).map((network) => () => provide(network, present, reason)),
+      ...registry.list().filter((network) => network.scope === 'cluster' && network.name !== '' && !undecided(network.id)).map((network) => () => provide(network, present, reason, conflicts)),
     ];
     for (const step of steps) {
       try {
@@ -100,6 +125,7 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, unde
         log.warn({ detail: errorText(error) }, 'a network could not be made equal to the cluster\'s; tried again at the next change');
       }
     }
+    conflicting = conflicts;
   }
 
   async function run(reason: string): Promise<void> {
@@ -133,10 +159,9 @@ export function dockerCopy(network: Network): Record<string, unknown> {
     Internal: network.internal,
     Attachable: network.attachable,
     Labels: network.labels,
-    Options: { ...network.options, 'weft.id': network.id },
+    Options: network.options,
     IPAM: {
       Driver: 'weft',
-      Options: { 'weft.id': network.id },
       Config: network.subnets.map(({ subnet, gateway, range, aux }) => ({
         Subnet: subnet,
         ...(gateway !== undefined && { Gateway: gateway }),

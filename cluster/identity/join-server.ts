@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import * as v from 'valibot';
 import { WeftError, errorText, weftError } from '../../base/errors.ts';
+import { readJson } from '../../base/json-body.ts';
 import type { Logger } from '../../base/log.ts';
 import { JOIN_PATH, JOIN_TIMEOUT_MS, JoinRequest, MAX_BODY, type JoinAnswer } from './join.ts';
 
@@ -52,12 +53,12 @@ export function createJoinServer({ credentials, admit, memberCalls = {}, log }: 
   async function answer(request: http.IncomingMessage, from: string): Promise<{ status: number; body: unknown }> {
     try {
       const { method, url = '' } = request;
-      if (method === 'POST' && url === JOIN_PATH) return { status: 200, body: await admit(requestOf(await readBody(request)), from) };
+      if (method === 'POST' && url === JOIN_PATH) return { status: 200, body: await admit(requestOf(await readJson(request, MAX_BODY)), from) };
       const socket = request.socket as TLSSocket;
       const call = method === 'POST' && socket.authorized && Object.hasOwn(memberCalls, url) ? memberCalls[url] : undefined;
       const caller = call && socket.getPeerX509Certificate();
       if (!caller) throw weftError('WEFT-CALL-UNKNOWN', { call: `${method} ${url}` });
-      return { status: 200, body: await call(await readBody(request), caller) };
+      return { status: 200, body: await call(await readJson(request, MAX_BODY), caller) };
     } catch (error) {
       log.warn({ from, detail: errorText(error) }, 'a call at the gossip port was refused');
       // To somebody unknown nothing is told of what went wrong inside.
@@ -75,21 +76,6 @@ export function createJoinServer({ credentials, admit, memberCalls = {}, log }: 
     renew: (renewed) => server.setSecureContext(contextOf(renewed)),
     close: () => open.forEach((socket) => socket.destroy()),
   };
-}
-
-async function readBody(request: http.IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > MAX_BODY) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `more than ${MAX_BODY} bytes` });
-    chunks.push(chunk);
-  }
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch (error) {
-    throw weftError('WEFT-INPUT-JSON', { detail: errorText(error) });
-  }
 }
 
 function requestOf(value: unknown): JoinRequest {
