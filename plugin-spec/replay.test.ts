@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'tap';
 import { systemClock } from '../base/clock.ts';
 import { silentLogger } from '../base/log.ts';
-import { readAnswer } from './answers.ts';
+import { readAnswer } from './conformance/answers.ts';
 import { readFixture } from './fixtures/fixture.ts';
 import { memoryIpamDriver, memoryNetworkDriver } from './memory-driver.ts';
 import { createPluginClient } from './plugin-client.ts';

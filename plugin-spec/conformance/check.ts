@@ -1,0 +1,26 @@
+/** What a check of the conformance kit is. */
+import type { Kit } from './kit.ts';
+
+export type Driver = 'NetworkDriver' | 'IpamDriver';
+
+export interface Check {
+  /** For `--only` and for programs. */
+  name: string;
+  /** Absent: for every plugin. */
+  driver?: Driver;
+  /** 'must': else containers or networks fail. 'should': else Docker gets along, with warnings or on a bad day only. */
+  level: 'must' | 'should';
+  /** What a plugin has to do. */
+  rule: string;
+  /** What Docker does that makes it so. */
+  why: string;
+  /** Resolves when the plugin keeps the rule; rejects with what was seen, or with NotApplicable. */
+  run(kit: Kit): Promise<void>;
+}
+
+/** Thrown by a check that has nothing to say about this plugin; the message is the reason. */
+export class NotApplicable extends Error {}
+
+export function expect(condition: boolean, otherwise: string): asserts condition {
+  if (!condition) throw new Error(otherwise);
+}

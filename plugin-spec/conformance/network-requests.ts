@@ -1,0 +1,68 @@
+/** The network driver's requests as dockerd words them, and a network's whole life. */
+import { expect } from './check.ts';
+import type { Kit, Subnet } from './kit.ts';
+
+export interface Ids { NetworkID: string; EndpointID: string }
+
+/** `docker run -p 80 --expose 80`. */
+export const PORTS = {
+  'com.docker.network.portmap': [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 0, HostPortEnd: 0 }],
+  'com.docker.network.endpoint.exposedports': [{ Proto: 6, Port: 80 }],
+};
+
+export const IPV6 = { pool: 'fd0d:ecaf::/64', gateway: 'fd0d:ecaf::1/64', address: 'fd0d:ecaf::20/64' };
+
+export const idsOf = (kit: Kit): Ids => ({ NetworkID: kit.newId(), EndpointID: kit.newId() });
+
+export const networkRequest = (NetworkID: string, subnet: Subnet, { internal = false, ipv6 = false } = {}) => ({
+  NetworkID,
+  Options: {
+    'com.docker.network.generic': {}, 'com.docker.network.enable_ipv4': true, 'com.docker.network.enable_ipv6': ipv6,
+    ...(internal && { 'com.docker.network.internal': true }),
+  },
+  IPv4Data: [{ AddressSpace: 'LocalDefault', Pool: subnet.cidr, Gateway: subnet.at(1) }],
+  IPv6Data: ipv6 ? [{ AddressSpace: 'LocalDefault', Pool: IPV6.pool, Gateway: IPV6.gateway }] : [],
+});
+
+export const endpointRequest = (ids: Ids, address: string, { mac = '', ipv6 = false } = {}) => ({
+  ...ids,
+  Interface: { Address: address, AddressIPv6: ipv6 ? IPV6.address : '', MacAddress: mac },
+  Options: { ...PORTS, ...(mac !== '' && { 'com.docker.network.endpoint.macaddress': Buffer.from(mac.replaceAll(':', ''), 'hex').toString('base64') }) },
+});
+
+export const joinRequest = (kit: Kit, ids: Ids) => ({ ...ids, SandboxKey: kit.newSandbox(), Options: PORTS });
+
+export interface Answered { endpoint: Record<string, string | undefined>; join: Record<string, unknown> }
+
+/** CreateEndpoint, Join and what follows when a container starts. */
+export async function start(kit: Kit, ids: Ids, address: string, options: { mac?: string; ipv6?: boolean } = {}): Promise<Answered> {
+  const { ok } = kit;
+  const { Interface } = await ok('NetworkDriver.CreateEndpoint', endpointRequest(ids, address, options));
+  const join = await ok('NetworkDriver.Join', joinRequest(kit, ids));
+  if (join['Gateway'] || join['GatewayIPv6']) {
+    await ok('NetworkDriver.ProgramExternalConnectivity', { ...ids, Options: { ...PORTS, 'com.docker.network.driver.private.no_proxy_6to4': false } });
+  }
+  for (let i = 0; i < 2; i++) await ok('NetworkDriver.EndpointOperInfo', { ...ids });
+  return { endpoint: (Interface ?? {}) as Record<string, string | undefined>, join };
+}
+
+/** What follows when it stops. */
+export async function stop({ ok }: Kit, ids: Ids, { join }: Answered): Promise<void> {
+  const calls = [...(join['Gateway'] || join['GatewayIPv6'] ? ['RevokeExternalConnectivity'] : []), 'Leave', 'DeleteEndpoint'];
+  for (const call of calls) await ok(`NetworkDriver.${call}`, { ...ids });
+}
+
+/** A network with one container, from creation to removal. */
+export async function life(kit: Kit, { subnet = kit.newSubnet(), id = kit.newId(), internal = false, ipv6 = false, mac = '' } = {}): Promise<Answered> {
+  const ids = { NetworkID: id, EndpointID: kit.newId() };
+  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(id, subnet, { internal, ipv6 }));
+  const answered = await start(kit, ids, subnet.at(20), { mac, ipv6 });
+  await stop(kit, ids, answered);
+  await kit.ok('NetworkDriver.DeleteNetwork', { NetworkID: id });
+  return answered;
+}
+
+/** Docker refuses fields that it set itself. */
+export function expectNotModified({ endpoint }: Answered, fields: string[]): void {
+  for (const field of fields) expect(!endpoint[field], `CreateEndpoint sends ${field} back (${endpoint[field]}), which Docker set itself`);
+}
