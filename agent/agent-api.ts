@@ -93,7 +93,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     ps: async () => ({
       endpoints: endpoints.list().map((endpoint) => {
         const workload = publisher.workloadOf(endpoint.id);
-        return { id: endpoint.id, network: registry.get(endpoint.networkId)?.name ?? '', address: endpoint.address, name: workload?.name, service: workload?.service, joined: endpoint.sandbox !== undefined };
+        return { id: endpoint.id, network: registry.get(endpoint.networkId)?.name ?? '', address: endpoint.address, addressIpv6: endpoint.addressIpv6, name: workload?.name, service: workload?.service, joined: endpoint.sandbox !== undefined };
       }),
       ports: mesh.list(),
     }),

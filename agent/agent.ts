@@ -7,11 +7,12 @@ import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
+import { announce } from '../cnm/announce.ts';
 import { createController } from '../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
 import { startCluster } from '../cluster/cluster.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
-import type { NodeInfo } from '../cluster/state.ts';
+import { addressesOf, type NodeInfo } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
@@ -59,7 +60,7 @@ import { nodePrefixProblems } from './node-prefix.ts';
 import { createNodeDirectory } from './nodes.ts';
 import { occupiedPrefixes } from './occupied.ts';
 import { settleOnHost } from './one-host.ts';
-import { createPublisher } from './publisher.ts';
+import { addressesIn, createPublisher } from './publisher.ts';
 import type { Reachability } from './reachability.ts';
 import { REACHABILITY_PATH } from './reachability-ports.ts';
 import { createRepairLoop } from './repair.ts';
@@ -169,11 +170,11 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const addresses = createAddressManager({
     store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
     holderName: (address, holder) => {
-      const endpoint = endpoints.list().find((each) => each.address !== undefined && withoutLength(each.address) === address);
+      const endpoint = endpoints.list().find((each) => Object.values(addressesIn(each) ?? {}).includes(address));
       return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
     },
     occupied,
-    usedElsewhere: () => state.list('endpoint').filter(({ owner }) => owner !== id).map(({ owner, value }) => ({ address: value.ip, node: { id: owner, name: nodeName(owner) } })),
+    usedElsewhere: () => state.list('endpoint').filter(({ owner }) => owner !== id).flatMap(({ owner, value }) => addressesOf(value).map((address) => ({ address, node: { id: owner, name: nodeName(owner) } }))),
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
   const publish = async (endpoint: Endpoint, service: string): Promise<void> => {
     const network = registry.get(endpoint.networkId);
+    if (endpoint.address === undefined) throw weftError('WEFT-FEATURE-MISSING', { feature: 'publishing ports of a container without an IPv4 address', hint: 'put it on a network with both' });
     if (network?.driver === 'bridge') {
       const ports = await bridge.publish(endpoint);
       local.put(`bridge-ports/${endpoint.id}`, JSON.stringify(ports));
@@ -307,9 +309,18 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     sandboxes.joined(endpoint.sandbox, network);
   }
   const byDigits = (digits: string): string | undefined => endpoints.list().find((endpoint) => endpoint.id.startsWith(digits))?.id;
-  const onCarrier = (digits: string, up: boolean): void => {
+  const onCarrier = (digits: string, up: boolean, isNew: boolean): void => {
     const endpointId = byDigits(digits);
-    if (endpointId !== undefined) publisher.carrier(endpointId, up);
+    if (endpointId === undefined) return;
+    publisher.carrier(endpointId, up);
+    if (isNew) announceQuietly(endpointId);
+  };
+  const announceQuietly = (endpointId: string): void => {
+    try {
+      announce(endpoints.get(endpointId)!);
+    } catch (error) {
+      log.debug({ detail: errorText(error) }, 'an endpoint could not be announced: neighbours ask again by themselves');
+    }
   };
   const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(hostRtnl, onCarrier)];
   state.ready();

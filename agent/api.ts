@@ -31,23 +31,23 @@ export interface NetworkAnswer {
   dockerId?: string;
   /** Nodes with endpoints on it, and the underlay addresses of their tunnel ends. */
   peers: { node: string; address: string }[];
-  endpoints: { id: string; node: string; ip: string; mac: string; name?: string }[];
+  endpoints: { id: string; node: string; /** The first address; `ip6` the other one where it has both. */ ip: string; ip6?: string; mac: string; name?: string }[];
 }
 
-/** Without `subnets` a free one is chosen. Each gateway, range and `aux` address belongs to the subnet that contains it. */
+/** A subnet that is left open is chosen, one of each family: IPv4 unless it is switched off, IPv6 where it is switched on. Each gateway, range and `aux` address belongs to the subnet that contains it. */
 export interface CreateNetworkRequest {
   name: string; driver: string; subnets?: string[]; gateways?: string[]; ranges?: string[]; aux?: Record<string, string>;
-  internal?: boolean; options?: Record<string, string>; labels?: Record<string, string>;
+  ipv4?: boolean; ipv6?: boolean; internal?: boolean; options?: Record<string, string>; labels?: Record<string, string>;
 }
 
 /** Of a container or sandbox of this node. */
-export interface ConnectRequest { name: string; address?: string; aliases?: string[] }
+export interface ConnectRequest { name: string; address?: string; addressIpv6?: string; aliases?: string[] }
 
 /** `kept`: no endpoints are known on them, and yet they may be in use. */
 export interface PruneAnswer { unused: { id: string; name: string; subnets: string[] }[]; kept: { name: string; why: string }[] }
 
 export interface PsAnswer {
-  endpoints: { id: string; network: string; address: string | undefined; name: string | undefined; service: string | undefined; joined: boolean }[];
+  endpoints: { id: string; network: string; address: string | undefined; addressIpv6: string | undefined; name: string | undefined; service: string | undefined; joined: boolean }[];
   ports: PublishedPort[];
 }
 
@@ -56,6 +56,7 @@ export interface AddSandboxRequest {
   /** Path of an existing network namespace; absent: one is made at /run/netns/NAME. */
   netns?: string;
   address?: string;
+  addressIpv6?: string;
   aliases?: string[];
   /** '[hostPort:]containerPort[/protocol]' */
   ports?: string[];
@@ -67,7 +68,7 @@ export interface NodeAnswer { id: string; name: string; number: number; address:
 /** `expires`: milliseconds since the Unix epoch. */
 export interface TokenAnswer { token: string; expires: number }
 
-export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; interface: string }
+export interface SandboxAnswer { name: string; netns: string; network: string; address: string | undefined; addressIpv6: string | undefined; interface: string }
 
 /** Everything that the store holds, at one revision. */
 export interface BackupAnswer { node: string; store: string; revision: number; entries: { key: string; value: string }[] }

@@ -16,13 +16,13 @@ const Name = v.pipe(text, v.regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, 'letters, digi
 const prefixes = v.pipe(v.array(text), v.minLength(1), v.maxLength(64));
 const CreateNetwork = v.strictObject({
   name: Name, driver: text, subnets: v.optional(prefixes), gateways: v.optional(prefixes), ranges: v.optional(prefixes), aux: v.optional(texts),
-  internal: v.optional(v.boolean()), options: v.optional(texts), labels: v.optional(texts),
+  ipv4: v.optional(v.boolean()), ipv6: v.optional(v.boolean()), internal: v.optional(v.boolean()), options: v.optional(texts), labels: v.optional(texts),
 });
 const AddSandbox = v.strictObject({
-  name: Name, network: text, netns: v.optional(text), address: v.optional(text), aliases: v.optional(v.array(Name)),
+  name: Name, network: text, netns: v.optional(text), address: v.optional(text), addressIpv6: v.optional(text), aliases: v.optional(v.array(Name)),
   ports: v.optional(v.array(text)), service: v.optional(Name),
 });
-const Connect = v.strictObject({ name: text, address: v.optional(text), aliases: v.optional(v.array(Name)) });
+const Connect = v.strictObject({ name: text, address: v.optional(text), addressIpv6: v.optional(text), aliases: v.optional(v.array(Name)) });
 const Disconnect = v.strictObject({ name: text });
 
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
-import type { SoftState } from '../cluster/state.ts';
+import { addressesOf, type SoftState } from '../cluster/state.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
 import { check, type CheckedEndpoint, type Finding } from '../ipam/check.ts';
@@ -16,6 +16,7 @@ import { openRtnl } from '../linux/rtnl.ts';
 import type { Store } from '../store/store.ts';
 import type { DockerNetwork } from './docker/client.ts';
 import type { NetworkRegistry } from './networks.ts';
+import { addressesIn } from './publisher.ts';
 
 /** One node's share of a pool. */
 export interface PoolShare { id: string; name: string; blocks: number; addresses: number; /** Of other nodes: as far as this one knows. */ used: number; resting?: number; free?: number }
@@ -133,8 +134,8 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
     const named = (id: string, at: { id: string; name: string }, address: string): CheckedEndpoint =>
       ({ id, name: options.nameOf(id) ?? names.get(id) ?? id.slice(0, 12), node: at, address });
     return [
-      ...endpoints.list().filter((each) => each.address !== undefined && subnets.has(each.networkId)).map((each) => named(each.id, node, withoutLength(each.address!))),
-      ...state.list('endpoint').filter(({ owner }) => owner !== node.id).map(({ key, owner, value }) => named(key, { id: owner, name: options.nodeName(owner) }, value.ip)),
+      ...endpoints.list().filter((each) => subnets.has(each.networkId)).flatMap((each) => Object.values(addressesIn(each) ?? {}).map((address) => named(each.id, node, address))),
+      ...state.list('endpoint').filter(({ owner }) => owner !== node.id).flatMap(({ key, owner, value }) => addressesOf(value).map((address) => named(key, { id: owner, name: options.nodeName(owner) }, address))),
     ];
   }
 

@@ -1,8 +1,7 @@
 /** Networks from creation to removal, for both front ends: pool, registry and kernel objects, undone together. */
 import { errorText, weftError } from '../base/errors.ts';
-import { contains4, last4, parseIp4, parsePrefix4, type Prefix4 } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
-import { parsePrefix } from '../base/prefix.ts';
+import { isHostAddress, parsePrefix } from '../base/prefix.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Controller } from '../cnm/controller.ts';
 import { wantedVni } from '../drivers/options.ts';
@@ -10,10 +9,6 @@ import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { asTaken, checkedRange, refuseOverlap, type Occupied } from '../ipam/subnets.ts';
 import type { NetworkRegistry } from './networks.ts';
-
-/** Neither the network's own address nor the broadcast address; a /31 has neither (RFC 3021). */
-const isHostAddress = (prefix: Prefix4, address: number): boolean =>
-  contains4(prefix, address) && (prefix.length >= 31 || (address !== prefix.base && address !== last4(prefix)));
 
 export interface NetworkLifecycle {
   get(id: string): Network | undefined;
@@ -51,10 +46,10 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
 
   function checkSubnets(network: Network): void {
     for (const { subnet, gateway, range } of network.subnets) {
-      const prefix = parsePrefix4(subnet);
+      const prefix = parsePrefix(subnet);
       if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
-      if (gateway !== undefined && !isHostAddress(prefix, parseIp4(gateway) ?? -1)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
-      if (range !== undefined) checkedRange(range, parsePrefix(subnet)!, subnet);
+      if (gateway !== undefined && !isHostAddress(prefix, gateway)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
+      if (range !== undefined) checkedRange(range, prefix, subnet);
     }
   }
 

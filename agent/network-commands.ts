@@ -1,8 +1,7 @@
 /** `weft network`: what is asked for by name, for containers of Docker's and sandboxes of ours alike. */
 import { randomBytes } from 'node:crypto';
 import { weftError } from '../base/errors.ts';
-import { formatIp4, parsePrefix4, withoutLength } from '../base/ip.ts';
-import { parsePrefix } from '../base/prefix.ts';
+import { familyOf, firstHost, parsePrefix, type Family } from '../base/prefix.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Network } from '../cnm/model.ts';
@@ -14,7 +13,7 @@ import type { NetworkMap } from './docker/network-map.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
 import type { NetworkRegistry } from './networks.ts';
-import type { Publisher } from './publisher.ts';
+import { addressesIn, type Publisher } from './publisher.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
 import { requestedSubnets } from './subnet-requests.ts';
 
@@ -50,12 +49,6 @@ export interface NetworkCommands {
   prune(remove: boolean): Promise<PruneAnswer>;
 }
 
-/** The gateway unless another is asked for; a /31 and a /32 have no address of the network's own (RFC 3021). */
-function firstAddress(subnet: string): string {
-  const prefix = parsePrefix4(subnet)!;
-  return formatIp4(prefix.base + (prefix.length < 31 ? 1 : 0));
-}
-
 export function createNetworkCommands(options: NetworkCommandsOptions): NetworkCommands {
   const { self, state, registry, endpoints, addresses, lifecycle, docker, map, replicator, sandboxes } = options;
 
@@ -85,8 +78,8 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
       ...(dockerId !== undefined && { dockerId }),
       peers: state.list('node').filter(({ owner }) => owners.has(owner)).map(({ value }) => ({ node: value.name, address: value.vtep })),
       endpoints: [
-        ...records.map(({ key, owner, value }) => ({ id: key, node: options.nodeName(owner), ip: value.ip, mac: value.mac, ...named(key) })),
-        ...own.map(({ id, address, mac }) => ({ id, node: self().name, ip: withoutLength(address ?? ''), mac, ...named(id) })),
+        ...records.map(({ key, owner, value }) => ({ id: key, node: options.nodeName(owner), ip: value.ip, ...(value.ip6 !== undefined && { ip6: value.ip6 }), mac: value.mac, ...named(key) })),
+        ...own.map((endpoint) => ({ id: endpoint.id, node: self().name, ip: '', ...addressesIn(endpoint), mac: endpoint.mac, ...named(endpoint.id) })),
       ],
     };
   }
@@ -95,24 +88,26 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
     const scope = SCOPES[request.driver];
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
-    for (const subnet of request.subnets ?? []) {
-      if (parsePrefix(subnet)?.family === 6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'give IPv4 subnets only' });
-      if (!parsePrefix4(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
-    }
+    const given = request.subnets ?? [];
+    for (const subnet of given) if (!parsePrefix(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
     // What fits nowhere is refused before anything is claimed.
-    const wanted = request.subnets && requestedSubnets(request, request.subnets);
+    const wanted = given.length > 0 ? requestedSubnets(request, given) : [];
+    const families: Family[] = [...(request.ipv4 === false ? [] : [4 as const]), ...(request.ipv6 ? [6 as const] : [])];
+    const open = families.filter((family) => !given.some((subnet) => familyOf(subnet) === family));
+    if (wanted.length + open.length === 0) throw weftError('WEFT-SUBNET-NONE', { network: request.name });
     const created = await withUndo(async (undo) => {
       const chosen: string[] = [];
-      for (const each of wanted ?? [undefined]) {
-        const range = each ? each.range : request.ranges?.[0];
-        const { subnet } = await addresses.requestPool({ ...(each && { subnet: each.subnet }), ...(range !== undefined && { range }) });
+      for (const each of [...wanted, ...open.map((family) => ({ family, range: given.length > 0 ? undefined : request.ranges?.[0] }))]) {
+        const { subnet } = await addresses.requestPool({
+          ...('subnet' in each ? { subnet: each.subnet } : { family: each.family }), ...(each.range !== undefined && { range: each.range }),
+        });
         undo.push(() => addresses.releasePool(subnet));
         chosen.push(subnet);
       }
       return lifecycle.create({
         id: randomBytes(32).toString('hex'), name: request.name, driver: request.driver, scope, node: self().id, ipam: 'weft', internal: request.internal ?? false,
         options: request.options ?? {}, labels: request.labels ?? {}, attachable: true, createdAt: new Date().toISOString(),
-        subnets: requestedSubnets(request, chosen).map((each) => ({ gateway: firstAddress(each.subnet), ...each })),
+        subnets: requestedSubnets(request, chosen).map((each) => ({ gateway: firstHost(parsePrefix(each.subnet)!), ...each })),
       }, { poolHeld: true });
     });
     return describe(created);
@@ -155,14 +150,15 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
     create,
     remove: (reference) => remove(find(reference)),
 
-    connect: async (reference, { name, address, aliases }) => {
+    connect: async (reference, { name, address, addressIpv6, aliases }) => {
       const network = find(reference);
       if (sandboxes.has(name)) {
-        await sandboxes.add({ name, network: network.id, ...(address !== undefined && { address }), ...(aliases && { aliases }) });
+        await sandboxes.add({ name, network: network.id, ...(address !== undefined && { address }), ...(addressIpv6 !== undefined && { addressIpv6 }), ...(aliases && { aliases }) });
         return;
       }
       const id = await inDocker(network);
-      await ofContainer(name, () => docker.connect(id, name, { ...(address !== undefined && { IPAMConfig: { IPv4Address: address } }), ...(aliases && { Aliases: aliases }) }));
+      const wanted = { ...(address !== undefined && { IPv4Address: address }), ...(addressIpv6 !== undefined && { IPv6Address: addressIpv6 }) };
+      await ofContainer(name, () => docker.connect(id, name, { ...(Object.keys(wanted).length > 0 && { IPAMConfig: wanted }), ...(aliases && { Aliases: aliases }) }));
     },
 
     disconnect: async (reference, name) => {

@@ -3,13 +3,15 @@
  * the store stands for. Published to all nodes, because a network that overlaps them anywhere would cut that node off
  * from what it reaches now.
  */
-import { parsePrefix4 } from '../base/ip.ts';
+import { overlaps, parsePrefix } from '../base/prefix.ts';
 import type { Network } from '../cnm/model.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
 import { NODES } from './node-prefix.ts';
 
+/** Of each link, and so of no network (RFC 4291 §2.5.6). */
+const LINK_LOCAL = parsePrefix('fe80::/10')!;
 const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-)/;
 
 /** `docker`: its networks of other drivers than ours; `own`: ours. */
@@ -23,8 +25,9 @@ export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetwork
   const known = new Set(ofDocker.map(({ prefix }) => prefix));
   const routed = host.routes({ table: 254 }).flatMap((route) => {
     const dev = route.dev === undefined ? undefined : names.get(route.dev);
-    if (route.dst === 'default' || dev === undefined || OUR_LINKS.test(dev) || !parsePrefix4(route.dst)) return [];
+    const prefix = parsePrefix(route.dst);
+    if (!prefix || dev === undefined || OUR_LINKS.test(dev) || overlaps(prefix, LINK_LOCAL)) return [];
     return known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
   });
-  return [{ prefix: nodePrefix, by: NODES }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix4(prefix));
+  return [{ prefix: nodePrefix, by: NODES }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix(prefix));
 }

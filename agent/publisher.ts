@@ -32,11 +32,11 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
   function refresh(entry: Published): void {
     const { network, endpoint } = entry;
     const workload = workloads.get(endpoint.id);
-    const ip = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
-    if (ip === undefined) return;
+    const addresses = addressesIn(endpoint);
+    if (!addresses) return;
     if (workload && carriers.has(endpoint.id)) {
       const record: NameRecord = {
-        networkId: network.id, networkName: network.name, endpointId: endpoint.id, ip, name: workload.name, names: workload.names, service: workload.service,
+        networkId: network.id, networkName: network.name, endpointId: endpoint.id, ...addresses, name: workload.name, names: workload.names, service: workload.service,
       };
       if (network.scope === 'node') names.put(record);
       else state.publish('name', endpoint.id, record);
@@ -56,8 +56,9 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
     joined: (network, endpoint) => {
       const entry = { network, endpoint, named: false };
       endpoints.set(endpoint.id, entry);
-      if (network.scope === 'cluster' && endpoint.address !== undefined) {
-        state.publish('endpoint', endpoint.id, { networkId: network.id, endpointId: endpoint.id, ip: withoutLength(endpoint.address), mac: endpoint.mac });
+      const addresses = addressesIn(endpoint);
+      if (network.scope === 'cluster' && addresses) {
+        state.publish('endpoint', endpoint.id, { networkId: network.id, endpointId: endpoint.id, ...addresses, mac: endpoint.mac });
       }
       refresh(entry);
     },
@@ -86,4 +87,10 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
     },
     workloadOf: (endpointId) => workloads.get(endpointId),
   };
+}
+
+/** As records have them; undefined where there are none. */
+export function addressesIn({ address, addressIpv6 }: Endpoint): { ip: string; ip6?: string } | undefined {
+  const [ip, ip6] = [address, addressIpv6].filter((each) => each !== undefined).map(withoutLength);
+  return ip === undefined ? undefined : { ip, ...(ip6 !== undefined && { ip6 }) };
 }

@@ -83,14 +83,14 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
         writeFileSync(`/etc/netns/${request.name}/resolv.conf`, 'nameserver 127.0.0.11\n');
       }
       if (!isNetns(netns)) throw weftError('WEFT-SANDBOX-GONE', { path: netns });
-      const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ports });
+      const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ...(request.addressIpv6 !== undefined && { addressIpv6: request.addressIpv6 }), ports });
       undo.push(() => controller.deleteEndpoint(endpointId));
       publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });
       const answer = await controller.join(endpointId, netns);
       const device = await plug(options.kernel, { ...endpoint, sandbox: netns }, answer);
       undo.push(() => options.revoke(endpointId));
       if (ports.length > 0) await options.publish(endpoint, request.service ?? request.name);
-      return { name: request.name, netns, network: network.name, address: endpoint.address, interface: device };
+      return { name: request.name, netns, network: network.name, address: endpoint.address, addressIpv6: endpoint.addressIpv6, interface: device };
     }),
 
     disconnect: async (name, network) => {

@@ -1,6 +1,6 @@
 /** The subnets of a network as a user asks for them: gateways, ranges and reserved addresses find their subnet by what contains them. */
 import { weftError } from '../base/errors.ts';
-import { contains, covers, parseIp, parsePrefix } from '../base/prefix.ts';
+import { canonicalIp, contains, covers, parsePrefix } from '../base/prefix.ts';
 import type { Subnet } from '../cnm/model.ts';
 
 export interface SubnetRequest { subnets?: string[]; gateways?: string[]; ranges?: string[]; aux?: Record<string, string> }
@@ -17,7 +17,7 @@ export function requestedSubnets({ gateways = [], ranges = [], aux = {} }: Subne
   for (const gateway of gateways) {
     const subnet = holding(gateway);
     if (!subnet || subnet.gateway !== undefined) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet: all });
-    subnet.gateway = gateway;
+    subnet.gateway = canonicalIp(gateway)!;
   }
   for (const range of ranges) {
     const prefix = parsePrefix(range);
@@ -26,10 +26,11 @@ export function requestedSubnets({ gateways = [], ranges = [], aux = {} }: Subne
     subnet.range = range;
   }
   for (const [name, address] of Object.entries(aux)) {
-    if (!parseIp(address)) throw weftError('WEFT-ADDRESS-MALFORMED', { address });
+    const canonical = canonicalIp(address);
+    if (canonical === undefined) throw weftError('WEFT-ADDRESS-MALFORMED', { address });
     const subnet = holding(address);
     if (!subnet) throw weftError('WEFT-ADDRESS-OUTSIDE', { address, pool: all });
-    subnet.aux = { ...subnet.aux, [name]: address };
+    subnet.aux = { ...subnet.aux, [name]: canonical };
   }
   return result;
 }

@@ -60,5 +60,27 @@ export function contains(prefix: Prefix, address: string): boolean {
 
 export const overlaps = (a: Prefix, b: Prefix): boolean => a.family === b.family && a.base <= lastOf(b) && b.base <= lastOf(a);
 
+/** Of an address or a prefix that is known to be one. */
+export const familyOf = (text: string): Family => (text.includes(':') ? 6 : 4);
+
+/** RFC 5952 for IPv6; undefined when it is no address. */
+export function canonicalIp(text: string): string | undefined {
+  const ip = parseIp(text);
+  return ip && formatIp(ip.family, ip.value);
+}
+
+/** Whether the prefix has two addresses or one, all of which hosts can have (RFC 3021, RFC 6164). */
+const isPointToPoint = ({ family, length }: Prefix): boolean => BITS[family] - length < 2;
+
+/** A network's gateway, unless another one is asked for. */
+export const firstHost = (prefix: Prefix): string => formatIp(prefix.family, prefix.base + (isPointToPoint(prefix) ? 0n : 1n));
+
+/** Neither the subnet's own address (IPv6: that of all its routers, RFC 4291 §2.6.1) nor the broadcast address. False for what is no address. */
+export function isHostAddress(prefix: Prefix, address: string): boolean {
+  const ip = parseIp(address);
+  if (!ip || !contains(prefix, address)) return false;
+  return isPointToPoint(prefix) || (ip.value !== prefix.base && (ip.family === 6 || ip.value !== lastOf(prefix)));
+}
+
 /** Whether all of `inner` lies in `outer`. */
 export const covers = (outer: Prefix, inner: Prefix): boolean => outer.family === inner.family && outer.length <= inner.length && overlaps(outer, inner);

@@ -133,14 +133,15 @@ sandbox.command('add <name>')
   .requiredOption('--network <network>')
   .option('--netns <path>', 'an existing namespace; default: a new one at /run/netns/NAME')
   .option('--ip <address>')
+  .option('--ip6 <address>')
   .option('--alias <name>', 'a further name', collect, [])
   .option('-p, --publish <[host:]container[/protocol]>', 'publish a port on every node', collect, [])
   .option('--service <name>', 'whose backend it is; default: its name')
-  .action(async (name: string, options: { network: string; netns?: string; ip?: string; alias: string[]; publish: string[]; service?: string }) => {
+  .action(async (name: string, options: { network: string; netns?: string; ip?: string; ip6?: string; alias: string[]; publish: string[]; service?: string }) => {
     const request = defined({
-      name, network: options.network, netns: options.netns, address: options.ip, aliases: options.alias, ports: options.publish, service: options.service,
+      name, network: options.network, netns: options.netns, address: options.ip, addressIpv6: options.ip6, aliases: options.alias, ports: options.publish, service: options.service,
     }) as AddSandboxRequest;
-    show(await ask<SandboxAnswer>('POST', 'sandboxes', request), (answer) => `${answer.name}: ${answer.address ?? 'no address'} on ${answer.network} (${answer.interface}), namespace ${answer.netns}`);
+    show(await ask<SandboxAnswer>('POST', 'sandboxes', request), (answer) => `${answer.name}: ${[answer.address, answer.addressIpv6].filter((each) => each !== undefined).join(', ') || 'no address'} on ${answer.network} (${answer.interface}), namespace ${answer.netns}`);
   });
 
 sandbox.command('rm <name>').description('take it off its networks').action(async (name: string) => {

@@ -30,16 +30,18 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
   network.command('create <name>')
     .description('create a network; an overlay appears on every node')
     .option('-d, --driver <driver>', 'overlay or bridge', 'overlay')
-    .option('--subnet <prefix>', 'for example 10.192.4.0/24; may be repeated; default: a free one', collect, [])
+    .option('--subnet <prefix>', 'for example 10.192.4.0/24 or fd00:4::/64; may be repeated; default: a free one', collect, [])
+    .option('--ipv6', 'addresses of IPv6, too')
+    .option('--no-ipv4', 'no addresses of IPv4')
     .option('--gateway <address>', 'one for each subnet; default: its first address', collect, [])
     .option('--ip-range <prefix>', 'hand out addresses of this part of a subnet only', collect, [])
     .option('--aux-address <name=address>', 'an address that is never handed out', collect, [])
     .option('--internal', 'no way out')
     .option('-o, --opt <key=value>', 'driver option', collect, [])
     .option('--label <key=value>', '', collect, [])
-    .action(async (name: string, options: { driver: string; subnet: string[]; gateway: string[]; ipRange: string[]; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
+    .action(async (name: string, options: { driver: string; subnet: string[]; ipv4: boolean; ipv6?: boolean; gateway: string[]; ipRange: string[]; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
       const request = defined({
-        name, driver: options.driver, subnets: some(options.subnet), gateways: some(options.gateway), ranges: some(options.ipRange), internal: options.internal,
+        name, driver: options.driver, subnets: some(options.subnet), gateways: some(options.gateway), ranges: some(options.ipRange), ipv4: options.ipv4 ? undefined : false, ipv6: options.ipv6, internal: options.internal,
         aux: pairs(options.auxAddress), options: pairs(options.opt), labels: pairs(options.label),
       }) as CreateNetworkRequest;
       show(await ask<NetworkAnswer>('POST', 'networks', request), (answer) => answer.id);
@@ -60,9 +62,10 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
   network.command('connect <network> <name>')
     .description('put a container or a sandbox of this host on a network')
     .option('--ip <address>', 'default: a free one')
+    .option('--ip6 <address>', 'the same of IPv6')
     .option('--alias <name>', 'a further name on this network', collect, [])
-    .action(async (reference: string, name: string, { ip, alias }: { ip?: string; alias: string[] }) => {
-      const request = defined({ name, address: ip, aliases: some(alias) }) as ConnectRequest;
+    .action(async (reference: string, name: string, { ip, ip6, alias }: { ip?: string; ip6?: string; alias: string[] }) => {
+      const request = defined({ name, address: ip, addressIpv6: ip6, aliases: some(alias) }) as ConnectRequest;
       await ask('POST', `connections/${encodeURIComponent(reference)}`, request);
       show({ connected: name, network: reference }, () => name);
     });

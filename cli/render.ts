@@ -32,7 +32,7 @@ export const nodeTable = (nodes: NodeAnswer[]): string =>
 
 export const psText = (ps: PsAnswer): string => [
   table(['ENDPOINT', 'NAME', 'SERVICE', 'NETWORK', 'ADDRESS', 'STATE'], ps.endpoints.map((endpoint) => [
-    short(endpoint.id), endpoint.name, endpoint.service, endpoint.network, endpoint.address, endpoint.joined ? 'joined' : 'created',
+    short(endpoint.id), endpoint.name, endpoint.service, endpoint.network, [endpoint.address, endpoint.addressIpv6].filter((each) => each !== undefined).join(', '), endpoint.joined ? 'joined' : 'created',
   ])),
   '',
   table(['PORT', 'SERVICE', 'MODE', 'BACKENDS', 'LEFT OUT ON'], ps.ports.map((port) => [

@@ -20,10 +20,13 @@ export interface NodeInfo {
   gossipKeys?: number;
 }
 
-/** Where an address of a network is. Published as soon as Join is answered. */
-export interface EndpointRecord { networkId: string; endpointId: string; ip: string; mac: string }
+/** Where an endpoint is. Published as soon as Join is answered. `ip6`: its IPv6 address where it has both; `ip` is the one it has otherwise. */
+export interface EndpointRecord { networkId: string; endpointId: string; ip: string; ip6?: string; mac: string }
 /** Names of an endpoint. Published only when its link has carrier. */
-export interface NameRecord { networkId: string; networkName: string; endpointId: string; ip: string; name: string; names: string[]; service: string }
+export interface NameRecord { networkId: string; networkName: string; endpointId: string; ip: string; ip6?: string; name: string; names: string[]; service: string }
+/** Addresses of an endpoint or of names. */
+export const addressesOf = ({ ip, ip6 }: { ip: string; ip6?: string }): string[] => (ip6 === undefined ? [ip] : [ip, ip6]);
+
 /** One backend of a published port. */
 export interface BackendRecord {
   networkId: string; endpointId: string; ip: string; protocol: 'tcp' | 'udp'; port: number; targetPort: number; service: string; mode: 'ingress' | 'host';

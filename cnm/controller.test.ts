@@ -63,12 +63,14 @@ class Scene {
         },
       },
       addresses: {
-        claim: async (_, id, wanted) => {
-          await this.#call(`claim for ${id}`);
+        claim: async (on, id, family, wanted) => {
+          if (family === 6 && on.id !== 'dual') return undefined;
+          await this.#call(`claim for ${id}${family === 6 ? ' in IPv6' : ''}`);
+          if (family === 6) return wanted ?? 'fd20::1:2:9/64';
           return wanted ?? '10.20.0.9/24';
         },
         holderOf: () => 'docker-1',
-        release: async (_, { address }) => this.#call(`release ${address}`),
+        release: async (_, { address, addressIpv6 }) => this.#call(`release ${[address, addressIpv6].filter((each) => each !== undefined).join(' ')}`),
       },
       events: {
         joined: (_, { id, sandbox }) => void this.calls.push(`joined ${id} ${sandbox}`),
@@ -126,6 +128,25 @@ test('what Docker gives is taken: address, MAC, ports, options', async (t) => {
   const without = await scene.attach('e3', { addressHeld: true });
   t.equal(without.address, undefined);
   t.match(without.mac, /^02:42(:[0-9a-f]{2}){4}$/);
+});
+
+test('two families: both addresses are claimed, and released together', async (t) => {
+  const { controller, calls, failing, networks } = new Scene();
+  networks.set('dual', network('dual'));
+  const dual = { networkId: 'dual', id: 'e1' };
+  t.match(await controller.createEndpoint(dual), { address: '10.20.0.9/24', addressIpv6: 'fd20::1:2:9/64', mac: '02:42:0a:14:00:09' });
+  await controller.deleteEndpoint('e1');
+  t.same(calls.filter((call) => /claim|release/.test(call)), ['claim for e1', 'claim for e1 in IPv6', 'release 10.20.0.9/24 fd20::1:2:9/64']);
+  failing.add('claim for e2 in IPv6');
+  await t.rejects(controller.createEndpoint({ ...dual, id: 'e2' }), { code: 'WEFT-KERNEL' });
+  t.equal(calls.at(-1), 'release 10.20.0.9/24', 'without the second, the first is not kept');
+});
+
+test('without IPv4 the MAC follows from the IPv6 address', async (t) => {
+  const { controller } = new Scene();
+  const macOf = async (id: string, addressIpv6: string): Promise<string> => (await controller.createEndpoint({ networkId: 'web', id, addressHeld: true, addressIpv6 })).mac;
+  t.equal(await macOf('e1', 'fd20::ffff:fffe/64'), '02:42:ff:ff:ff:fe');
+  t.equal(await macOf('e2', 'fd20::1:0:0:7/64'), '02:42:00:01:00:07', 'all of the interface identifier counts');
 });
 
 test('an address that Docker claimed by itself is released once: by Docker, or, where that has forgotten it, here', async (t) => {

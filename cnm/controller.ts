@@ -3,8 +3,10 @@
  * network are serialised; each call may be repeated; what was answered is on disk before the answer leaves.
  */
 import { weftError } from '../base/errors.ts';
+import { ipToBytes, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
-import { runAll, withUndo } from '../base/undo.ts';
+import type { Family } from '../base/prefix.ts';
+import { runAll, withUndo, type UndoStack } from '../base/undo.ts';
 import type { Driver, Repair } from './driver.ts';
 import type { Endpoint, JoinAnswer, Network, PortMapping } from './model.ts';
 import { createSerializer } from './serialize.ts';
@@ -23,14 +25,17 @@ export interface Endpoints {
   delete(id: string): void;
 }
 
-/** The claim on an endpoint's address. */
+/** Whose the addresses are. */
+export type AddressHolder = Pick<Endpoint, 'id' | 'address' | 'addressIpv6' | 'heldAs' | 'heldAsIpv6'>;
+
+/** The claims on an endpoint's addresses. */
 export interface AddressClaims {
-  /** Claims `wanted` ('ip/length', chosen by Docker's own IPAM or the user) or chooses; returns 'ip/length'. */
-  claim(network: Network, endpointId: string, wanted: string | undefined): Promise<string | undefined>;
+  /** Claims `wanted` ('ip/length', chosen by Docker's own IPAM or the user) or chooses; returns 'ip/length', undefined where the network has no addresses of that family. */
+  claim(network: Network, endpointId: string, family: Family, wanted: string | undefined): Promise<string | undefined>;
   /** Whose the claim on an address ('ip/length') is; undefined when there is none on this node. */
   holderOf(network: Network, address: string): string | undefined;
-  /** Unless the address has become another's meanwhile. */
-  release(network: Network, endpoint: Endpoint): Promise<void>;
+  /** All of them, but those that have become another's meanwhile. */
+  release(network: Network, holder: AddressHolder): Promise<void>;
 }
 
 export interface EndpointRequest {
@@ -38,7 +43,9 @@ export interface EndpointRequest {
   id: string;
   /** 'ip/length'. */
   address?: string;
-  /** The address was claimed before, through the IPAM driver, by which it is released as well. */
+  /** 'ip/length'. */
+  addressIpv6?: string;
+  /** The addresses were claimed before, through the IPAM driver, by which they are released as well. */
   addressHeld?: boolean;
   mac?: string;
   ports?: PortMapping[];
@@ -98,6 +105,21 @@ export function createController(options: ControllerOptions): Controller {
     return found;
   };
 
+  async function addressesFor(on: Network, { id, address, addressIpv6, addressHeld }: EndpointRequest, undo: UndoStack): Promise<Omit<AddressHolder, 'id'>> {
+    const holderOf = (held: string): string => addresses.holderOf(on, held) ?? 'nobody';
+    if (addressHeld) {
+      return {
+        ...(address !== undefined && { address, heldAs: holderOf(address) }),
+        ...(addressIpv6 !== undefined && { addressIpv6, heldAsIpv6: holderOf(addressIpv6) }),
+      };
+    }
+    const ipv4 = await addresses.claim(on, id, 4, address);
+    if (ipv4 !== undefined) undo.push(() => addresses.release(on, { id, address: ipv4 }));
+    const ipv6 = await addresses.claim(on, id, 6, addressIpv6);
+    if (ipv6 !== undefined) undo.push(() => addresses.release(on, { id, addressIpv6: ipv6 }));
+    return { ...(ipv4 !== undefined && { address: ipv4 }), ...(ipv6 !== undefined && { addressIpv6: ipv6 }) };
+  }
+
   async function leaveNow(endpoint: Endpoint): Promise<void> {
     const { sandbox: _, ...outside } = endpoint;
     endpoints.put(outside);
@@ -124,18 +146,16 @@ export function createController(options: ControllerOptions): Controller {
       const on = network(request.networkId);
       const known = endpoints.get(request.id);
       if (known) return known;
-      const address = request.addressHeld ? request.address : await addresses.claim(on, request.id, request.address);
+      const held = await addressesFor(on, request, undo);
       const endpoint: Endpoint = {
         id: request.id,
         networkId: on.id,
-        ...(address !== undefined && { address }),
-        ...(request.addressHeld && address !== undefined && { heldAs: addresses.holderOf(on, address) ?? 'nobody' }),
-        mac: request.mac || macOf(address),
+        ...held,
+        mac: request.mac || macOf(held.address ?? held.addressIpv6),
         ports: request.ports ?? [],
         options: request.options ?? {},
         createdAt: new Date().toISOString(),
       };
-      if (!request.addressHeld) undo.push(() => addresses.release(on, endpoint));
       // On disk before the kernel: a crash in between leaves an endpoint whose link the next start makes, never a link nobody knows.
       endpoints.put(endpoint);
       undo.push(() => endpoints.delete(endpoint.id));
@@ -155,7 +175,7 @@ export function createController(options: ControllerOptions): Controller {
           () => (endpoint.sandbox === undefined ? undefined : leaveNow(endpoint)),
           () => on && driver(on.driver).deleteEndpoint(on, endpoint),
           // Docker's own release comes after this: by then the address may be another container's.
-          () => (endpoint.heldAs !== undefined && !forgotten ? undefined : on && addresses.release(on, endpoint)),
+          () => (isHeld(endpoint) && !forgotten ? undefined : on && addresses.release(on, endpoint)),
           () => endpoints.delete(id),
         ]);
         for (const error of errors) log.warn({ err: error, endpoint: id.slice(0, 12) }, 'deleting an endpoint left something to repair');
@@ -195,10 +215,15 @@ export function createController(options: ControllerOptions): Controller {
   };
 }
 
-/** Docker's own rule (02:42 and the four bytes of the address), so that a restarted container keeps its MAC with its address. */
+/** Docker releases the addresses itself. */
+const isHeld = ({ heldAs, heldAsIpv6 }: Endpoint): boolean => heldAs !== undefined || heldAsIpv6 !== undefined;
+
+/**
+ * Docker's own rule (02:42 and the four bytes of the address), so that a restarted container keeps its MAC with its
+ * address. Of an IPv6 address the four bytes are its interface identifier (RFC 4291 §2.5.1), folded.
+ */
 function macOf(address: string | undefined): string {
-  const bytes = address === undefined
-    ? crypto.getRandomValues(new Uint8Array(4))
-    : Uint8Array.from(address.split('/', 1)[0]!.split('.'), Number);
-  return ['02', '42', ...Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'))].join(':');
+  const bytes = address === undefined ? crypto.getRandomValues(new Uint8Array(4)) : ipToBytes(withoutLength(address));
+  const four = bytes.length === 4 ? bytes : bytes.subarray(8, 12).map((byte, i) => byte ^ bytes[12 + i]!);
+  return ['02', '42', ...Array.from(four, (byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }

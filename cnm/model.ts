@@ -1,7 +1,7 @@
 /** The Container Network Model: networks, endpoints and sandboxes, as every part of Weft speaks of them. */
 
 export interface Subnet {
-  /** 'a.b.c.0/24' */
+  /** 'a.b.c.0/24' or 'fd00::/64' */
   subnet: string;
   /** Plain address; absent on a network without one. */
   gateway?: string;
@@ -19,6 +19,7 @@ export interface Network {
   /** cluster: exists on every node. node: only on `node`. */
   scope: 'cluster' | 'node';
   node: string;
+  /** Of both families. */
   subnets: Subnet[];
   /** Who hands out addresses on the node that created it; copies on other nodes always use weft. */
   ipam: 'weft' | 'docker';
@@ -44,8 +45,12 @@ export interface Endpoint {
   networkId: string;
   /** 'ip/length'; absent on a network without IPv4 addresses. */
   address?: string;
+  /** The same of IPv6. */
+  addressIpv6?: string;
   /** As whose the address was claimed through the IPAM driver, by which Docker also releases it; absent: it is claimed as the endpoint's. */
   heldAs?: string;
+  /** The same of the IPv6 address. */
+  heldAsIpv6?: string;
   mac: string;
   ports: PortMapping[];
   options: Record<string, string>;
@@ -75,5 +80,7 @@ export interface JoinAnswer {
   prefix: string;
   /** Plain address; absent on internal networks. */
   gateway?: string;
+  /** The same of IPv6. */
+  gatewayIpv6?: string;
   routes: { destination: string; nextHop?: string }[];
 }

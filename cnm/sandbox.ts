@@ -3,7 +3,9 @@
  * address and routes. Any network namespace is a sandbox.
  */
 import { weftError } from '../base/errors.ts';
+import { familyOf } from '../base/prefix.ts';
 import { isNetns } from '../linux/netns.ts';
+import { writeSysctl } from '../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../linux/types.ts';
 import type { Endpoint, JoinAnswer } from './model.ts';
 
@@ -29,12 +31,14 @@ export async function plug(kernel: SandboxKernel, endpoint: Endpoint, answer: Jo
       const link = inside.link(name)!;
       inside.setLink(inside.link('lo')!.index, { up: true });
       inside.setLink(link.index, { mac: endpoint.mac });
-      if (endpoint.address !== undefined) inside.addAddress(link.index, endpoint.address);
+      prepareIpv6(netns, name, endpoint.addressIpv6 !== undefined);
+      for (const address of [endpoint.address, endpoint.addressIpv6]) if (address !== undefined) inside.addAddress(link.index, address);
       inside.setLink(link.index, { up: true });
-      const hasDefault = inside.routes().some((route) => route.dst === 'default');
+      const defaults = inside.routes().filter((route) => route.dst === 'default').map(({ via = '' }) => familyOf(via));
+      const gateways = [answer.gateway, answer.gatewayIpv6].filter((via) => via !== undefined && !defaults.includes(familyOf(via)));
       inside.replaceRoutes([
         ...answer.routes.map(({ destination, nextHop }) => ({ dst: destination, dev: link.index, ...(nextHop !== undefined && { via: nextHop }) })),
-        ...(answer.gateway !== undefined && !hasDefault ? [{ dst: 'default', via: answer.gateway, dev: link.index }] : []),
+        ...gateways.map((via) => ({ dst: 'default', via: via!, dev: link.index })),
       ]);
       return name;
     } finally {
@@ -43,4 +47,13 @@ export async function plug(kernel: SandboxKernel, endpoint: Endpoint, answer: Jo
   } finally {
     netns.close();
   }
+}
+
+/**
+ * As Docker does: no IPv6 where the network has none; where it has, the gateway is told, not learnt from whoever advertises
+ * himself as a router.
+ */
+function prepareIpv6(netns: Netns, link: string, wanted: boolean): void {
+  const settings = wanted ? { accept_ra: '0', disable_ipv6: '0' } : { disable_ipv6: '1' };
+  for (const [name, value] of Object.entries(settings)) writeSysctl(netns, `net/ipv6/conf/${link}/${name}`, value);
 }

@@ -4,8 +4,8 @@ import type { Netns, Rtnl } from '../linux/types.ts';
 
 /** Not the ends of veth pairs: they come and go with containers. */
 const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wv-.*)$/;
-/** Ours, and the one whose FORWARD chain has our accepts. */
-const TABLES = /^(inet weft.*|ip filter)$/;
+/** Ours, and those whose FORWARD chains have our accepts. */
+const TABLES = /^(inet weft.*|ip6? filter)$/;
 
 /** For the host and for the fabric. Our own changes of links and routes are told as well. Returns the way to stop. */
 export function watchDisturbances(rtnl: Rtnl, netns: Netns, onDisturbance: () => void): () => void {

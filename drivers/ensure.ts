@@ -38,12 +38,14 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
   found.push({ what: `address ${address} was missing` });
 }
 
+const RTPROT_KERNEL = 2;
+
 const destinationKey = ({ dst, table = 254, metric = 0 }: Route): string => `${table} ${dst} ${metric}`;
 const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254, route.metric ?? 0].join(' ');
 
-/** `present` is what is there now and ours alone (the kernel's own IPv6 routes aside): what of it is not wanted goes. */
+/** `present` is what is there now and ours alone (the IPv6 routes that the kernel makes for a link aside): what of it is not wanted goes. */
 export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: readonly Route[], found: Repair[]): void {
-  const own = present.filter(({ dst }) => !dst.includes(':'));
+  const own = present.filter(({ dst, protocol }) => !(dst.includes(':') && protocol === RTPROT_KERNEL));
   const has = new Set(own.map(routeKey));
   const right = new Set(wanted.map(routeKey));
   const missing = wanted.filter((route) => !has.has(routeKey(route)));

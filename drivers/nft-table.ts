@@ -2,6 +2,7 @@
  * One nftables table that is ours alone: set as a whole in one transaction (never a moment without rules; open
  * connections do not notice), and known again by what it looked like when we left it.
  */
+import { familyOf, type Family } from '../base/prefix.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 
 export interface NftTable {
@@ -53,3 +54,12 @@ export const quoted = (names: readonly string[]): string[] => [...new Set(names)
 
 /** `elements = { … }` of a set, or nothing where there are none: nft refuses an empty list. */
 export const elements = (items: readonly (string | number)[]): string => (items.length === 0 ? '' : `elements = { ${items.join(', ')} }`);
+
+/** Those of the addresses or prefixes that belong to a set of that family. */
+export const ofFamily = (family: Family, texts: readonly string[]): string[] => texts.filter((text) => familyOf(text) === family);
+
+/**
+ * Drops what comes in with an IPv6 source that is not routed to where it comes from: what rp_filter is for IPv4 (RFC 3704
+ * §2.2). A host that looks for duplicates of an address has none yet (RFC 4862 §5.4.2).
+ */
+export const foreignSource = (links: string): string => `iifname "${links}" ip6 saddr != :: fib saddr . iif oif missing drop`;

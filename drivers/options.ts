@@ -1,11 +1,13 @@
 /** Driver options: known names only, with the nearest one named when a user misspells it. */
 import { weftError } from '../base/errors.ts';
 import type { Network } from '../cnm/model.ts';
+import { hasIpv6 } from './ipv6.ts';
 
 export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as const;
 export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
 export const VNI_OPTION = 'weft.vni';
-const MIN_MTU = 576;
+/** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
+const MIN_MTU = { 4: 576, 6: 1280 } as const;
 const FIRST_VNI = 0x800001;
 const LAST_VNI = 0xfffffe;
 
@@ -24,7 +26,8 @@ export function wantedMtu(network: Network, underlay: number, overhead: number):
   if (option === undefined) return undefined;
   const text = network.options[option]!;
   const mtu = Number(text);
-  if (!/^\d+$/.test(text) || mtu < MIN_MTU) throw weftError('WEFT-OPTION-VALUE', { option, value: text, hint: `give a number of bytes from ${MIN_MTU} to ${underlay - overhead}` });
+  const least = MIN_MTU[hasIpv6(network) ? 6 : 4];
+  if (!/^\d+$/.test(text) || mtu < least) throw weftError('WEFT-OPTION-VALUE', { option, value: text, hint: `give a number of bytes from ${least} to ${underlay - overhead}` });
   if (mtu > underlay - overhead) throw weftError('WEFT-MTU-TOO-LARGE', { mtu, underlay, overhead, largest: underlay - overhead });
   return mtu;
 }

@@ -3,6 +3,7 @@ import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { firstHost, parsePrefix } from '../base/prefix.ts';
 import type { NodeInfo, SoftState, StateChange, StateRecord, TableName } from '../cluster/state.ts';
 import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
 import { plug } from '../cnm/sandbox.ts';
@@ -91,6 +92,20 @@ export class Underlay {
     return { space, address };
   }
 
+  /** Besides, the host gets fd99:SUBNET::NUMBER and a way out by it. Returns the address. */
+  addIpv6({ space }: { space: Space }, number: number, subnet: number): string {
+    const address = `fd99:${subnet}::${number}`;
+    const gateway = 'fe80::99';
+    writeSysctl(this.router.netns, 'net/ipv6/conf/all/forwarding', '1');
+    const port = this.router.rtnl.link(`r${number}`)!.index;
+    this.router.rtnl.addAddress(port, `${gateway}/64`);
+    const dev = space.rtnl.link('eth0')!.index;
+    space.rtnl.addAddress(dev, `${address}/128`);
+    this.router.rtnl.replaceRoutes([{ dst: `${address}/128`, dev: port }]);
+    space.rtnl.replaceRoutes([{ dst: 'default', via: gateway, dev, metric: 1024 }]);
+    return address;
+  }
+
   space(label: string): Space {
     const space = new Space(label);
     this.spaces.push(space);
@@ -145,13 +160,15 @@ export const hex = (seed: string, length = 64): string => Buffer.from(seed.repea
 export function network(name: string, driver: string, subnet: string, more: Partial<Network> = {}): Network {
   return {
     id: hex(name), name, driver, scope: driver === 'overlay' ? 'cluster' : 'node', node: 'a', ipam: 'weft', internal: false, options: {}, labels: {}, attachable: false,
-    subnets: [{ subnet, gateway: subnet.replace(/0\/\d+$/, '1') }], createdAt: '', ...more,
+    subnets: [{ subnet, gateway: firstHost(parsePrefix(subnet)!) }], createdAt: '', ...more,
   };
 }
 
 export function endpoint(name: string, on: Network, address: string, more: Partial<Endpoint> = {}): Endpoint {
-  const bytes = address.split('/')[0]!.split('.').map((part) => Number(part).toString(16).padStart(2, '0'));
-  return { id: hex(name), networkId: on.id, address, mac: `02:42:${bytes.join(':')}`, ports: [], options: {}, createdAt: '', ...more };
+  const isIpv4 = address.includes('.');
+  const bytes = isIpv4 ? address.split('/')[0]!.split('.').map(Number) : [...Buffer.from(name.padEnd(4))].slice(0, 4);
+  const mac = `02:42:${bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+  return { id: hex(name), networkId: on.id, ...(isIpv4 ? { address } : { addressIpv6: address }), mac, ports: [], options: {}, createdAt: '', ...more };
 }
 
 export const nodeInfo = (id: string, number: number, vtep: string): NodeInfo => ({ id, name: id, number, vtep, underlayMtu: 1500, occupied: [], skippedPorts: [] });

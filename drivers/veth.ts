@@ -3,9 +3,9 @@
  * sandbox, the other is a port of the network's bridge.
  */
 import { withoutLength } from '../base/ip.ts';
-import { contains, parsePrefix } from '../base/prefix.ts';
+import { contains, familyOf, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
-import type { Endpoint, JoinAnswer, Network } from '../cnm/model.ts';
+import type { Endpoint, JoinAnswer, Network, Subnet } from '../cnm/model.ts';
 import type { Rtnl } from '../linux/types.ts';
 import { ensureLink } from './ensure.ts';
 import { bridgeEnd, hostEnd } from './names.ts';
@@ -56,12 +56,15 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, fou
  * internal networks: Docker would give their containers a way out by it.
  */
 export function joinAnswer(network: Network, endpoint: Endpoint): JoinAnswer {
-  const address = withoutLength(endpoint.address ?? '');
-  const own = network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, address));
+  const ownOf = (address: string | undefined): Subnet | undefined =>
+    (address === undefined ? undefined : network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, withoutLength(address))));
+  const [own, ownIpv6] = [ownOf(endpoint.address), ownOf(endpoint.addressIpv6)];
+  const others = network.subnets.filter((each) => each !== own && each !== ownIpv6);
   return {
     sourceName: hostEnd(endpoint.id),
     prefix: interfacePrefix(network),
     ...(!network.internal && own?.gateway !== undefined && { gateway: own.gateway }),
-    routes: network.subnets.filter((each) => each !== own).map(({ subnet }) => ({ destination: subnet })),
+    ...(!network.internal && ownIpv6?.gateway !== undefined && { gatewayIpv6: ownIpv6.gateway }),
+    routes: others.filter(({ subnet }) => (familyOf(subnet) === 4 ? endpoint.address : endpoint.addressIpv6) !== undefined).map(({ subnet }) => ({ destination: subnet })),
   };
 }

@@ -24,7 +24,7 @@ const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO
 const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 } as const;
-const BRIDGE = { AGEING_TIME: 4 } as const;
+const BRIDGE = { AGEING_TIME: 4, MCAST_SNOOPING: 23 } as const;
 const PORT = { HAIRPIN: 4, LEARNING: 8, UNICAST_FLOOD: 9, NEIGH_SUPPRESS: 32, ISOLATED: 33, LOCKED: 39 } as const;
 
 /** struct ifinfomsg; `up` undefined leaves the state as it is. */
@@ -96,7 +96,12 @@ export function encodeNewLink(spec: LinkSpec): Buffer {
 }
 
 function infoData(spec: LinkSpec): Buffer[] {
-  if (spec.kind === 'bridge') return optional(spec.ageingSeconds, (seconds) => u32(BRIDGE.AGEING_TIME, seconds * TICKS));
+  if (spec.kind === 'bridge') {
+    return [
+      ...optional(spec.ageingSeconds, (seconds) => u32(BRIDGE.AGEING_TIME, seconds * TICKS)),
+      ...optional(spec.multicastSnooping, (value) => flag(BRIDGE.MCAST_SNOOPING, value)),
+    ];
+  }
   if (spec.kind === 'veth') {
     // Neither up nor master: the kernel refuses the one here (ENOTCONN) and ignores the other.
     const { up: _up, master: _master, netns, ...peer } = spec.peer;

@@ -202,5 +202,9 @@ test('routes and rules', async (t) => {
   t.same(rtnl.rules().filter(({ priority }) => priority === 200), [rule], 'entered once');
   t.same(rtnl.rules().filter(({ priority }) => priority === 101), [marked]);
   for (const each of [rule, rule, marked]) rtnl.deleteRule(each);
-  t.same(rtnl.rules().map(({ priority }) => priority), [0, 32766, 32767]);
+  const six = { family: 6 as const, priority: 200, table: 1000, iif: 'lo' };
+  rtnl.addRule(six);
+  t.same(rtnl.rules().filter(({ priority }) => priority === 200), [six]);
+  rtnl.deleteRule(six);
+  t.same(rtnl.rules().map(({ family = 4, priority }) => `${family} ${priority}`), ['4 0', '4 32766', '4 32767', '6 0', '6 32766']);
 });

@@ -19,6 +19,7 @@ import { RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, decodeRule, encodeRule, ruleQuer
 import { KernelError, type FdbEntry, type Link, type LinkChange, type LinkSpec, type Netns, type Rtnl } from './types.ts';
 
 const NETLINK_ROUTE = 0;
+const FAMILIES = [4, 6] as const;
 /** What the kernel calls a thing that is not there, be it a link, an address, a route or a neighbour. */
 const MISSING = new Set(['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ESRCH', 'ENOENT']);
 const EXISTS = new Set(['EEXIST']);
@@ -116,7 +117,7 @@ export function openRtnl(netns: Netns): Rtnl {
       return answer && { ...answer, mtu: answer.mtu ?? link(answer.dev)?.mtu ?? 0 };
     },
 
-    rules: () => list('list rules', RTM_GETRULE, ruleQuery()).map(decodeRule),
+    rules: () => FAMILIES.flatMap((family) => list('list rules', RTM_GETRULE, ruleQuery(family)).map(decodeRule)),
     addRule: (rule) => void tolerate(EXISTS, () => ask(`add rule ${rule.priority}`, RTM_NEWRULE, encodeRule(rule), NLM_F_CREATE | NLM_F_EXCL)),
     deleteRule: (rule) => void tolerate(MISSING, () => ask(`delete rule ${rule.priority}`, RTM_DELRULE, encodeRule(rule))),
 

@@ -5,6 +5,7 @@
  * main loop. All of them throw KernelError.
  */
 import { weftError } from '../base/errors.ts';
+import type { Family } from '../base/prefix.ts';
 
 /** An open network namespace. Closing it does not delete it. */
 export interface Netns {
@@ -24,7 +25,7 @@ export interface Link {
 }
 
 export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: number; up?: boolean; group?: number } & (
-  | { kind: 'bridge'; ageingSeconds?: number }
+  | { kind: 'bridge'; ageingSeconds?: number; /** On by default: multicast goes only where somebody asked for it, as soon as somebody else asks who did. */ multicastSnooping?: boolean }
   /** The peer is born in `peer.netns` where given; its `up` and `master` (an index in that namespace) are applied afterwards. */
   | { kind: 'veth'; peer: { name: string; mtu?: number; mac?: string; netns?: Netns; master?: number; up?: boolean } }
   /**
@@ -55,8 +56,8 @@ export interface Route {
 /** How a packet to an address would leave; mtu is that of the route, else of the link. */
 export interface RouteAnswer { dev: number; src: string | undefined; via: string | undefined; mtu: number }
 
-/** IPv4. */
-export interface Rule { priority: number; table: number; iif?: string; fwmark?: number; fwmask?: number }
+/** IPv4's unless `family` says otherwise. */
+export interface Rule { family?: Family; priority: number; table: number; iif?: string; fwmark?: number; fwmask?: number }
 
 /** ip → mac on a link (ARP, ND). Programmed as permanent. */
 export interface Neighbour { dev: number; ip: string; mac: string }

@@ -1,8 +1,7 @@
 /** Docker's IPAM calls on the address manager. A pool's id is its subnet, with the range behind '|' where there is one. */
 import { randomUUID } from 'node:crypto';
 import { weftError } from '../../base/errors.ts';
-import { contains4, formatIp4, parseIp4, parsePrefix4 } from '../../base/ip.ts';
-import { contains, parsePrefix } from '../../base/prefix.ts';
+import { contains, familyOf, firstHost, isHostAddress, parsePrefix } from '../../base/prefix.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { AddressManager } from '../../ipam/ipam.ts';
 import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
@@ -13,6 +12,11 @@ import type { NetworkMap } from './network-map.ts';
 
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
 export const ADDRESS_SPACE = 'weft';
+
+/** Docker's sign of a network without addresses. Engines before 28 have no network without IPv4: one that has none gets this pool. */
+export const NO_IPV4 = '0.0.0.0/0';
+/** `--ipam-opt`, for engines whose `docker network create` has no `--ipv4=false`. */
+export const WITHOUT_IPV4 = 'weft.ipv4';
 
 export interface IpamDriverOptions {
   addresses: AddressManager;
@@ -31,10 +35,9 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
     network?.subnets.some(({ gateway, aux }) => gateway === address || Object.values(aux ?? {}).includes(address)) ?? false;
 
   async function gateway(subnet: string, range: string | undefined, wanted: string): Promise<string> {
-    const prefix = parsePrefix4(subnet)!;
-    const address = wanted || boundTo(subnet)?.subnets.find((each) => each.subnet === subnet)?.gateway || formatIp4((range === undefined ? prefix : parsePrefix4(range)!).base + (prefix.length < 31 ? 1 : 0));
-    const number = parseIp4(address);
-    if (number === undefined || !contains4(prefix, number)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway: address, subnet });
+    const prefix = parsePrefix(subnet)!;
+    const address = wanted || boundTo(subnet)?.subnets.find((each) => each.subnet === subnet)?.gateway || firstHost(range === undefined ? prefix : parsePrefix(range)!);
+    if (!isHostAddress(prefix, address)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway: address, subnet });
     await addresses.reserve(subnet, { gateway: address });
     return address;
   }
@@ -45,10 +48,10 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
 
-    requestPool: async ({ pool, subPool, v6 }) => {
-      if (v6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'create the network without --ipv6' });
+    requestPool: async ({ pool, subPool, options, v6 }) => {
+      if (pool === '' && !v6 && options[WITHOUT_IPV4] === 'false') return { poolId: NO_IPV4, pool: NO_IPV4 };
       const made = await addresses.requestPool({
-        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }),
+        family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }),
       });
       return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
     },
@@ -61,8 +64,9 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
 
     requestAddress: async ({ poolId, address, options }) => {
       const { subnet, range } = parsePoolId(poolId);
-      const length = parsePrefix4(subnet)?.length;
+      const length = parsePrefix(subnet)?.length;
       if (length === undefined) throw weftError('WEFT-POOL-UNKNOWN', { pool: poolId });
+      if (subnet === NO_IPV4) return { address: await addresses.requestAddress({ subnet, holder: 'nobody', chooser: 'weft', ...(address !== '' && { address }) }) };
       if (options['RequestAddressType'] === 'com.docker.network.gateway') return { address: `${await gateway(subnet, range, address)}/${length}` };
       const network = boundTo(subnet);
       // By a copy that is being made. Afterwards it is a container that asks, which does not get one.
@@ -74,7 +78,7 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
       }
       const holder = `docker-${randomUUID()}`;
       // Docker itself goes on to a network's next subnet only with an IPAM of its own.
-      const pools = [{ subnet, range }, ...(address === '' && network ? network.subnets.filter((each) => each.subnet !== subnet) : [])];
+      const pools = [{ subnet, range }, ...(address === '' && network ? network.subnets.filter((each) => each.subnet !== subnet && familyOf(each.subnet) === familyOf(subnet)) : [])];
       return { address: await fromFirst(pools, (pool) => addresses.requestAddress({
         subnet: pool.subnet, holder, chooser: 'weft', ...(address !== '' && { address }), ...(pool.range !== undefined && { range: pool.range }),
       })) };

@@ -1,12 +1,13 @@
 /** Docker's network driver calls on the controller: one instance per driver. */
 import { weftError } from '../../base/errors.ts';
-import { contains4, parseIp4, parsePrefix4, withoutLength } from '../../base/ip.ts';
+import { withoutLength } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
+import { isHostAddress, parsePrefix } from '../../base/prefix.ts';
 import type { Controller } from '../../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping, Workload } from '../../cnm/model.ts';
-import type { CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
+import type { AddressPool, CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
 import type { Copies } from './copies.ts';
-import { ADDRESS_SPACE } from './ipam-driver.ts';
+import { ADDRESS_SPACE, NO_IPV4 } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkMap } from './network-map.ts';
 
@@ -30,8 +31,17 @@ export interface NetworkDriverOptions {
   log: Logger;
 }
 
+/**
+ * All of IPv6 as two prefixes. Engines before 28 make an endpoint the gateway of its container only for its IPv4, and fail
+ * the start where a default route is there already, another network's: these stand beside it.
+ */
+const HALVES = ['::/1', '8000::/1'];
+
 export function createNetworkDriver(options: NetworkDriverOptions): NetworkDriverHandlers {
   const { controller, lifecycle, map, copies, log } = options;
+
+  /** Endpoints without IPv4 on an engine that does not know such. Lost with weftd, which matters only between the two calls of one start. */
+  const withoutElection = new Set<string>();
 
   const weftId = (dockerId: string): string => {
     const id = map.weftId(dockerId);
@@ -40,16 +50,16 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
   };
 
   function networkOf(request: CreateNetworkRequest): Network {
-    if (request.ipv6.length > 0 || request.enableIpv6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'create the network without --ipv6' });
-    const subnets = request.ipv4.map(({ pool, gateway, auxAddresses }) => {
+    const pools = poolsOf(request);
+    const subnets = pools.filter(({ pool }) => pool !== NO_IPV4 || request.ipv6.length === 0).map(({ pool, gateway, auxAddresses }) => {
       const aux = Object.fromEntries(Object.entries(auxAddresses).map(([name, address]) => [name, withoutLength(address)]));
       return { subnet: pool, ...(gateway !== undefined && { gateway: withoutLength(gateway) }), ...(Object.keys(aux).length > 0 && { aux }) };
     });
     for (const { subnet, gateway } of subnets) {
-      const prefix = parsePrefix4(subnet);
+      const prefix = parsePrefix(subnet);
       if (prefix?.length === 0) throw weftError('WEFT-FEATURE-MISSING', { feature: 'a network without addresses', hint: 'create it with --ipam-driver weft, or without that option' });
       if (!prefix) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
-      if (gateway !== undefined && !contains4(prefix, parseIp4(gateway) ?? -1)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
+      if (gateway !== undefined && !isHostAddress(prefix, gateway)) throw weftError('WEFT-GATEWAY-OUTSIDE', { gateway, subnet });
     }
     if (subnets.length === 0) throw weftError('WEFT-SUBNET-NONE', { network: request.networkId.slice(0, 12) });
     return {
@@ -60,7 +70,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       scope: options.scope,
       node: options.node,
       subnets,
-      ipam: request.ipv4[0]?.addressSpace === ADDRESS_SPACE ? 'weft' : 'docker',
+      ipam: pools[0]?.addressSpace === ADDRESS_SPACE ? 'weft' : 'docker',
       internal: request.internal,
       options: request.options,
       labels: {},
@@ -73,8 +83,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     capabilities: () => ({ scope: 'local', connectivityScope: options.scope === 'cluster' ? 'global' : 'local', gwAllocChecker: false }),
 
     createNetwork: async (request) => {
-      const poolHeld = request.ipv4[0]?.addressSpace === ADDRESS_SPACE;
-      const pools = request.ipv4.map(({ pool }) => pool);
+      const poolHeld = poolsOf(request)[0]?.addressSpace === ADDRESS_SPACE;
+      const pools = poolsOf(request).map(({ pool }) => pool).filter((pool) => pool !== NO_IPV4);
       const original = poolHeld ? copies.original(options.driver, pools) : undefined;
       // Docker may repeat a call.
       if (original && original.id !== request.networkId) {
@@ -101,20 +111,26 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     createEndpoint: async (request) => {
       const id = weftId(request.networkId);
       const network = lifecycle.get(id);
-      if (request.addressIpv6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'leave out --ip6' });
+      const hasIpv4 = request.address !== NO_IPV4;
+      if (!hasIpv4) withoutElection.add(request.endpointId);
       const endpoint = await controller.createEndpoint({
         networkId: id,
         id: request.endpointId,
-        ...(request.address !== undefined && { address: request.address }),
+        ...(request.address !== undefined && hasIpv4 && { address: request.address }),
+        ...(request.addressIpv6 !== undefined && { addressIpv6: request.addressIpv6 }),
         addressHeld: !(network?.ipam === 'docker' && network.node === options.node),
         ...(request.macAddress !== undefined && { mac: request.macAddress }),
         ports: ports(request.portMap),
         options: request.driverOptions,
       });
-      return { ...(request.macAddress === undefined && { macAddress: endpoint.mac }), ...(request.address === undefined && endpoint.address !== undefined && { address: endpoint.address }) };
+      return {
+        macAddress: endpoint.mac,
+        ...(endpoint.address !== undefined && { address: endpoint.address }), ...(endpoint.addressIpv6 !== undefined && { addressIpv6: endpoint.addressIpv6 }),
+      };
     },
 
     deleteEndpoint: async ({ endpointId }) => {
+      withoutElection.delete(endpointId);
       await options.revoke(endpointId);
       await controller.deleteEndpoint(endpointId);
     },
@@ -123,13 +139,16 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
 
     join: async ({ endpointId, networkId, sandboxKey }) => {
       const answer = await controller.join(endpointId, sandboxKey);
+      const { gateway, gatewayIpv6 } = answer;
+      const isElected = !withoutElection.has(endpointId);
       // Not awaited: names matter once the container has an interface, which is later than this answer.
       options.early(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
       return {
         interfaceName: { srcName: answer.sourceName, dstPrefix: answer.prefix },
-        ...(answer.gateway !== undefined && { gateway: answer.gateway }),
-        staticRoutes: answer.routes,
-        disableGatewayService: answer.gateway === undefined,
+        ...(gateway !== undefined && { gateway }),
+        ...(gatewayIpv6 !== undefined && isElected && { gatewayIpv6 }),
+        staticRoutes: [...answer.routes, ...(gatewayIpv6 === undefined || isElected ? [] : HALVES.map((destination) => ({ destination, nextHop: gatewayIpv6 })))],
+        disableGatewayService: gateway === undefined,
       };
     },
 
@@ -150,6 +169,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     revokeExternalConnectivity: ({ endpointId }) => options.revoke(endpointId),
   };
 }
+
+const poolsOf = ({ ipv4, ipv6 }: CreateNetworkRequest): AddressPool[] => [...ipv4, ...ipv6];
 
 function ports(bindings: readonly PortBinding[]): PortMapping[] {
   return bindings.map(({ protocol, containerPort, hostPort, hostIp }) => {

@@ -7,6 +7,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { errorText, WeftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { familyOf } from '../../base/prefix.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkRegistry } from '../networks.ts';
@@ -157,6 +158,9 @@ export function dockerCopy(network: Network): Record<string, unknown> {
     CheckDuplicate: true,
     Driver: `${PLUGIN_PREFIX}${network.driver}`,
     Internal: network.internal,
+    // Engines before 28 do not know the first, and get no IPv4 by way of the IPAM driver.
+    EnableIPv4: network.subnets.some(({ subnet }) => familyOf(subnet) === 4),
+    EnableIPv6: network.subnets.some(({ subnet }) => familyOf(subnet) === 6),
     Attachable: network.attachable,
     Labels: network.labels,
     Options: network.options,

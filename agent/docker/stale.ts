@@ -54,8 +54,9 @@ export function createStaleRemoval({ endpoints, controller, isNative, revoke, cl
  * soon as it starts, and says nothing of their endpoints.
  */
 export async function removeReleasedEndpoints({ endpoints, controller, revoke, log }: Omit<StaleOptions, 'clock' | 'isNative'>, networkId: string, address: string): Promise<void> {
-  for (const { id, networkId: on, address: has, heldAs } of endpoints.list()) {
-    if (on !== networkId || heldAs === undefined || has === undefined || withoutLength(has) !== address) continue;
+  for (const { id, networkId: on, address: ipv4, heldAs, addressIpv6, heldAsIpv6 } of endpoints.list()) {
+    const held = [heldAs === undefined ? undefined : ipv4, heldAsIpv6 === undefined ? undefined : addressIpv6];
+    if (on !== networkId || !held.some((each) => each !== undefined && withoutLength(each) === address)) continue;
     log.info({ endpoint: id.slice(0, 12) }, 'Docker released the address of an endpoint and forgot the endpoint: removed');
     await revoke(id);
     await controller.deleteEndpoint(id);

@@ -1,8 +1,8 @@
 /** The bridge driver: networks of one node. Its bridges live in the host namespace, where leaving traffic has the shortest way. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errorText } from '../../base/errors.ts';
-import { parsePrefix4 } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
+import { parsePrefix } from '../../base/prefix.ts';
 import { runAll } from '../../base/undo.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
@@ -13,6 +13,7 @@ import type { Netns, Rtnl } from '../../linux/types.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { disableIpv6, enableIpv6, ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
 import { MTU_OPTIONS, PREFIX_OPTION, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
@@ -87,13 +88,16 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     const name = hostBridge(network.id);
     const mac = gatewayMac(network.id);
     const index = ensureLink(rtnl, name, { mtu: mtuOf(network), mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name, mac }), found);
+    const withIpv6 = hasIpv6(network) && isIpv6On(host);
+    // Without addresses of its own it has no link-local one either, by which a container would reach the host past every rule of ours.
+    if (withIpv6) enableIpv6(host, name);
+    else disableIpv6(host, name);
     for (const { subnet, gateway } of network.subnets) {
-      if (gateway !== undefined) ensureAddress(rtnl, index, `${gateway}/${parsePrefix4(subnet)!.length}`, found);
+      const { family, length } = parsePrefix(subnet)!;
+      if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, index, `${gateway}/${length}`, found);
     }
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${name}/route_localnet`, '1');
-    // Or a container reaches the host, and its neighbours, by addresses that no rule of ours knows.
-    writeSysctl(host, `net/ipv6/conf/${name}/disable_ipv6`, '1');
     return index;
   }
 
@@ -103,12 +107,15 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       journal('net/ipv4/ip_forward', forwarding);
       found.push({ what: 'sysctl net/ipv4/ip_forward was 0' });
     }
-    if (ensureForwardAccepts(nft, BRIDGES)) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
+    const withIpv6 = bridges().some(hasIpv6) && isIpv6On(host);
+    if (withIpv6) ensureIpv6Forwarding(host, rtnl, journal, found);
+    if (ensureForwardAccepts(nft, BRIDGES, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
   }
 
   const mtuOf = (network: Network): number => wantedMtu(network, LARGEST_MTU, 0) ?? DEFAULT_MTU;
 
   function ensureEndpoint(network: Network, endpoint: Endpoint): void {
+    requireIpv6(host, network);
     const bridge = rtnl.link(hostBridge(network.id))?.index ?? ensureNetwork(network, []);
     makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), PORT);
   }
@@ -129,6 +136,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       checkOptions(network, OPTIONS);
       wantedMtu(network, LARGEST_MTU, 0);
       interfacePrefix(network);
+      requireIpv6(host, network);
     },
     createNetwork: async (network) => {
       // Rules first: there is no moment in which packets pass that they would stop.

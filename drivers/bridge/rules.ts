@@ -1,6 +1,6 @@
 /** The host's rules for bridges of this node: isolation, way out, published ports. */
 import type { Protocol } from '../../cnm/model.ts';
-import { elements, quoted } from '../nft-table.ts';
+import { elements, foreignSource, ofFamily, quoted } from '../nft-table.ts';
 
 /** Matches all of our bridges. */
 export const BRIDGES = 'wbr-*';
@@ -34,7 +34,8 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
   return `
   map ports { type inet_proto . inet_service : ipv4_addr . inet_service; ${elements(anywhere)} }
   map bound { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; ${elements(bound)} }
-  set subnets { type ipv4_addr; flags interval; ${elements(routed.map(({ subnet }) => subnet))} }
+  set subnets { type ipv4_addr; flags interval; ${elements(ofFamily(4, routed.map(({ subnet }) => subnet)))} }
+  set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, routed.map(({ subnet }) => subnet)))} }
   set networks { type ifname . ifname; ${elements(quoted(networks.map(({ bridge }) => bridge)).map((name) => `${name} . ${name}`))} }
   set internal { type ifname; ${elements(quoted(internal.map(({ bridge }) => bridge)))} }
   set dockers { type ifname; ${elements(quoted(dockerBridges))} }
@@ -46,9 +47,11 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
     ip saddr 127.0.0.0/8 oifname "${BRIDGES}" masquerade
     ip saddr @subnets oifname "${BRIDGES}" ct status dnat masquerade
     ip saddr @subnets oifname != "${BRIDGES}" masquerade
+    ip6 saddr @subnets6 oifname != "${BRIDGES}" masquerade
   }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     iifname "${BRIDGES}" ip daddr 127.0.0.0/8 drop
+    ${foreignSource(BRIDGES)}
   }
   chain forward { type filter hook forward priority filter; policy accept;
     iifname != "${BRIDGES}" oifname != "${BRIDGES}" return

@@ -1,5 +1,6 @@
 /** Addresses and numbers that follow from a node's number, the same on every node. */
-import { formatIp4, parsePrefix4, size4 } from '../../base/ip.ts';
+import { createHash } from 'node:crypto';
+import { bytesToIp, formatIp4, parsePrefix4, size4 } from '../../base/ip.ts';
 
 /** VNI of the routed tunnel between the nodes; networks come after it. Swarm's start at 4096. */
 export const INGRESS_VNI = 0x800000;
@@ -12,6 +13,19 @@ export const VXLAN_OVERHEAD = 50;
 export const nodeAddress = (prefix: string, number: number): string => formatIp4(parsePrefix4(prefix)!.base + number);
 /** The last number that has an address in the prefix. */
 export const lastNodeNumber = (prefix: string): number => Math.min(LAST_NUMBER, size4(parsePrefix4(prefix)!) - 2);
+/**
+ * The same of IPv6: a unique local prefix (RFC 4193) whose global id is a hash of the IPv4 prefix, so that it is the same
+ * everywhere without being agreed on, and another one where that one is.
+ */
+export function nodeAddress6(prefix: string, number: number): string {
+  const bytes = new Uint8Array(16);
+  bytes[0] = 0xfd;
+  bytes.set(createHash('sha256').update(`weft nodes ${prefix}`).digest().subarray(0, 5), 1);
+  bytes.set([number >> 8, number & 255], 14);
+  return bytesToIp(bytes);
+}
+/** Next hop on weft-in: of the node's end of it. */
+export const nodeLinkLocal = (number: number): string => `fe80::${number.toString(16)}`;
 export const nodeMac = (number: number): string => `02:77:66:00:${hex(number >> 8)}:${hex(number & 255)}`;
 /** Connections that came in through this node are marked with it, and answered through it. */
 export const nodeMark = (number: number): number => 0x48000000 + number;

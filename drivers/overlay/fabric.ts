@@ -3,6 +3,7 @@
  * East-west traffic lives here, out of reach of the host's firewall; leaving traffic, published ports and the host's own
  * go over the uplink.
  */
+import { familyOf } from '../../base/prefix.ts';
 import { runAll } from '../../base/undo.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { NodeInfo } from '../../cluster/state.ts';
@@ -10,12 +11,13 @@ import { openNft } from '../../linux/nft.ts';
 import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
-import type { Netns, Nft, Rtnl } from '../../linux/types.ts';
+import type { Netns, Nft, Rtnl, Rule } from '../../linux/types.ts';
 import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, linkMaker, removeUnless } from '../ensure.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
 import { createNftTable } from '../nft-table.ts';
-import { INGRESS_VNI, nodeAddress, nodeMac, nodeMark, nodeTable } from './addressing.ts';
+import { INGRESS_VNI, nodeAddress, nodeAddress6, nodeLinkLocal, nodeMac, nodeMark, nodeTable } from './addressing.ts';
 import { fabricRules, hostRules } from './rules.ts';
 
 const HOST_END = 'weft-up';
@@ -23,6 +25,9 @@ const FABRIC_END = 'uplink';
 const TUNNEL = 'weft-in';
 /** The fabric's address on the uplink: the same on every node, seen by nobody else. */
 const FABRIC_ADDRESS = '169.254.77.2';
+/** Of the two ends of the uplink in IPv6. */
+const HOST_LINK_LOCAL = 'fe80::1';
+const FABRIC_LINK_LOCAL = 'fe80::2';
 /** Where packets from the host look up remote endpoints, so that they cross by weft-in and are answered through this node. */
 export const REMOTE_TABLE = 1000;
 /**
@@ -54,6 +59,8 @@ export interface Fabric {
   readonly netns: Netns;
   readonly rtnl: Rtnl;
   readonly hostRtnl: Rtnl;
+  /** Whether what has IPv6 addresses is reached: the host has IPv6, and there is a network with it. */
+  ipv6(): boolean;
   /** Index of weft-in in the fabric; undefined before the first ensure. */
   tunnel(): number | undefined;
   /** Makes the fabric what `state` says; returns what was not so. */
@@ -76,6 +83,7 @@ export interface FabricOptions {
 
 export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): Fabric {
   const addressOf = (number: number): string => nodeAddress(nodePrefix, number);
+  const address6Of = (number: number): string => nodeAddress6(nodePrefix, number);
   const fresh = !isNetns(path);
   const netns = fresh ? createNetns(path) : openNetns(path);
   const hostRtnl = openRtnl(host);
@@ -85,6 +93,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
   const hostTable = createNftTable(hostNft, 'inet weft-uplink');
   const fabricTable = createNftTable(fabricNft, 'inet weft');
   let tunnel: number | undefined;
+  let withIpv6 = false;
   let lastState: FabricState | undefined;
   const docker = watchDockerBridges(hostRtnl, () => lastState && setRules(lastState));
 
@@ -100,8 +109,8 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
       'net/ipv4/ip_forward': '1', 'net/ipv4/conf/all/rp_filter': '0', 'net/ipv4/conf/default/rp_filter': '0',
       // Overlay frames would pass the fabric's own IP rules a second time.
       'net/bridge/bridge-nf-call-iptables': '0', 'net/bridge/bridge-nf-call-ip6tables': '0', 'net/bridge/bridge-nf-call-arptables': '0',
-      // The fabric's links would announce themselves to the tunnels otherwise.
-      'net/ipv6/conf/all/disable_ipv6': '1', 'net/ipv6/conf/default/disable_ipv6': '1',
+      // The fabric's links would announce themselves to the tunnels otherwise; those that need IPv6 get it one by one.
+      'net/ipv6/conf/all/disable_ipv6': '1', 'net/ipv6/conf/default/disable_ipv6': '1', 'net/ipv6/conf/all/forwarding': '1',
     };
     for (const [name, value] of Object.entries(values)) writeSysctl(netns, name, value);
   }
@@ -110,11 +119,11 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     lastState = state;
     const { self, peers, networks, backends } = state;
     hostTable.set(hostRules({
-      nodeAddress: addressOf(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
+      nodeAddress: addressOf(self.number), nodeAddress6: address6Of(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
       subnets: networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet), dockerBridges: docker.names(),
     }));
     fabricTable.set(fabricRules({
-      nodePrefix,
+      nodePrefix, nodePrefix6: `${address6Of(0)}/64`,
       peers: peers.map(({ number }) => number),
       subnets: networks.map(({ subnet }) => subnet),
       bridges: networks.map(({ bridge }) => bridge),
@@ -135,15 +144,40 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     hostSysctl('net/ipv4/ip_forward', '1', found);
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
-    writeSysctl(host, `net/ipv6/conf/${HOST_END}/disable_ipv6`, '1');
+    ensureUplinkIpv6(state, up, inner, found);
+    const reachable = state.networks.filter(({ internal }) => !internal);
+    const ofFamily = (networks: readonly FabricNetwork[], family: 4 | 6): string[] => networks.map(({ subnet }) => subnet).filter((subnet) => familyOf(subnet) === family);
+    const address6 = address6Of(state.self.number);
     ensureRoutes(hostRtnl, [
       { dst: `${FABRIC_ADDRESS}/32`, dev: up },
-      ...state.networks.filter(({ internal }) => !internal).map(({ subnet }) => ({ dst: subnet, via: FABRIC_ADDRESS, dev: up, src: address })),
-      ...state.networks.map(({ subnet }) => ({ dst: subnet, dev: up, metric: SIGN_METRIC })),
+      ...ofFamily(reachable, 4).map((dst) => ({ dst, via: FABRIC_ADDRESS, dev: up, src: address })),
+      ...ofFamily(state.networks, 4).map((dst) => ({ dst, dev: up, metric: SIGN_METRIC })),
+      ...(withIpv6 ? ofFamily(reachable, 6).map((dst) => ({ dst, via: FABRIC_LINK_LOCAL, dev: up, src: address6, metric: IPV6_METRIC })) : []),
     ], hostRtnl.routes({ table: 254, dev: up }), found);
     ensureRoutes(rtnl, [{ dst: `${address}/32`, dev: inner }], rtnl.routes({ table: 254, dev: inner }).filter(({ via }) => via === undefined), found);
-    ensureRoutes(rtnl, [{ dst: 'default', via: address, dev: inner, onlink: true }], rtnl.routes({ table: 254 }).filter(({ dst }) => dst === 'default').map((route) => ({ ...route })), found);
+    ensureRoutes(rtnl, [
+      { dst: 'default', via: address, dev: inner, onlink: true },
+      ...(withIpv6 ? [{ dst: 'default', via: HOST_LINK_LOCAL, dev: inner, metric: IPV6_METRIC }, { dst: `${address6}/128`, via: HOST_LINK_LOCAL, dev: inner, metric: IPV6_METRIC }] : []),
+    ], rtnl.routes({ table: 254 }).filter(({ dst, dev, via }) => dst === 'default' || (dev === inner && via?.includes(':'))), found);
     return inner;
+  }
+
+  /** Only where a network has IPv6: on other hosts it stays as it is. */
+  function ensureUplinkIpv6(state: FabricState, up: number, inner: number, found: Repair[]): void {
+    if (!withIpv6) {
+      disableIpv6(host, HOST_END);
+      for (const link of [FABRIC_END, TUNNEL]) disableIpv6(netns, link);
+      return;
+    }
+    ensureIpv6Forwarding(host, hostRtnl, journal, found);
+    enableIpv6(host, HOST_END, { quiet: true });
+    enableIpv6(netns, FABRIC_END, { quiet: true });
+    const address = `${address6Of(state.self.number)}/128`;
+    ensureAddress(hostRtnl, up, address, found);
+    ensureAddress(hostRtnl, up, `${HOST_LINK_LOCAL}/64`, found);
+    ensureAddress(rtnl, inner, `${FABRIC_LINK_LOCAL}/64`, found);
+    const isOurs = (text: string): boolean => familyOf(text) === 4 || text.startsWith('fe80:') || text === address;
+    for (const stale of hostRtnl.addresses(up)) if (!isOurs(stale.address)) hostRtnl.deleteAddress(up, stale.address);
   }
 
   async function ensureTunnel(state: FabricState, found: Repair[]): Promise<void> {
@@ -153,27 +187,35 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
       kind: 'vxlan', name: TUNNEL, vni: INGRESS_VNI, local: self.vtep, port: state.vxlanPort, mtu: state.mtu, mac: nodeMac(self.number), netns,
     }), found);
     tunnel = dev;
+    if (withIpv6) enableIpv6(netns, TUNNEL, { quiet: true });
     // Only ever from addresses that are routed elsewhere, and without an address of its own a loose check drops everything.
     writeSysctl(netns, `net/ipv4/conf/${TUNNEL}/rp_filter`, '0');
     ensureForwarding(
       rtnl, dev,
       peers.map((peer) => ({ dev, mac: nodeMac(peer.number), vtep: peer.vtep, master: false })),
-      peers.map((peer) => ({ dev, ip: addressOf(peer.number), mac: nodeMac(peer.number) })),
+      peers.flatMap(({ number }) => [addressOf(number), ...(withIpv6 ? [nodeLinkLocal(number)] : [])].map((ip) => ({ dev, ip, mac: nodeMac(number) }))),
       found,
     );
     const wanted = peers.flatMap((peer) => {
       const via = addressOf(peer.number);
-      return [{ dst: `${via}/32`, via, dev, onlink: true }, { dst: 'default', via, dev, onlink: true, table: nodeTable(peer.number) }];
+      const via6 = nodeLinkLocal(peer.number);
+      return [
+        { dst: `${via}/32`, via, dev, onlink: true }, { dst: 'default', via, dev, onlink: true, table: nodeTable(peer.number) },
+        ...(withIpv6 ? [
+          { dst: `${address6Of(peer.number)}/128`, via: via6, dev, metric: IPV6_METRIC }, { dst: 'default', via: via6, dev, metric: IPV6_METRIC, table: nodeTable(peer.number) },
+        ] : []),
+      ];
     });
     ensureRoutes(rtnl, wanted, rtnl.routes({ dev }).filter(({ table }) => table !== REMOTE_TABLE), found);
   }
 
   function ensureRules(peers: readonly NodeInfo[], found: Repair[]): void {
-    const wanted = [
+    const ofIpv4 = [
       { priority: UPLINK_PRIORITY, table: REMOTE_TABLE, iif: FABRIC_END },
       ...peers.map(({ number }) => ({ priority: MARK_PRIORITY, table: nodeTable(number), fwmark: nodeMark(number), fwmask: 0xffffffff })),
     ];
-    const key = (rule: { priority: number; table: number; iif?: string; fwmark?: number }): string => `${rule.priority} ${rule.table} ${rule.iif ?? ''} ${rule.fwmark ?? ''}`;
+    const wanted: Rule[] = [...ofIpv4, ...(withIpv6 ? ofIpv4.map((rule) => ({ family: 6 as const, ...rule })) : [])];
+    const key = (rule: { family?: number; priority: number; table: number; iif?: string; fwmark?: number }): string => `${rule.family ?? 4} ${rule.priority} ${rule.table} ${rule.iif ?? ''} ${rule.fwmark ?? ''}`;
     const present = rtnl.rules().filter(({ priority }) => priority === UPLINK_PRIORITY || priority === MARK_PRIORITY);
     const has = new Set(present.map(key));
     const right = new Set(wanted.map(key));
@@ -191,9 +233,11 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
 
   return {
     nodePrefix, fresh, netns, rtnl, hostRtnl, setRules,
+    ipv6: () => withIpv6,
     tunnel: () => tunnel,
     ensure: async (state) => {
       const found: Repair[] = [];
+      withIpv6 = state.networks.some(({ subnet }) => familyOf(subnet) === 6) && isIpv6On(host);
       fabricSysctls();
       rtnl.setLink(rtnl.link('lo')!.index, { up: true });
       // Rules first: there is no moment in which packets pass that they would stop.
@@ -203,7 +247,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
       await ensureUplink(state, found);
       await ensureTunnel(state, found);
       ensureRules(state.peers, found);
-      if (ensureForwardAccepts(hostNft, HOST_END)) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
+      if (ensureForwardAccepts(hostNft, HOST_END, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
       return found;
     },
     purge: async () => {

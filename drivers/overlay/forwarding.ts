@@ -6,15 +6,18 @@
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { familyOf } from '../../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { Network } from '../../cnm/model.ts';
-import type { FdbEntry, Neighbour, Route, Rtnl } from '../../linux/types.ts';
+import type { FdbEntry, Route, Rtnl } from '../../linux/types.ts';
 import { ensureForwarding, ensureRoutes } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
-import { nodeAddress } from './addressing.ts';
+import { IPV6_METRIC } from '../ipv6.ts';
+import { nodeAddress, nodeLinkLocal } from './addressing.ts';
 import { REMOTE_TABLE } from './fabric.ts';
 import { watchRemoteEndpoints, type EndpointState, type Place } from './remote-endpoints.ts';
+import { Ways, type Way } from './ways.ts';
 
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
@@ -28,6 +31,8 @@ export interface ForwardingOptions {
   node(id: string): NodeInfo | undefined;
   /** Index of weft-in. */
   uplinkTunnel(): number | undefined;
+  /** Whether there are ways to IPv6 addresses. */
+  ipv6(): boolean;
   clock: Clock;
   log: Logger;
 }
@@ -46,9 +51,6 @@ export interface Forwarding {
 
 const keyOf = ({ networkId, ip }: Place): string => `${networkId} ${ip}`;
 
-/** Without a tunnel of the network here there is the route of the host's packets only. */
-interface Way { fdb?: FdbEntry; neighbour?: Neighbour; route?: Route }
-
 export function createForwarding(options: ForwardingOptions): Forwarding {
   const { rtnl, log } = options;
   const touched = new Map<string, Place>();
@@ -56,16 +58,23 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
    * Per network what is in the kernel, as far as we know. A network is here once its entries were compared with the kernel:
    * until then nothing is programmed, or what was missing at the start would be put back without a word.
    */
-  const programmed = new Map<string, Map<string, Way>>();
+  const programmed = new Map<string, Ways>();
   let scheduled = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
 
-  function wayTo({ owner, value: { ip, mac } }: EndpointState, network: Network, dev: number | undefined): Way | undefined {
+  function routeTo(ip: string, { number }: NodeInfo, dev: number): Route {
+    return familyOf(ip) === 4
+      ? { dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, number), dev, onlink: true, table: REMOTE_TABLE }
+      : { dst: `${ip}/128`, via: nodeLinkLocal(number), dev, metric: IPV6_METRIC, table: REMOTE_TABLE };
+  }
+
+  function wayTo(ip: string, { owner, value: { mac } }: EndpointState, network: Network, dev: number | undefined): Way | undefined {
     const node = options.node(owner);
     const tunnel = options.uplinkTunnel();
-    return node && {
+    if (!node || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
+    return {
       ...(dev !== undefined && { fdb: { dev, mac, vtep: node.vtep, master: true }, neighbour: { dev, ip, mac } }),
-      ...(!network.internal && tunnel !== undefined && { route: { dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, node.number), dev: tunnel, onlink: true, table: REMOTE_TABLE } }),
+      ...(!network.internal && tunnel !== undefined && { route: routeTo(ip, node, tunnel) }),
     };
   }
 
@@ -97,20 +106,24 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     };
     const wanted: Way[] = [];
     const surplus: Way[] = [];
+    const stale: { fdb: FdbEntry; ways: Ways }[] = [];
     for (const place of places) {
       const ways = programmed.get(place.networkId);
       if (!ways) continue;
       const before = ways.get(place.ip);
       const record = remotes.at(place);
       const network = record && options.network(place.networkId);
-      const after = network && wayTo(record, network, deviceOf(place.networkId));
+      const after = network && wayTo(place.ip, record, network, deviceOf(place.networkId));
       ways.delete(place.ip);
       if (after) wanted.push(after);
       if (before && !after) surplus.push(before);
-      else if (before?.fdb && after?.fdb && before.fdb.mac !== after.fdb.mac) rtnl.deleteFdb([before.fdb]);
+      if (before?.fdb && before.fdb.mac !== after?.fdb?.mac) stale.push({ fdb: before.fdb, ways });
       if (after) ways.set(place.ip, after);
     }
     remove(surplus);
+    // An endpoint may have lost one of two addresses, or have another one by now.
+    const unused = stale.filter(({ fdb, ways }) => !ways.isUsed(fdb.mac)).map(({ fdb }) => fdb);
+    if (unused.length > 0) rtnl.deleteFdb(unused);
     add(wanted);
   }
 
@@ -123,7 +136,6 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
 
   function remove(ways: readonly Way[]): void {
     if (ways.length === 0) return;
-    rtnl.deleteFdb(ways.flatMap(({ fdb }) => fdb ?? []));
     rtnl.deleteNeighbours(ways.flatMap(({ neighbour }) => neighbour ?? []));
     rtnl.deleteRoutes(ways.flatMap(({ route }) => route ?? []));
   }
@@ -131,18 +143,19 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   return {
     nodeChanged: (id) => remotes.ownedBy(id).forEach(touch),
     ensure: (network, dev, found) => {
-      const ways = new Map<string, Way>();
-      for (const record of remotes.on(network.id)) {
-        const way = wayTo(record, network, dev);
-        if (way) ways.set(record.value.ip, way);
+      const ways = new Ways();
+      for (const [ip, record] of remotes.on(network.id)) {
+        const way = wayTo(ip, record, network, dev);
+        if (way) ways.set(ip, way);
       }
       const wanted = [...ways.values()];
-      if (dev !== undefined) ensureForwarding(rtnl, dev, wanted.flatMap(({ fdb }) => fdb ?? []), wanted.flatMap(({ neighbour }) => neighbour ?? []), found);
+      const entries = new Map(wanted.flatMap(({ fdb }) => (fdb ? [[fdb.mac, fdb] as const] : [])));
+      if (dev !== undefined) ensureForwarding(rtnl, dev, [...entries.values()], wanted.flatMap(({ neighbour }) => neighbour ?? []), found);
       programmed.set(network.id, ways);
     },
     ensureRoutes: (networks, found) => {
       if (options.uplinkTunnel() === undefined) return;
-      const wanted = networks.flatMap((network) => remotes.on(network.id).flatMap((record) => wayTo(record, network, undefined)?.route ?? []));
+      const wanted = networks.flatMap((network) => [...remotes.on(network.id)].flatMap(([ip, record]) => wayTo(ip, record, network, undefined)?.route ?? []));
       ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
     },
     forget: (networkId) => void programmed.delete(networkId),

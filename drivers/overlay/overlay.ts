@@ -6,12 +6,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { parsePrefix4 } from '../../base/ip.ts';
+import { parsePrefix } from '../../base/prefix.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
+import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { bridgeEnd, gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
 import { MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, checkOptions, interfacePrefix, wantedMtu, wantedVni } from '../options.ts';
 import { ensurePort, joinAnswer, makePair } from '../veth.ts';
@@ -44,6 +45,7 @@ export interface OverlayDriver extends Driver {
 export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const { fabric, state, clock, log } = options;
   const { rtnl, hostRtnl } = fabric;
+  const host = hostRtnl.netns;
   let backends: FabricState['backends'] = [];
   let ensuring: Promise<Repair[]> | undefined;
   let again = false;
@@ -57,7 +59,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     refreshFabric();
   });
   const forwarding = createForwarding({
-    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), uplinkTunnel: () => fabric.tunnel(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), uplinkTunnel: () => fabric.tunnel(), ipv6: () => fabric.ipv6(),
   });
 
   /** What every route to a peer carries, less the encapsulation. */
@@ -110,7 +112,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const local = options.self().vtep;
     const mac = gatewayMac(network.id);
     await removeUnless(rtnl, tunnel, ({ vxlan }) => vxlan?.vni === network.vni && vxlan?.local === local && vxlan?.port === options.vxlanPort);
-    const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac }), found);
+    const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, multicastSnooping: false }), found);
     const dev = ensureLink(rtnl, tunnel, { mtu, master: br, up: true }, () => {
       hostRtnl.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
     }, found);
@@ -120,8 +122,17 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     ensureLink(rtnl, bridge, { mtu, up: true }, () => {}, found);
     // A container that sends under a foreign address gets no further than its bridge.
     writeSysctl(fabric.netns, `net/ipv4/conf/${bridge}/rp_filter`, '1');
+    const withIpv6 = hasIpv6(network) && isIpv6On(host);
+    if (withIpv6) {
+      enableIpv6(fabric.netns, bridge);
+      // For its neighbours' sake: it answers solicitations from among them.
+      enableIpv6(fabric.netns, tunnel, { quiet: true });
+    } else {
+      for (const link of [bridge, tunnel]) disableIpv6(fabric.netns, link);
+    }
     for (const { subnet, gateway } of network.subnets) {
-      if (gateway !== undefined) ensureAddress(rtnl, br, `${gateway}/${parsePrefix4(subnet)!.length}`, found);
+      const { family, length } = parsePrefix(subnet)!;
+      if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, br, `${gateway}/${length}`, found);
     }
     forwarding.ensure(network, dev, found);
     return br;
@@ -137,12 +148,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       wantedVni(network);
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
       interfacePrefix(network);
+      requireIpv6(host, network);
     },
     // Its bridge and tunnel come with its first endpoint here: until then this node's part of it is the host's way there.
     createNetwork: async (network) => {
+      await ensureFabric();
       if (isBuilt(network)) await ensureNetwork(network, []);
       else forwarding.ensure(network, undefined, []);
-      await ensureFabric();
       forwarding.ensureRoutes(overlays(), []);
     },
     deleteNetwork: async (network) => {
@@ -152,6 +164,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       refreshFabric();
     },
     createEndpoint: async (network, endpoint) => {
+      requireIpv6(host, network);
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
       makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network));
     },

@@ -3,7 +3,7 @@
  * old owner's word comes late): the newest counts, and nobody's counts against this node's own.
  */
 import type { Clock, TimerHandle } from '../../base/clock.ts';
-import type { SoftState, StateRecord } from '../../cluster/state.ts';
+import { addressesOf, type SoftState, type StateRecord } from '../../cluster/state.ts';
 
 /**
  * Records of a failed node count this much longer: its containers may well be running on, and a node that was only cut off
@@ -17,7 +17,8 @@ export interface Place { networkId: string; ip: string }
 
 export interface RemoteEndpoints {
   at(place: Place): EndpointState | undefined;
-  on(networkId: string): EndpointState[];
+  /** By address: an endpoint with two has both here. */
+  on(networkId: string): Map<string, EndpointState>;
   ownedBy(node: string): Place[];
   close(): void;
 }
@@ -32,14 +33,17 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
   const failures = new Map<string, { holders: Set<Holder>; timer: TimerHandle }>();
 
   function put(record: EndpointState, local: boolean): void {
-    const { networkId, ip } = record.value;
+    const { networkId } = record.value;
     const addresses = networks.get(networkId) ?? new Map<string, Map<string, Holder>>();
     networks.set(networkId, addresses);
-    const holders = addresses.get(ip) ?? new Map<string, Holder>();
-    addresses.set(ip, holders);
-    holders.delete(record.key);
-    holders.set(record.key, { record, local, failed: false });
-    onChange(record.value);
+    const holder = { record, local, failed: false };
+    for (const ip of addressesOf(record.value)) {
+      const holders = addresses.get(ip) ?? new Map<string, Holder>();
+      addresses.set(ip, holders);
+      holders.delete(record.key);
+      holders.set(record.key, holder);
+      onChange({ networkId, ip });
+    }
   }
 
   function remove(key: string, { networkId, ip }: Place): void {
@@ -54,19 +58,25 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
     onChange({ networkId, ip });
   }
 
+  function removeAll({ key, value }: EndpointState): void {
+    for (const ip of addressesOf(value)) remove(key, { networkId: value.networkId, ip });
+  }
+
+  const holderOf = ({ key, value: { networkId, ip } }: EndpointState): Holder | undefined => networks.get(networkId)?.get(ip)?.get(key);
+
   function fail(record: EndpointState): void {
-    const holder = networks.get(record.value.networkId)?.get(record.value.ip)?.get(record.key);
+    const holder = holderOf(record);
     if (!holder) return;
     const failure = failures.get(record.owner) ?? {
       holders: new Set<Holder>(),
       timer: clock.setTimeout(() => {
-        for (const { record: { key, value } } of failures.get(record.owner)?.holders ?? []) remove(key, value);
+        for (const { record: lost } of failures.get(record.owner)?.holders ?? []) removeAll(lost);
       }, FAILED_NODE_GRACE_MS),
     };
     failures.set(record.owner, failure);
     failure.holders.add(holder);
     holder.failed = true;
-    onChange(record.value);
+    for (const ip of addressesOf(record.value)) onChange({ networkId: record.value.networkId, ip });
   }
 
   /** It returned, or is gone for good. */
@@ -80,12 +90,14 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
   const stop = state.watch('endpoint', (change) => {
     const { record, local } = change;
     if (change.type === 'put') {
-      const holder = networks.get(record.value.networkId)?.get(record.value.ip)?.get(record.key);
+      const holder = holderOf(record);
       if (holder) forgive(holder);
-      if (change.previous && change.previous.ip !== record.value.ip) remove(record.key, change.previous);
+      const kept = addressesOf(record.value);
+      const { previous } = change;
+      if (previous) for (const ip of addressesOf(previous)) if (!kept.includes(ip)) remove(record.key, { networkId: previous.networkId, ip });
       put(record, local);
     } else if (!local && state.members().some(({ id, state: condition }) => id === record.owner && condition === 'dead')) fail(record);
-    else remove(record.key, record.value);
+    else removeAll(record);
   });
 
   function winner(holders: Iterable<Holder>): EndpointState | undefined {
@@ -99,7 +111,14 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
 
   return {
     at: ({ networkId, ip }) => winner(networks.get(networkId)?.get(ip)?.values() ?? []),
-    on: (networkId) => [...networks.get(networkId)?.values() ?? []].flatMap((holders) => winner(holders.values()) ?? []),
+    on: (networkId) => {
+      const found = new Map<string, EndpointState>();
+      for (const [ip, holders] of networks.get(networkId) ?? []) {
+        const record = winner(holders.values());
+        if (record) found.set(ip, record);
+      }
+      return found;
+    },
     ownedBy: (node) => [...networks].flatMap(([networkId, addresses]) =>
       [...addresses].flatMap(([ip, holders]) => (winner(holders.values())?.owner === node ? [{ networkId, ip }] : []))),
     close: () => {

@@ -1,9 +1,10 @@
 /** The rules of the fabric and of its uplink, as text. NAT is in the host; everything that knows other nodes is in the fabric. */
-import { elements, quoted } from '../nft-table.ts';
+import { elements, foreignSource, ofFamily, quoted } from '../nft-table.ts';
 import { nodeMac, nodeMark } from './addressing.ts';
 
 export interface HostRules {
   nodeAddress: string;
+  nodeAddress6: string;
   vxlanPort: number;
   /** VTEPs of all nodes. */
   members: readonly string[];
@@ -18,15 +19,17 @@ const OUR_VXLAN = '@th,96,1 0x1';
 /**
  * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
  * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
- * comes in. The kernel's own VXLAN packets belong to no user.
+ * comes in. The kernel's own VXLAN packets belong to no user, and none of them is IPv6's.
  */
-export const hostRules = ({ nodeAddress, vxlanPort, members, subnets, dockerBridges }: HostRules): string => `
+export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges }: HostRules): string => `
   set members { type ipv4_addr; ${elements(members)} }
   set dockers { type ifname; ${elements(quoted(dockerBridges))} }
-  set overlay { type ipv4_addr; flags interval; ${elements(subnets)} }
-  set translated { type ipv4_addr; flags interval; ${elements([...subnets, '127.0.0.0/8'])} }
+  set overlay { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
+  set overlay6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
+  set translated { type ipv4_addr; flags interval; ${elements([...ofFamily(4, subnets), '127.0.0.0/8'])} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} fib daddr type local ip saddr != @members drop
+    meta nfproto ipv6 udp dport ${vxlanPort} ${OUR_VXLAN} fib daddr type local drop
     udp dport ${vxlanPort} notrack
     iifname "weft-up" ip daddr 127.0.0.0/8 drop
   }
@@ -36,7 +39,9 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets, dockerBrid
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
     oifname "weft-up" ip saddr @translated snat ip to ${nodeAddress}
+    oifname "weft-up" ip6 saddr @overlay6 snat ip6 to ${nodeAddress6}
     iifname "weft-up" oifname != "weft-up" ip saddr @overlay masquerade
+    iifname "weft-up" oifname != "weft-up" ip6 saddr @overlay6 masquerade
   }
   chain guard { type filter hook forward priority filter; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} ip daddr @members drop
@@ -51,11 +56,12 @@ export const hostRules = ({ nodeAddress, vxlanPort, members, subnets, dockerBrid
 export interface FabricRules {
   /** Of the nodes' own addresses. */
   nodePrefix: string;
+  nodePrefix6: string;
   /** Numbers of the other nodes. */
   peers: readonly number[];
-  /** Bridges of all networks. */
   /** Of all networks, built here or not. */
   subnets: readonly string[];
+  /** Of all networks. */
   bridges: readonly string[];
   /** Those of internal networks. */
   internalBridges: readonly string[];
@@ -70,11 +76,15 @@ export interface FabricRules {
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
  * through the host, and what the host sends to one that nobody has would go back and forth.
  */
-export const fabricRules = ({ nodePrefix, peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
+export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
-  set subnets { type ipv4_addr; flags interval; ${elements(subnets)} }
+  set subnets { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
+  set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
   set internal { type ifname; ${elements(quoted(internalBridges))} }
+  chain sources { type filter hook prerouting priority raw; policy accept;
+    ${foreignSource('wb-*')}
+  }
   chain by_node_zone { type filter hook prerouting priority raw; policy accept;
 ${byNode(peers, (map) => `iifname "weft-in" ct original zone set ether saddr ${map}`, String)}
   }
@@ -90,10 +100,12 @@ ${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr
   chain forward { type filter hook forward priority filter; policy drop;
     iifname . oifname @networks accept
     ip daddr @subnets oifname "uplink" drop
+    ip6 daddr @subnets6 oifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
     iifname "weft-in" ct state established,related accept
     iifname "weft-in" ip saddr ${nodePrefix} accept
+    iifname "weft-in" ip6 saddr ${nodePrefix6} accept
     iifname "weft-in" ip daddr . meta l4proto . th dport @backends accept
     iifname "weft-in" drop
     iifname "uplink" accept

@@ -49,12 +49,13 @@ export class Node {
     this.fabric.close();
   }
 
-  async attach(name: string, on: Network, ip: string): Promise<Container> {
+  /** `ip6`: the second address of one that has both. */
+  async attach(name: string, on: Network, ip: string, ip6?: string): Promise<Container> {
     const container = this.#underlay.space(name);
-    const made = endpoint(name, on, `${ip}/24`);
+    const made = endpoint(name, on, `${ip}/${ip.includes(':') ? 64 : 24}`, ip6 === undefined ? {} : { addressIpv6: `${ip6}/64` });
     await this.driver.createEndpoint(on, made);
     const answer = await this.driver.join(on, made);
-    this.state.publish('endpoint', made.id, { networkId: on.id, endpointId: made.id, ip, mac: made.mac });
+    this.state.publish('endpoint', made.id, { networkId: on.id, endpointId: made.id, ip, ...(ip6 !== undefined && { ip6 }), mac: made.mac });
     await plugIn(this.space, container, made, answer);
     this.endpoints.push(made);
     return { container, endpoint: made, ip };
@@ -63,6 +64,14 @@ export class Node {
   /** What was found, in words. */
   async repair(): Promise<string[]> {
     return (await this.driver.repair(this.#networks, this.endpoints)).map(({ what }) => what);
+  }
+
+  /** The host's part of IPv6, without what moves by itself. */
+  ipv6(): string {
+    return [
+      this.space.run('ip', '-6', 'route', 'show', 'table', 'all').replaceAll(/^local fe80:.*\n/gm, ''), this.space.run('ip', '-6', '-o', 'address', 'show', 'scope', 'global'),
+      this.space.run('sysctl', '-a', '--pattern', String.raw`^net\.ipv6\.conf\.[^.]*\.(forwarding|accept_ra|disable_ipv6)$`),
+    ].join('\n');
   }
 
   /** A command in the fabric. */

@@ -1,0 +1,161 @@
+//              router
+//     fd99:1::/64 │ fd99:2::/64
+//        ┌────────┴────────┐
+//   host fd99:1::1     client fd99:2::2
+//   ┌────┼──────────┐
+//  web  six       vault
+//  │  │   │        │  │
+//  w1 w2  s1       v1 v2
+//
+//  web 10.20.0.0/24 and fd20::/64; six fd21::/64; vault fd22::/64, internal
+import { test } from 'tap';
+import { silentLogger } from '../../base/log.ts';
+import type { Endpoint, JoinAnswer, Network } from '../../cnm/model.ts';
+import { writeSysctl } from '../../linux/sysctl.ts';
+import { hostBridge } from '../names.ts';
+import { type Space, Underlay, capture, endpoint, network, plugIn } from '../testbed.ts';
+import { createBridgeDriver } from './bridge.ts';
+
+const underlay = new Underlay();
+const web = network('web', 'bridge', '10.20.0.0/24', { subnets: [{ subnet: '10.20.0.0/24', gateway: '10.20.0.1' }, { subnet: 'fd20::/64', gateway: 'fd20::1' }] });
+const six = network('six', 'bridge', 'fd21::/64');
+const vault = network('vault', 'bridge', 'fd22::/64', { internal: true });
+const four = network('four', 'bridge', '10.23.0.0/24');
+
+const ipv6Of = (space: Space): string => [
+  space.run('ip', '-6', 'route', 'show', 'table', 'all'), space.run('ip', '-6', '-o', 'address', 'show', 'scope', 'global'), space.run('nft', '--stateless', 'list', 'ruleset'),
+  space.run('sysctl', '-a', '--pattern', String.raw`^net\.ipv6\.conf\.[^.]*\.(forwarding|accept_ra|disable_ipv6)$`),
+].join('\n');
+
+test('bridge networks with IPv6', async (t) => {
+  t.teardown(() => underlay.remove());
+  const { space: host } = underlay.host(1, 1);
+  const client = underlay.host(2, 2);
+  const hostAddress = underlay.addIpv6({ space: host }, 1, 1);
+  const clientAddress = underlay.addIpv6(client, 2, 2);
+  // As an advertisement of the router would have made it.
+  host.run('ip', '-6', 'route', 'change', 'default', 'via', 'fe80::99', 'dev', 'eth0', 'proto', 'ra');
+  host.run('ip6tables', '-P', 'FORWARD', 'DROP');
+  const before = ipv6Of(host);
+  const networks: Network[] = [];
+  const endpoints: Endpoint[] = [];
+  const journal = new Map<string, string>();
+  const driver = createBridgeDriver({ host: host.netns, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
+  t.teardown(async () => {
+    await driver.purge();
+    driver.close();
+  });
+
+  const attach = async (name: string, on: Network, address: string, addressIpv6?: string): Promise<{ space: Space; answer: JoinAnswer }> => {
+    const space = underlay.space(name);
+    const made = endpoint(name, on, address, addressIpv6 === undefined ? {} : { addressIpv6 });
+    await driver.createEndpoint(on, made);
+    endpoints.push(made);
+    const answer = await driver.join(on, made);
+    await plugIn(host, space, made, answer);
+    return { space, answer };
+  };
+  const repair = async (): Promise<string[]> => (await driver.repair(networks, endpoints)).map(({ what }) => what);
+
+  for (const each of [web, six, vault, four]) {
+    networks.push(each);
+    driver.validate(each);
+    await driver.createNetwork(each);
+  }
+  const w1 = await attach('w1', web, '10.20.0.2/24', 'fd20::2/64');
+  const { space: w2 } = await attach('w2', web, '10.20.0.3/24', 'fd20::3/64');
+  const s1 = await attach('s1', six, 'fd21::2/64');
+  const { space: v1, answer: internal } = await attach('v1', vault, 'fd22::2/64');
+  const { space: v2 } = await attach('v2', vault, 'fd22::3/64');
+
+  t.test('the host becomes a router and keeps its own way out', async (t) => {
+    t.same(Object.fromEntries(journal), { 'net/ipv4/ip_forward': '0', 'net/ipv6/conf/all/forwarding': '0', 'net/ipv6/conf/eth0/accept_ra': '1' });
+    t.equal(host.run('sysctl', '-n', 'net.ipv6.conf.eth0.accept_ra').trim(), '2');
+    t.ok(host.pings(clientAddress));
+    t.equal(host.run('sysctl', '-n', `net.ipv6.conf.${hostBridge(four.id)}.disable_ipv6`).trim(), '1', 'a network of IPv4 has none');
+  });
+
+  t.test('what Docker is told', async (t) => {
+    t.match(w1.answer, { gateway: '10.20.0.1', gatewayIpv6: 'fd20::1', routes: [] });
+    t.match(s1.answer, { gateway: undefined, gatewayIpv6: 'fd21::1' });
+    t.match(internal, { gateway: undefined, gatewayIpv6: undefined });
+  });
+
+  t.test('neighbours, gateway, host and the outside', async (t) => {
+    for (const ip of ['fd20::3', 'fd20::1', hostAddress, clientAddress, '10.20.0.3', '10.99.2.2']) t.ok(w1.space.pings(ip), ip);
+    for (const ip of ['fd21::1', clientAddress]) t.ok(s1.space.pings(ip), `without IPv4: ${ip}`);
+    t.ok(host.pings('fd20::2'));
+    const wire = await capture(client.space, 'eth0', 'icmp6 and ip6[40] = 128');
+    w1.space.pings(clientAddress);
+    const text = await wire();
+    t.match(text, new RegExp(`${hostAddress} > ${clientAddress}`), 'with the host\'s address');
+    t.notMatch(text, /fd20::/);
+  });
+
+  t.test('networks are apart, and closed from outside', async (t) => {
+    t.notOk(w1.space.pings('fd21::2'));
+    t.notOk(s1.space.pings('fd20::2'));
+    t.ok(v1.pings('fd22::3'));
+    t.ok(v2.pings('fd22::2'));
+    v1.run('ip', '-6', 'route', 'add', 'default', 'via', 'fd22::1');
+    t.notOk(v1.pings(clientAddress), 'an internal network has no way out');
+    t.notOk(v1.pings('fd20::2'));
+    underlay.router.run('ip', '-6', 'route', 'add', 'fd20::/64', 'via', 'fe80::98', 'dev', 'r1');
+    host.run('ip', 'address', 'add', 'fe80::98/64', 'dev', 'eth0', 'nodad');
+    t.notOk(client.space.pings('fd20::2'));
+    host.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
+  });
+
+  t.test('nothing leaves with an address that is not of the network', async (t) => {
+    w1.space.run('ip', 'address', 'add', 'fd77::7/128', 'dev', 'eth0', 'nodad');
+    const wire = await capture(underlay.router, 'any', 'host fd77::7');
+    t.notOk(w1.space.succeeds('busybox', 'ping', '-6', '-c', '1', '-W', '1', '-I', 'fd77::7', clientAddress));
+    t.equal((await wire()).trim(), '');
+    w1.space.run('ip', 'address', 'del', 'fd77::7/128', 'dev', 'eth0');
+  });
+
+  t.test('what others break is mended', async (t) => {
+    const bridge = hostBridge(web.id);
+    t.same(await repair(), []);
+    host.run('ip', '-6', 'address', 'del', 'fd20::1/64', 'dev', bridge);
+    t.same(await repair(), ['address fd20::1/64 was missing']);
+    host.run('sysctl', '-qw', `net.ipv6.conf.${bridge}.disable_ipv6=1`);
+    t.same(await repair(), ['address fd20::1/64 was missing']);
+    host.run('ip', 'link', 'set', bridge, 'down');
+    t.same(await repair(), [`link ${bridge} had another up`, 'address fd20::1/64 was missing']);
+    host.run('sysctl', '-qw', 'net.ipv6.conf.all.forwarding=0');
+    host.run('ip6tables', '-F', 'FORWARD');
+    t.same(await repair(), ['sysctl net/ipv6/conf/all/forwarding was 0', 'the host\'s FORWARD chain did not accept our bridges']);
+    t.ok(w2.pings(clientAddress));
+    t.same(await repair(), []);
+  });
+
+  t.test('where IPv6 is switched off, it stays off', async (t) => {
+    const refused = { code: 'WEFT-IPV6-DISABLED', message: /network web .*net\.ipv6\.conf\.all\.disable_ipv6 is 1.*sysctl -w/ };
+    host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1');
+    t.throws(() => driver.validate(web), refused);
+    await t.rejects(driver.createEndpoint(web, endpoint('w3', web, '10.20.0.4/24', { addressIpv6: 'fd20::4/64' })), refused);
+    await repair();
+    t.equal(host.run('ip', '-6', '-o', 'address').trim(), '');
+    t.ok(w2.pings('10.20.0.1'), 'IPv4 goes on');
+    const { space: f1 } = await attach('f1', four, '10.23.0.2/24');
+    t.ok(f1.pings('10.99.2.2'));
+    host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=0');
+    underlay.addIpv6({ space: host }, 1, 1);
+    host.run('ip', '-6', 'route', 'change', 'default', 'via', 'fe80::99', 'dev', 'eth0', 'proto', 'ra');
+    await repair();
+    t.ok(w2.pings(clientAddress), 'switched on again, it works');
+  });
+
+  t.test('an MTU that IPv6 does not fit in is refused', async (t) => {
+    t.throws(() => driver.validate({ ...six, options: { 'weft.mtu': '1200' } }), { code: 'WEFT-OPTION-VALUE', message: /from 1280/ });
+    t.doesNotThrow(() => driver.validate({ ...four, options: { 'weft.mtu': '1200' } }));
+  });
+
+  t.test('nothing stays', async (t) => {
+    networks.splice(0);
+    t.same(await driver.purge(), []);
+    for (const [name, value] of [...journal].reverse()) writeSysctl(host.netns, name, value);
+    t.equal(ipv6Of(host), before);
+  });
+});
