@@ -1,5 +1,5 @@
 import { test } from 'tap';
-import { parsePrefix4 } from '../base/ip.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import { seededRandom } from '../base/random.ts';
 import { createChain, type ChainNetworks } from './chain.ts';
 import type { Failure, Forwarder } from './forwarder.ts';
@@ -9,11 +9,11 @@ import { createNameTable } from './zone.ts';
 const out = Buffer.alloc(65_535);
 
 /** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
-function scene({ docker, upstream, internal = false }: { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean }) {
+function scene({ docker, upstream, internal = false, ipv4 = true }: { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean }) {
   const names = createNameTable();
   const counts: Record<string, number> = {};
   const asked: string[] = [];
-  const networks: ChainNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix4('10.1.0.0/24')!], internal };
+  const networks: ChainNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
   const forwarder = (who: string, does: Reactions | Failure): Forwarder => ({
     ask: (message, _, transport) => {
       asked.push(`${who}/${transport}`);
@@ -31,7 +31,7 @@ function scene({ docker, upstream, internal = false }: { docker: Reactions | Fai
   };
   const put = (name: string, ...ips: string[]): void =>
     ips.forEach((ip) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, name, names: [name], service: name }));
-  return { chain, ask, put, counts, asked, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
+  return { chain, names, ask, put, counts, asked, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
 }
 
 test('own records are answered at once, and nobody else is asked', async (t) => {
@@ -45,6 +45,32 @@ test('own records are answered at once, and nobody else is asked', async (t) => 
   t.equal(outcome(await ask(question('c1'), 'tcp')), '10.1.0.5');
   t.same(asked, []);
   t.same(counts, { answered: 4, nodata: 6 });
+});
+
+test('AAAA and ANY', async (t) => {
+  const { ask, get, names, asked } = scene({ docker: () => [A('x', '9.9.9.9')] });
+  names.put({ networkId: 'n1', networkName: 'web', endpointId: 'e1', ip: '10.1.0.5', ip6: 'fd20::5', name: 'dual', names: [], service: 'dual' });
+  names.put({ networkId: 'n1', networkName: 'web', endpointId: 'e2', ip: 'fd20::6', name: 'six', names: [], service: 'six' });
+  t.equal(await get('dual'), '10.1.0.5');
+  t.equal(await get('dual', 'AAAA'), 'fd20::5');
+  t.same((await get('dual', 'ANY')).split(' ').sort(), ['10.1.0.5', 'fd20::5']);
+  t.equal(await get('six.web', 'AAAA'), 'fd20::6');
+  t.match(decode(await ask(question('six', 'A'))), { rcode: 'NOERROR', answers: [] });
+  t.equal(await get(`6.0.0.0.${'0.'.repeat(20)}0.0.0.0.0.2.d.f.ip6.arpa`, 'PTR'), 'six.web');
+  t.same(asked, []);
+});
+
+test('a sandbox without IPv4: Docker cannot ask for it, so the host asks at the same time', async (t) => {
+  const six = (docker: Reactions | Failure, upstream: Reactions | Failure) => scene({ docker, upstream, ipv4: false });
+  const outside: Reactions = () => [A('x', '93.184.216.34')];
+  t.equal(await six('timeout', outside).get('outside'), '93.184.216.34');
+  t.equal(await six(() => ({ rcode: 2 }), outside).get('outside'), '93.184.216.34', 'after Docker has failed');
+  t.equal(await six(() => [A('x', '172.18.0.5')], outside).get('bridged'), '172.18.0.5', 'what Docker knows itself comes first');
+  t.equal(await six(() => ({ rcode: 3 }), 'timeout').get('nobody'), 'NXDOMAIN');
+  t.equal(await six('absent', () => ({ rcode: 3 })).get('nobody'), 'NXDOMAIN');
+  const internal = scene({ docker: 'absent', upstream: outside, ipv4: false, internal: true });
+  t.equal(await internal.get('outside'), 'SERVFAIL');
+  t.same(internal.asked, ['docker/udp']);
 });
 
 test('several addresses take turns at being first', async (t) => {
@@ -126,7 +152,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const waiting: ((reply: Failure) => void)[] = [];
   const docker: Forwarder = { ask: () => new Promise((resolve) => waiting.push(resolve)), close: () => {} };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true }), docker, upstreams: docker, random: seededRandom(1), count: () => {},
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true, ipv4: true }), docker, upstreams: docker, random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

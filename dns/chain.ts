@@ -5,23 +5,29 @@
  * Docker announces a container's name before its link works and keeps it after weftd has taken it back, so what it
  * says about addresses of Weft subnets is discarded: our records alone decide there.
  */
-import type { Prefix4 } from '../base/ip.ts';
+import type { Family, Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import type { NameSource } from './dns.ts';
-import type { Forwarder, Transport } from './forwarder.ts';
+import type { Failure, Forwarder, Transport } from './forwarder.ts';
 import { findAddresses, findName, type JoinedNetwork } from './lookup.ts';
 import { CLASS_IN, RCODE, TYPE } from './message.ts';
 import { parseQuery, type Query } from './query.ts';
-import { hasAddressIn } from './reply.ts';
+import { hasAddressIn, rcodeOf } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse, type Answer } from './response.ts';
 
 /** Questions of one sandbox that others may be working on. */
 const MAX_FORWARDS = 1024;
 const MAX_TCP_SIZE = 65_535;
 
+const BOTH: readonly Family[] = [4, 6];
+/** Types that are answered with addresses. */
+const ASKED: Readonly<Record<number, readonly Family[]>> = { [TYPE.A]: [4], [TYPE.AAAA]: [6], [TYPE.ANY]: BOTH };
+
 export interface ChainNetworks {
   joined: readonly JoinedNetwork[];
-  subnets: readonly Prefix4[];
+  subnets: readonly Prefix[];
+  /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
+  ipv4: boolean;
   /** Nothing may leave for the outside. */
   internal: boolean;
 }
@@ -29,6 +35,8 @@ export interface ChainNetworks {
 export const OUTCOMES = ['answered', 'nodata', 'docker', 'upstream', 'discarded', 'refused', 'timeout', 'unreachable', 'rejected', 'ignored'] as const;
 /** answered, nodata: from own records; docker, upstream: passed on; discarded: Docker's, about a Weft subnet; refused: too many at once. */
 export type Outcome = typeof OUTCOMES[number];
+
+interface Reply { from: 'docker' | 'upstream'; reply: Buffer | Failure }
 
 export interface ChainOptions {
   names: NameSource;
@@ -55,11 +63,27 @@ export function createChain({ names, networks, docker, upstreams, random, count 
       const name = findName(names, networks().joined, query.name);
       if (name !== undefined) return { kind: 'pointer', name };
     }
-    const ips = findAddresses(names, networks().joined, query.name);
-    if (ips.length === 0) return undefined;
-    if (query.type !== TYPE.A && query.type !== TYPE.ANY) return { kind: 'nodata' };
+    const ips = findAddresses(names, networks().joined, query.name, ASKED[query.type] ?? BOTH);
+    if (!ips) return undefined;
+    if (ips.length === 0 || !(query.type in ASKED)) return { kind: 'nodata' };
     // Clients take the first address: each answer begins elsewhere, so that they spread.
     return { kind: 'addresses', ips, first: ips.length > 1 ? random.int(ips.length) : 0 };
+  }
+
+  async function inTurn(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
+    const reply = await docker.ask(message, query.end, transport);
+    if (reply !== 'absent' || networks().internal) return { from: 'docker', reply };
+    return { from: 'upstream', reply: await upstreams.ask(message, query.end, transport) };
+  }
+
+  /** What Docker knows by itself it says long before a name server can answer, and the rest may take it for ever. */
+  async function together(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
+    const local = docker.ask(message, query.end, transport).then((reply): Reply => ({ from: 'docker', reply }));
+    const outside = upstreams.ask(message, query.end, transport).then((reply): Reply => ({ from: 'upstream', reply }));
+    const first = await Promise.race([local, outside]);
+    if (first.from === 'docker' && typeof first.reply !== 'string' && rcodeOf(first.reply) === RCODE.NOERROR) return first;
+    const second = await outside;
+    return typeof second.reply === 'string' ? local : second;
   }
 
   async function forward(message: Buffer, query: Query, transport: Transport): Promise<Buffer> {
@@ -70,12 +94,8 @@ export function createChain({ names, networks, docker, upstreams, random, count 
     if (forwards >= MAX_FORWARDS) return fail('refused', RCODE.REFUSED);
     forwards++;
     try {
-      let from: Outcome = 'docker';
-      let reply = await docker.ask(message, query.end, transport);
-      if (reply === 'absent' && !networks().internal) {
-        from = 'upstream';
-        reply = await upstreams.ask(message, query.end, transport);
-      }
+      const { ipv4, internal } = networks();
+      const { from, reply } = await (ipv4 || internal ? inTurn(message, query, transport) : together(message, query, transport));
       if (reply === 'busy') return fail('refused', RCODE.REFUSED);
       if (reply === 'timeout') return fail('timeout', RCODE.SERVFAIL);
       if (reply === 'absent') return fail('unreachable', RCODE.SERVFAIL);

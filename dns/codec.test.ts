@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import packet from 'dns-packet';
 import { test } from 'tap';
-import { parsePrefix4 } from '../base/ip.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import { RCODE } from './message.ts';
 import { parseQuery, type Query } from './query.ts';
 import { belongsTo, hasAddressIn } from './reply.ts';
@@ -115,18 +115,20 @@ test('replies are matched by id and question', async (t) => {
 
 test('addresses of Weft subnets are found in replies', async (t) => {
   const query = question('a');
-  const subnets = ['10.1.0.0/24', '10.2.0.0/16'].map((text) => parsePrefix4(text)!);
+  const subnets = ['10.1.0.0/24', '10.2.0.0/16', 'fd20::/64'].map((text) => parsePrefix(text)!);
   const found = (answers: packet.Answer[]): boolean =>
     hasAddressIn(packet.encode({ type: 'response', id: 1, questions: [{ name: 'a', type: 'A' }], answers }), query.length, subnets);
   t.ok(found([A('a', '10.1.0.7')]));
   t.ok(found([{ type: 'CNAME', name: 'a', data: 'b.example' }, A('b.example', '10.2.255.1')]));
+  t.ok(found([{ type: 'AAAA', name: 'a', data: 'fd20::7' }]));
   t.notOk(found([A('a', '10.1.1.7')]));
+  t.notOk(found([{ type: 'AAAA', name: 'a', data: 'fd21::7' }]));
   t.notOk(found([{ type: 'TXT', name: 'a', data: Buffer.from([10, 1, 0]) }]));
   t.notOk(found([]));
 });
 
 test('no bytes make the codec throw or read outside', async (t) => {
-  const subnets = [parsePrefix4('10.0.0.0/8')!];
+  const subnets = [parsePrefix('10.0.0.0/8')!];
   const seeds = [question('c1.web'), question('4.3.2.10.in-addr.arpa', 'PTR', { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 1400, flags: 0, options: [] }] } as object),
     packet.encode({ type: 'response', questions: [{ name: 'a', type: 'A' }], answers: [A('a', '10.1.0.7')] })];
   /** Good messages with some bytes changed, cut or doubled: these get further than noise does. */
@@ -148,7 +150,7 @@ test('no bytes make the codec throw or read outside', async (t) => {
     assert.ok(query.end <= message.length && query.udpSize >= 512);
     const theirs = readByDnsPacket(message);
     if (theirs !== undefined && query.name !== undefined) assert.equal(query.name, theirs.toLowerCase());
-    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1'], first: 0 }, 512);
+    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0 }, 512);
     assert.ok(out.readUInt16BE(0) === message.readUInt16BE(0) && length <= 512);
     hasAddressIn(message, query.end, subnets);
     belongsTo(message, message, query.end);

@@ -1,4 +1,6 @@
 /** The embedded resolver, as the agent drives it. */
+import type { Family } from '../base/prefix.ts';
+
 export interface SandboxNames {
   /** Path of the sandbox's network namespace; its identity. */
   path: string;
@@ -6,10 +8,13 @@ export interface SandboxNames {
   networks: { id: string; name: string; subnets: string[]; internal: boolean }[];
 }
 
+/** By family, without duplicates. */
+export type NamedAddresses = Readonly<Record<Family, readonly string[]>>;
+
 /** The records that names are answered from, on all nodes; kept current by the agent. */
 export interface NameSource {
-  /** Owner names as stored in NameRecord, for one network. Names compare case-insensitively. */
-  addresses(networkId: string, name: string): string[];
+  /** Addresses behind a name on one network; undefined where nothing is known of it. Names compare case-insensitively. */
+  addresses(networkId: string, name: string): NamedAddresses | undefined;
   /** The primary name behind an address on one network. */
   nameOf(networkId: string, ip: string): string | undefined;
 }

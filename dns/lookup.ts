@@ -3,39 +3,64 @@
  * then split into name and network from the right ('a.b.c': 'a.b' on 'c', then 'a' on 'b.c'). Names of other networks
  * are never looked at.
  */
-import { parseIp4 } from '../base/ip.ts';
-import type { NameSource } from './dns.ts';
+import { bytesToIp, parseIp4 } from '../base/ip.ts';
+import type { Family } from '../base/prefix.ts';
+import type { NamedAddresses, NameSource } from './dns.ts';
 
 /** `name` as the user wrote it, `suffix` the same in lower case. */
 export interface JoinedNetwork { id: string; name: string; suffix: string }
 
 const REVERSE_ZONE = '.in-addr.arpa';
+const REVERSE_ZONE_6 = '.ip6.arpa';
 
-/** Addresses behind a lower-case name; empty where nothing is known of it. */
-export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string): readonly string[] {
+const NONE: readonly string[] = [];
+
+/**
+ * Addresses of some families behind a lower-case name: those of the first network that has any. Empty where the name has
+ * others only, undefined where nothing is known of it.
+ */
+export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string, families: readonly Family[]): readonly string[] | undefined {
+  let isKnown = false;
+  const of = (found: NamedAddresses | undefined): readonly string[] => {
+    if (!found) return NONE;
+    isKnown = true;
+    const [family] = families;
+    return families.length === 1 ? found[family!] : families.flatMap((each) => found[each]);
+  };
   for (const network of networks) {
-    const ips = names.addresses(network.id, name);
+    const ips = of(names.addresses(network.id, name));
     if (ips.length > 0) return ips;
   }
   for (let dot = name.lastIndexOf('.'); dot > 0; dot = name.lastIndexOf('.', dot - 1)) {
     const suffix = name.slice(dot + 1);
     for (const network of networks) {
       if (network.suffix !== suffix) continue;
-      const ips = names.addresses(network.id, name.slice(0, dot));
+      const ips = of(names.addresses(network.id, name.slice(0, dot)));
       if (ips.length > 0) return ips;
     }
   }
-  return [];
+  return isKnown ? NONE : undefined;
 }
 
-/** '5.4.192.10.in-addr.arpa' → 'c1.web', where 10.192.4.5 is on one of the networks. */
+/** '5.4.192.10.in-addr.arpa' → 'c1.web', where 10.192.4.5 is on one of the networks; the same of IPv6 (RFC 3596 §2.5). */
 export function findName(names: NameSource, networks: readonly JoinedNetwork[], reverseName: string): string | undefined {
-  if (!reverseName.endsWith(REVERSE_ZONE)) return undefined;
-  const ip = reverseName.slice(0, -REVERSE_ZONE.length).split('.').reverse().join('.');
-  if (parseIp4(ip) === undefined) return undefined;
+  const ip = reverseName.endsWith(REVERSE_ZONE_6) ? reversed6(reverseName) : reversed4(reverseName);
+  if (ip === undefined) return undefined;
   for (const network of networks) {
     const name = names.nameOf(network.id, ip);
     if (name !== undefined) return `${name}.${network.name}`;
   }
   return undefined;
+}
+
+function reversed4(name: string): string | undefined {
+  if (!name.endsWith(REVERSE_ZONE)) return undefined;
+  const ip = name.slice(0, -REVERSE_ZONE.length).split('.').reverse().join('.');
+  return parseIp4(ip) === undefined ? undefined : ip;
+}
+
+function reversed6(name: string): string | undefined {
+  const digits = name.slice(0, -REVERSE_ZONE_6.length);
+  if (!/^[0-9a-f](\.[0-9a-f]){31}$/.test(digits)) return undefined;
+  return bytesToIp(Buffer.from(digits.split('.').reverse().join(''), 'hex'));
 }

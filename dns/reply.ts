@@ -1,5 +1,6 @@
 /** What another resolver answered: whether it belongs to the query, and what it says. */
-import { contains4, type Prefix4 } from '../base/ip.ts';
+import { bytesToIp } from '../base/ip.ts';
+import { contains, type Prefix } from '../base/prefix.ts';
 import { CLASS_IN, FLAG, HEADER, RCODE_MASK, TYPE, walkRecords } from './message.ts';
 
 const UPPER_A = 0x41;
@@ -21,14 +22,14 @@ const lower = (byte: number): number => (byte >= UPPER_A && byte <= UPPER_Z ? by
 
 export const rcodeOf = (reply: Buffer): number => reply.readUInt16BE(2) & RCODE_MASK;
 
-/** Whether an A record of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
-export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix4[]): boolean {
+/** Whether an address of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
+export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix[]): boolean {
   let found = false;
   if (reply.readUInt16BE(4) !== 1) return false;
   walkRecords(reply, end, reply.readUInt16BE(6), ({ type, class: recordClass, data, length }) => {
-    if (type !== TYPE.A || recordClass !== CLASS_IN || length !== 4) return;
-    const address = reply.readUInt32BE(data);
-    if (prefixes.some((prefix) => contains4(prefix, address))) found = true;
+    if (recordClass !== CLASS_IN || length !== (type === TYPE.A ? 4 : type === TYPE.AAAA ? 16 : undefined)) return;
+    const address = bytesToIp(reply.subarray(data, data + length));
+    if (prefixes.some((prefix) => contains(prefix, address))) found = true;
   });
   return found;
 }

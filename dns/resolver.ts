@@ -2,8 +2,8 @@
 import { statSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
-import { parsePrefix4 } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { createChain, OUTCOMES, type ChainNetworks, type Outcome } from './chain.ts';
@@ -88,9 +88,11 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
 }
 
 function describe({ networks }: SandboxNames): ChainNetworks {
+  const subnets = networks.flatMap(({ subnets: texts }) => texts.flatMap((text) => parsePrefix(text) ?? []));
   return {
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),
-    subnets: networks.flatMap(({ subnets }) => subnets.flatMap((subnet) => parsePrefix4(subnet) ?? [])),
+    subnets,
+    ipv4: subnets.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
   };
 }

@@ -1,5 +1,5 @@
 /** Writes responses into a buffer that the caller reuses. */
-import { parseIp4 } from '../base/ip.ts';
+import { ipToBytes } from '../base/ip.ts';
 import { CLASS_IN, FLAG, HEADER, MAX_LABEL, MAX_NAME, RCODE_MASK, TYPE } from './message.ts';
 import type { Query } from './query.ts';
 
@@ -8,7 +8,8 @@ const TTL_SECONDS = 5;
 const OPT_LENGTH = 11;
 /** What we take over UDP; nothing larger reaches us on a loopback. */
 const OUR_UDP_SIZE = 4096;
-const A_LENGTH = 16;
+/** A record's bytes before its data, where its name is a pointer. */
+const RECORD_LENGTH = 12;
 const POINTER_TO_QUESTION = 0xc000 | HEADER;
 
 /** What own records say: addresses, beginning with the one at `first`; the name behind an address; or that the name exists without such records. */
@@ -29,19 +30,19 @@ export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode
   let truncated = false;
   if (answer?.kind === 'addresses') {
     for (let i = 0; i < answer.ips.length && !truncated; i++) {
-      const value = parseIp4(answer.ips[(answer.first + i) % answer.ips.length]!);
-      if (value === undefined) continue;
-      if (offset + A_LENGTH > end) truncated = true;
+      const address = ipToBytes(answer.ips[(answer.first + i) % answer.ips.length]!);
+      if (offset + RECORD_LENGTH + address.length > end) truncated = true;
       else {
-        offset = writeRecord(out, offset, TYPE.A, 4);
-        offset = out.writeUInt32BE(value, offset);
+        offset = writeRecord(out, offset, address.length === 4 ? TYPE.A : TYPE.AAAA, address.length);
+        out.set(address, offset);
+        offset += address.length;
         count++;
       }
     }
   } else if (answer?.kind === 'pointer') {
     const name = encodeName(answer.name);
     // A name that DNS cannot carry is no answer: the address is known, its name cannot be told.
-    if (name && offset + 12 + name.length > end) truncated = true;
+    if (name && offset + RECORD_LENGTH + name.length > end) truncated = true;
     else if (name) {
       offset = writeRecord(out, offset, TYPE.PTR, name.length);
       offset += name.copy(out, offset);

@@ -1,43 +1,47 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { test } from 'tap';
+import { ipToBytes } from '../base/ip.ts';
 import type { NameRecord } from '../cluster/state.ts';
 import { findAddresses, findName } from './lookup.ts';
-import { createNameTable } from './zone.ts';
+import { createNameTable, type NameTable } from './zone.ts';
 
 const record = (networkId: string, endpointId: string, ip: string, name: string, ...names: string[]): NameRecord =>
   ({ networkId, networkName: networkId, endpointId, ip, name, names: [name, ...names], service: name });
+
+/** Those of IPv4. */
+const of = (table: NameTable, networkId: string, name: string): readonly string[] => table.addresses(networkId, name)?.[4] ?? [];
 
 test('names lead to addresses, addresses to the primary name', async (t) => {
   const table = createNameTable();
   table.put(record('n1', 'e1', '10.0.0.1', 'Web', 'web-alias', 'shared'));
   table.put(record('n1', 'e2', '10.0.0.2', 'db', 'Shared'));
   table.put(record('n2', 'e3', '10.1.0.1', 'web'));
-  t.same(table.addresses('n1', 'WEB'), ['10.0.0.1']);
-  t.same(table.addresses('n1', 'web-alias'), ['10.0.0.1']);
-  t.same(table.addresses('n1', 'shared'), ['10.0.0.1', '10.0.0.2']);
-  t.same(table.addresses('n2', 'web'), ['10.1.0.1']);
-  t.same(table.addresses('n3', 'web'), []);
+  t.same(of(table, 'n1', 'WEB'), ['10.0.0.1']);
+  t.same(of(table, 'n1', 'web-alias'), ['10.0.0.1']);
+  t.same(of(table, 'n1', 'shared'), ['10.0.0.1', '10.0.0.2']);
+  t.same(of(table, 'n2', 'web'), ['10.1.0.1']);
+  t.same(of(table, 'n3', 'web'), []);
   t.equal(table.nameOf('n1', '10.0.0.1'), 'Web', 'as the user wrote it');
   t.equal(table.nameOf('n2', '10.0.0.1'), undefined);
 
   table.put(record('n1', 'e1', '10.0.0.9', 'renamed', 'shared'));
-  t.same(table.addresses('n1', 'web'), [], 'a renamed container is known by its new name only');
-  t.same(table.addresses('n1', 'shared'), ['10.0.0.2', '10.0.0.9']);
+  t.same(of(table, 'n1', 'web'), [], 'a renamed container is known by its new name only');
+  t.same(of(table, 'n1', 'shared'), ['10.0.0.2', '10.0.0.9']);
   t.equal(table.nameOf('n1', '10.0.0.1'), undefined);
   table.remove('n1', 'e1');
   table.remove('n1', 'e1');
-  t.same(table.addresses('n1', 'shared'), ['10.0.0.2']);
+  t.same(of(table, 'n1', 'shared'), ['10.0.0.2']);
 });
 
 test('an address that moves belongs to the later endpoint, whatever the order of the removal', async (t) => {
   const table = createNameTable();
   table.put(record('n1', 'old', '10.0.0.1', 'c1'));
   table.put(record('n1', 'new', '10.0.0.1', 'c2', 'c1'));
-  t.same(table.addresses('n1', 'c1'), ['10.0.0.1'], 'without duplicates');
+  t.same(of(table, 'n1', 'c1'), ['10.0.0.1'], 'without duplicates');
   t.equal(table.nameOf('n1', '10.0.0.1'), 'c2');
   table.remove('n1', 'old');
-  t.same(table.addresses('n1', 'c1'), ['10.0.0.1']);
+  t.same(of(table, 'n1', 'c1'), ['10.0.0.1']);
   t.equal(table.nameOf('n1', '10.0.0.1'), 'c2');
 });
 
@@ -59,8 +63,8 @@ test('after any history the table says what the live records say', async () => {
         const here = [...live.values()].filter(({ networkId }) => networkId === id);
         for (const name of ['x', 'y', 'z', '']) {
           const expected = name === '' ? [] : here.filter((each) => each.names.some((text) => text.toLowerCase() === name)).map((each) => each.ip);
-          assert.deepEqual(new Set(table.addresses(id, name)), new Set(expected));
-          assert.equal(table.addresses(id, name).length, new Set(expected).size);
+          assert.deepEqual(new Set(of(table, id, name)), new Set(expected));
+          assert.equal(of(table, id, name).length, new Set(expected).size);
         }
         for (const each of ['10.0.0.1', '10.0.0.2', '10.0.0.3']) assert.equal(table.nameOf(id, each), here.findLast((other) => other.ip === each)?.name);
       }
@@ -71,7 +75,7 @@ test('after any history the table says what the live records say', async () => {
 test('the order in which names are looked for', async (t) => {
   const table = createNameTable();
   const networks = ['web', 'Back.End', 'c', 'b.c'].map((name) => ({ id: `id-${name}`, name, suffix: name.toLowerCase() }));
-  const find = (name: string): string => findAddresses(table, networks, name).join(' ');
+  const find = (name: string): string => (findAddresses(table, networks, name, [4]) ?? []).join(' ');
   table.put(record('id-web', 'e1', '10.0.0.1', 'c1'));
   table.put(record('id-Back.End', 'e2', '10.1.0.1', 'c1'));
   table.put(record('id-Back.End', 'e3', '10.1.0.2', 'only'));
@@ -106,4 +110,27 @@ test('reverse names', async (t) => {
   t.equal(find('1.0.0.in-addr.arpa'), undefined);
   t.equal(find('in-addr.arpa'), undefined);
   t.equal(find('1.0.0.10'), undefined);
+});
+
+test('names and addresses of both families', async (t) => {
+  const table = createNameTable();
+  const networks = ['web', 'six'].map((name) => ({ id: `id-${name}`, name, suffix: name }));
+  table.put({ ...record('id-web', 'e1', '10.0.0.1', 'dual'), ip6: 'fd20::1:a' });
+  table.put(record('id-web', 'e2', '10.0.0.2', 'four', 'both'));
+  table.put(record('id-six', 'e3', 'fd21::3', 'six', 'both'));
+  const find = (name: string, ...families: (4 | 6)[]): readonly string[] | undefined => findAddresses(table, networks, name, families);
+  t.same(find('dual', 4), ['10.0.0.1']);
+  t.same(find('dual', 6), ['fd20::1:a']);
+  t.same(find('dual', 4, 6), ['10.0.0.1', 'fd20::1:a']);
+  t.same(find('four', 6), [], 'known, and without such addresses');
+  t.same(find('six.six', 4), []);
+  t.same(find('both', 6), ['fd21::3'], 'of the network that has some');
+  t.equal(find('nobody', 6), undefined);
+  const nibbles = (ip: string): string => `${[...Buffer.from(ipToBytes(ip)).toString('hex')].reverse().join('.')}.ip6.arpa`;
+  t.equal(findName(table, networks, nibbles('fd20::1:a')), 'dual.web');
+  t.equal(findName(table, networks, nibbles('fd20::1:b')), undefined);
+  for (const name of ['ip6.arpa', '.ip6.arpa', nibbles('fd20::1:a').slice(2), `0.${nibbles('fd20::1:a')}`, nibbles('fd20::1:a').replace('a', 'x')]) t.equal(findName(table, networks, name), undefined, name);
+  table.remove('id-web', 'e1');
+  t.equal(find('dual', 6), undefined);
+  t.equal(findName(table, networks, nibbles('fd20::1:a')), undefined);
 });

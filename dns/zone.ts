@@ -1,6 +1,7 @@
 /** The index behind NameSource, fed with the name records of all nodes and of this one. */
-import type { NameRecord } from '../cluster/state.ts';
-import type { NameSource } from './dns.ts';
+import { familyOf } from '../base/prefix.ts';
+import { addressesOf, type NameRecord } from '../cluster/state.ts';
+import type { NamedAddresses, NameSource } from './dns.ts';
 
 export interface NameTable extends NameSource {
   /** Adds an endpoint's names, or replaces those it had. */
@@ -12,12 +13,12 @@ export interface NameTable extends NameSource {
 interface Zone {
   endpoints: Map<string, NameRecord>;
   /** Lower-case name → the endpoints that have it, and their addresses without duplicates, ready to be answered. */
-  names: Map<string, { owners: Map<string, string>; ips: string[] }>;
+  names: Map<string, { owners: Map<string, readonly string[]>; addresses: NamedAddresses }>;
   /** Address → endpoints. One as a rule; two while an address moves, and then the later one counts. */
   addresses: Map<string, Map<string, string>>;
 }
 
-const NONE: string[] = [];
+const NONE: NamedAddresses = { 4: [], 6: [] };
 
 export function createNameTable(): NameTable {
   const zones = new Map<string, Zone>();
@@ -30,12 +31,14 @@ export function createNameTable(): NameTable {
     for (const name of namesOf(record)) {
       const entry = zone.names.get(name)!;
       entry.owners.delete(endpointId);
-      entry.ips = [...new Set(entry.owners.values())];
+      entry.addresses = byFamily(entry.owners.values());
       if (entry.owners.size === 0) zone.names.delete(name);
     }
-    const owners = zone.addresses.get(record.ip)!;
-    owners.delete(endpointId);
-    if (owners.size === 0) zone.addresses.delete(record.ip);
+    for (const ip of addressesOf(record)) {
+      const owners = zone.addresses.get(ip)!;
+      owners.delete(endpointId);
+      if (owners.size === 0) zone.addresses.delete(ip);
+    }
     if (zone.endpoints.size === 0) zones.delete(networkId);
   }
 
@@ -45,19 +48,24 @@ export function createNameTable(): NameTable {
       const zone = getOrMake(zones, record.networkId, (): Zone => ({ endpoints: new Map(), names: new Map(), addresses: new Map() }));
       zone.endpoints.set(record.endpointId, record);
       for (const name of namesOf(record)) {
-        const entry = getOrMake(zone.names, name, () => ({ owners: new Map<string, string>(), ips: NONE }));
-        entry.owners.set(record.endpointId, record.ip);
-        entry.ips = [...new Set(entry.owners.values())];
+        const entry = getOrMake(zone.names, name, () => ({ owners: new Map<string, readonly string[]>(), addresses: NONE }));
+        entry.owners.set(record.endpointId, addressesOf(record));
+        entry.addresses = byFamily(entry.owners.values());
       }
-      getOrMake(zone.addresses, record.ip, () => new Map<string, string>()).set(record.endpointId, record.name);
+      for (const ip of addressesOf(record)) getOrMake(zone.addresses, ip, () => new Map<string, string>()).set(record.endpointId, record.name);
     },
     remove,
-    addresses: (networkId, name) => zones.get(networkId)?.names.get(name.toLowerCase())?.ips ?? NONE,
+    addresses: (networkId, name) => zones.get(networkId)?.names.get(name.toLowerCase())?.addresses,
     nameOf: (networkId, ip) => {
       const owners = zones.get(networkId)?.addresses.get(ip);
       return owners && [...owners.values()].at(-1);
     },
   };
+}
+
+function byFamily(owned: Iterable<readonly string[]>): NamedAddresses {
+  const all = [...new Set([...owned].flat())];
+  return { 4: all.filter((ip) => familyOf(ip) === 4), 6: all.filter((ip) => familyOf(ip) === 6) };
 }
 
 const namesOf = (record: NameRecord): Set<string> => new Set([record.name, ...record.names].filter((name) => name !== '').map((name) => name.toLowerCase()));
