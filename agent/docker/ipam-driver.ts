@@ -15,6 +15,8 @@ export const ADDRESS_SPACE = 'weft';
 
 /** Docker's sign of a network without addresses. Engines before 28 have no network without IPv4: one that has none gets this pool. */
 export const NO_IPV4 = '0.0.0.0/0';
+/** What an endpoint gets from that pool: the kernel takes it for none, and Docker finds it in the way of no route. */
+export const NO_ADDRESS = '0.0.0.0/32';
 /** `--ipam-opt`, for engines whose `docker network create` has no `--ipv4=false`. */
 export const WITHOUT_IPV4 = 'weft.ipv4';
 
@@ -66,7 +68,10 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
       const { subnet, range } = parsePoolId(poolId);
       const length = parsePrefix(subnet)?.length;
       if (length === undefined) throw weftError('WEFT-POOL-UNKNOWN', { pool: poolId });
-      if (subnet === NO_IPV4) return { address: await addresses.requestAddress({ subnet, holder: 'nobody', chooser: 'weft', ...(address !== '' && { address }) }) };
+      if (subnet === NO_IPV4) {
+        if (address !== '') throw weftError('WEFT-ADDRESS-OUTSIDE', { address, pool: 'a network without IPv4' });
+        return { address: NO_ADDRESS };
+      }
       if (options['RequestAddressType'] === 'com.docker.network.gateway') return { address: `${await gateway(subnet, range, address)}/${length}` };
       const network = boundTo(subnet);
       // By a copy that is being made. Afterwards it is a container that asks, which does not get one.

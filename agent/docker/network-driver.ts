@@ -7,7 +7,7 @@ import type { Controller } from '../../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping, Workload } from '../../cnm/model.ts';
 import type { AddressPool, CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
 import type { Copies } from './copies.ts';
-import { ADDRESS_SPACE, NO_IPV4 } from './ipam-driver.ts';
+import { ADDRESS_SPACE, NO_ADDRESS, NO_IPV4 } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkMap } from './network-map.ts';
 
@@ -111,7 +111,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     createEndpoint: async (request) => {
       const id = weftId(request.networkId);
       const network = lifecycle.get(id);
-      const hasIpv4 = request.address !== NO_IPV4;
+      const hasIpv4 = request.address !== NO_ADDRESS;
       if (!hasIpv4) withoutElection.add(request.endpointId);
       const endpoint = await controller.createEndpoint({
         networkId: id,
