@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
+import { parsePrefix } from '../base/prefix.ts';
 import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
@@ -77,7 +78,7 @@ const Schema = v.strictObject({
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),
-  defaultPools: v.optional(v.array(v.pipe(v.string(), v.check((text) => parsePrefix4(text) !== undefined, 'give IPv4 prefixes such as 10.192.0.0/11'))), ['10.192.0.0/11']),
+  defaultPools: v.optional(v.array(v.pipe(v.string(), v.check((text) => parsePrefix(text) !== undefined, 'give prefixes such as 10.192.0.0/11'))), ['10.192.0.0/11']),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
 });
 

@@ -10,6 +10,7 @@
 import { resolve } from 'node:path';
 import tap, { type Test, test } from 'tap';
 import type { NetworkAnswer } from '../agent/api.ts';
+import type { PoolAnswer } from '../agent/ipam-api.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
@@ -114,11 +115,13 @@ void test('overlay networks of two hosts', async (t) => {
   });
 
   t.test('weftd comes back', async (t) => {
+    const address = await addressOf(h1, 'api', 'dual');
     await second!.crash();
     await ready(h2);
     for (const [host, from, to] of [[h1, 'api', 'worker'], [h2, 'worker', 'api'], [h2, 'six2', 'six1']] as const) await reaches(host, from, to);
     await run(h2, 'late', 'six');
     await reaches(h1, 'six1', 'late');
+    t.ok(await pings(h2, 'worker', address));
   });
 
   t.test('a host without IPv6', async (t) => {
@@ -137,7 +140,10 @@ void test('overlay networks of two hosts', async (t) => {
 
   t.test('nothing stays', async (t) => {
     for (const host of [h1, h2]) await host.must(['sh', '-c', 'docker rm -f $(docker ps -aq)']);
-    await until('no addresses are in use', async () => (await weftJson<{ used: number }[]>(h1, 'ipam', 'ls')).every(({ used }) => used === 0));
+    await until('no addresses are in use', async () => {
+      const pools = (await Promise.all([h1, h2].map((host) => weftJson<PoolAnswer[]>(host, 'ipam', 'ls')))).flat();
+      return pools.every(({ shares }) => shares.every(({ used }) => !used));
+    });
     for (const name of ['dual', 'own', 'six']) t.match(await weft(h1, 'network', 'rm', name), { code: 0 });
     await until('they are gone on both', async () => (await h2.docker('network', 'ls', '--filter', 'driver=weft-overlay', '-q')) === '');
     t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 0 pools, as node h1 sees them\n');
@@ -169,6 +175,7 @@ void test('bridge networks of one host', async (t) => {
   t.equal((await h1.exec(['ip', 'netns', 'exec', 'box', 'busybox', 'ping', '-6', '-c', '1', OUTSIDE])).code, 0);
   t.match(await h1.tryDocker('run', '--rm', '--network', 'only', '--ip6', 'fd33::77', IMAGE, 'true'), { code: 125, stderr: /WEFT-ADDRESS-IN-USE/ });
   t.match((await weft(h1, 'ps')).stdout, /fd33::77/);
+  t.match(await weft(h1, 'sandbox', 'add', 'shop', '--network', 'only', '-p', '8080:80'), { code: 1, stderr: /WEFT-FEATURE-MISSING.*without an IPv4 address/ });
 
   await first!.crash();
   await ready(h1);
