@@ -11,6 +11,7 @@ import { resolve } from 'node:path';
 import tap, { type Test, test } from 'tap';
 import type { NetworkAnswer } from '../agent/api.ts';
 import type { PoolAnswer } from '../agent/ipam-api.ts';
+import { fetchEngine } from './lab/engines.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
@@ -36,8 +37,8 @@ async function addIpv6(lab: Lab): Promise<void> {
 
 interface Stage { lab: Lab; h1: Host; h2: Host; services: Service[]; before: string }
 
-async function stage(t: Test, name: string): Promise<Stage> {
-  const lab = await createLab({ name, hosts: 2, docker: true });
+async function stage(t: Test, name: string, engine?: string): Promise<Stage> {
+  const lab = await createLab({ name, hosts: 2, docker: true, engine });
   t.teardown(() => lab.destroy());
   await addIpv6(lab);
   const [h1, h2] = [lab.host(1), lab.host(2)];
@@ -114,6 +115,15 @@ void test('overlay networks of two hosts', async (t) => {
     for (const name of ['worker', 'six2', OUTSIDE]) await reaches(h1, 'both', name);
   });
 
+  t.test('ports are published by IPv4', async (t) => {
+    await run(h1, 'web', 'dual', '-p', '8085:80');
+    await h1.docker('exec', 'web', 'sh', '-c', 'echo served > /www/index.html; httpd -p 80 -h /www');
+    for (const host of [h1, h2]) {
+      const { stdout } = await until('it is served', async () => lab.on('outside', ['curl', '-sf', '-m', '2', `http://${host.address}:8085/`]).then((result) => result.code === 0 && result));
+      t.equal(stdout, 'served\n');
+    }
+  });
+
   t.test('weftd comes back', async (t) => {
     const address = await addressOf(h1, 'api', 'dual');
     await second!.crash();
@@ -188,4 +198,31 @@ void test('bridge networks of one host', async (t) => {
   t.same(await weftJson(h1, 'network', 'ls'), []);
   await until('nothing of them is left', async () => !/wbr-|we-|wc-|fd3[13]::/.test(`${await h1.must(['ip', '-o', 'link'])}${await h1.must(['ip', '-6', 'route'])}`), 40_000);
   t.equal((await weft(h1, 'ipam', 'check')).stdout, '0 findings in 0 pools, as node h1 sees them\n');
+});
+
+void test('an engine that knows networks without IPv4', async (t) => {
+  const engine = await fetchEngine('forky').catch(String);
+  if (!engine.startsWith('/')) {
+    t.pass('a newer engine', { skip: `the mirror has none: ${engine}` });
+    return;
+  }
+  const { h1, h2 } = await stage(t, 'ipv6e', engine);
+  await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--ipv4=false', '--ipv6', 'six');
+  await weftJson(h2, 'network', 'create', '--ipv6', 'dual');
+  for (const host of [h1, h2]) for (const name of ['six', 'dual']) await until(`${host.name} has ${name}`, async () => (await host.tryDocker('network', 'inspect', name)).code === 0);
+  t.equal(await h2.docker('network', 'inspect', '-f', '{{.EnableIPv4}} {{.EnableIPv6}} {{len .IPAM.Config}}', 'six'), 'false true 1', 'the copy on the other host, too');
+  await Promise.all([run(h1, 'six1', 'six'), run(h2, 'six2', 'six'), run(h1, 'dual1', 'dual'), run(h2, 'dual2', 'dual')]);
+  for (const [host, from, to] of [[h1, 'six1', 'six2'], [h2, 'six2', 'six1'], [h1, 'dual1', 'dual2'], [h2, 'dual2', 'dual1']] as const) {
+    await reaches(host, from, to);
+    await reaches(host, from, OUTSIDE);
+  }
+  t.match(await h1.docker('exec', 'six1', 'ip', '-6', 'route', 'show', 'default'), /^default via fd/, 'Docker itself sets the way out');
+  await h1.docker('network', 'connect', 'dual', 'six1');
+  await reaches(h1, 'six1', 'dual2', 4);
+  await reaches(h1, 'six1', 'six2');
+  await reaches(h1, 'six1', OUTSIDE);
+  await h1.docker('network', 'create', '-d', 'weft-bridge', '--ipam-driver', 'weft', '--ipv4=false', '--ipv6', '--subnet', 'fd33::/64', 'only');
+  await Promise.all([run(h1, 'only1', 'only'), run(h1, 'only2', 'only')]);
+  await reaches(h1, 'only1', 'only2');
+  await reaches(h1, 'only2', OUTSIDE);
 });
