@@ -13,6 +13,7 @@ import type { NetworkLifecycle } from '../lifecycle.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import type { Copies } from './copies.ts';
+import { WITHOUT_IPV4 } from './ipam-driver.ts';
 import type { NetworkMap } from './network-map.ts';
 
 export const PLUGIN_PREFIX = 'weft-';
@@ -153,19 +154,21 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
 
 /** The body of POST /networks/create for this node's copy of a cluster network. */
 export function dockerCopy(network: Network): Record<string, unknown> {
+  const hasIpv4 = network.subnets.some(({ subnet }) => familyOf(subnet) === 4);
   return {
     Name: network.name,
     CheckDuplicate: true,
     Driver: `${PLUGIN_PREFIX}${network.driver}`,
     Internal: network.internal,
-    // Engines before 28 do not know the first, and get no IPv4 by way of the IPAM driver.
-    EnableIPv4: network.subnets.some(({ subnet }) => familyOf(subnet) === 4),
+    EnableIPv4: hasIpv4,
     EnableIPv6: network.subnets.some(({ subnet }) => familyOf(subnet) === 6),
     Attachable: network.attachable,
     Labels: network.labels,
     Options: network.options,
     IPAM: {
       Driver: 'weft',
+      // For engines before 28, which do not know EnableIPv4.
+      ...(!hasIpv4 && { Options: { [WITHOUT_IPV4]: 'false' } }),
       Config: network.subnets.map(({ subnet, gateway, range, aux }) => ({
         Subnet: subnet,
         ...(gateway !== undefined && { Gateway: gateway }),
