@@ -69,11 +69,14 @@ void test('hash table: through any one member all of the same key are found', { 
     }
     return found;
   };
+  // Each keeps what the other says, and asks only others.
+  t.same([await first.addresses(), await second.addresses()], [[], []], 'of two, neither is found');
   const third = await open(3, KEY, [second.address]);
   t.same(await finds(third, [nodeAt(1), nodeAt(2)]), hostsOf([nodeAt(1), nodeAt(2)]), 'through one that is not the first');
+  t.same(await finds(second, [nodeAt(1), nodeAt(3)]), hostsOf([nodeAt(1), nodeAt(3)]), 'also by those that came before');
+  t.same(await finds(first, [nodeAt(2), nodeAt(3)]), hostsOf([nodeAt(2), nodeAt(3)]), 'and by the first of all');
   const stranger = await open(4, OTHER_KEY, [first.address]);
   t.same(await stranger.addresses(), [], 'another key is another cluster');
-  t.same(await finds(second, [nodeAt(1), nodeAt(3)]), hostsOf([nodeAt(1), nodeAt(3)]));
   await first.close();
   const late = await open(5, KEY, [third.address]);
   t.same(await finds(late, [nodeAt(2), nodeAt(3)]), hostsOf([nodeAt(2), nodeAt(3)]), 'also when the first is gone');

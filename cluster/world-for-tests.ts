@@ -3,13 +3,14 @@ import { silentLogger as log } from '../base/log.ts';
 import { seededRandom, type Random } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { MemoryNetwork } from '../gossip/memory-transport.ts';
+import type { Address } from '../gossip/messages.ts';
 import { pausable, type Pausable } from '../gossip/pausable-for-tests.ts';
-import { KEY, addressOf, until } from '../gossip/world-for-tests.ts';
 import type { LocalStore } from '../store/store.ts';
 import { startCluster, type Cluster, type ClusterOptions } from './cluster.ts';
 import type { EndpointRecord } from './state.ts';
 
-export { addressOf };
+const KEY = Buffer.alloc(32, 7);
+export const addressOf = (i: number): Address => ({ host: `10.0.${i >> 8}.${i & 255}`, port: 7947 });
 export const endpoint = (id: string, ip = '10.1.0.2', networkId = 'net'): EndpointRecord => ({ networkId, endpointId: id, ip, mac: '02:42:0a:01:00:02' });
 
 export function memoryStore(): LocalStore {
@@ -68,8 +69,12 @@ export class World {
     return this.running.get(i)!.state.list('endpoint').map(({ owner, key, value }) => `${owner}/${key}=${value.ip}`).sort();
   }
 
-  /** Milliseconds until it is so; Infinity when it is not within the limit. */
-  until(condition: () => boolean, limitMs: number): Promise<number> {
-    return until(this.clock, condition, limitMs);
+  async until(condition: () => boolean, limitMs: number): Promise<number> {
+    const start = this.clock.now();
+    while (!condition()) {
+      if (this.clock.now() - start >= limitMs) return Infinity;
+      await this.clock.advance(50);
+    }
+    return this.clock.now() - start;
   }
 }

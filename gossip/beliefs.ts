@@ -45,8 +45,8 @@ export interface Beliefs {
   alive(word: Alive): void;
   suspect(word: Accusation): void;
   dead(word: Accusation): void;
-  /** What the other side of a state exchange thinks of one member. True when it was news. */
-  merge(record: NodeRecord): boolean;
+  /** The other side of a state exchange. True when it was news. */
+  merge(records: readonly NodeRecord[]): boolean;
   /** `done` is called once the new data was passed on often enough. */
   updateMeta(meta: Buffer, done: () => void): void;
   /** From now on this node has left; returns the message that says so. */
@@ -163,18 +163,20 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,
-    merge: (record) => {
+    merge: (records) => {
       const before = changes;
-      const { node, state, incarnation: theirs } = record;
-      const known = node === name || members.get(node) !== undefined;
-      if (state === 'alive' || (state === 'suspect' && !known)) alive(record);
-      if (state === 'alive') return changes > before;
-      if (!known && state !== 'suspect') {
-        // Its death is no news to pass on, but its old word must not be taken for a new life.
-        if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
-      } else if (state === 'left') dead({ node, incarnation: theirs, from: node });
-      // Not dead on hearsay: suspected, so that it can refute.
-      else suspect({ node, incarnation: theirs, from: name });
+      for (const record of records) {
+        const { node, incarnation: theirs } = record;
+        const known = node === name || members.get(node) !== undefined;
+        if (record.state === 'alive' || (record.state === 'suspect' && !known)) alive(record);
+        if (record.state === 'alive') continue;
+        if (!known && record.state !== 'suspect') {
+          // Its death is no news to pass on, but its old word must not be taken for a new life.
+          if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
+        } else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
+        // Not dead on hearsay: suspected, so that it can refute.
+        else suspect({ node, incarnation: theirs, from: name });
+      }
       return changes > before;
     },
     updateMeta: (next, done) => {

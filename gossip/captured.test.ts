@@ -12,7 +12,6 @@ import {
   encodeError, encodeIndirectPing, encodeNack, encodePing, encodePushPull, encodeUserPacket, encodeUserStream,
 } from './messages.ts';
 import type { StreamReader } from './stream-message.ts';
-import { finish } from './turns.ts';
 
 type Name = keyof typeof CAPTURED;
 const bytes = (name: Name): Buffer => Buffer.from(CAPTURED[name], 'hex');
@@ -71,11 +70,11 @@ const ROUND_TRIPS: Record<Name, (captured: Buffer) => Buffer> = {
   // Compressed although it does not get smaller, which is why the envelope is asked to seal it only.
   sealedPushPull: (captured) => {
     const envelope = sealed(captured.subarray(6, 18));
-    return finish(envelope.wrapStream(encodeCompressed(compress(streamAgain(envelope.createReader(false)(captured)))), true));
+    return envelope.wrapStream(encodeCompressed(compress(streamAgain(envelope.createReader(false)(captured)))), true);
   },
-  pushPull: (captured) => finish(plain.wrapStream(streamAgain(plain.createReader(true)(captured)), false)),
+  pushPull: (captured) => plain.wrapStream(streamAgain(plain.createReader(true)(captured)), false),
   labelledPacket: (captured) => blue.wrapPacket(withChecksum(packetAgain(blue.openPacket(captured)))),
-  labelledPushPull: (captured) => finish(blue.wrapStream(streamAgain(blue.createReader(false)(captured)), true)),
+  labelledPushPull: (captured) => blue.wrapStream(streamAgain(blue.createReader(false)(captured)), true),
   error: (captured) => encodeError(decodeError(captured.subarray(1))),
   userStream: (captured) => encodeUserStream(decodeUserStream(captured.subarray(1))),
 };

@@ -2,8 +2,6 @@
 export const DROP_REASONS = [
   /** Its source sends more than Tuning.packetsPerSource, or opens more than Tuning.streamsPerSource. */
   'flood',
-  /** Too many packets wait to be read, or to be sent. */
-  'overload',
   /** Of another cluster, by its label. */
   'label',
   /** No key opens it, or it is not sealed and has to be. */

@@ -5,10 +5,9 @@
 import type { Random } from '../base/random.ts';
 import { Refused } from './counters.ts';
 import { sealOverhead, type Keyring, type SealVersion } from './keyring.ts';
-import { compressing } from './lzw.ts';
+import { compress } from './lzw.ts';
 import { TYPE, encodeCompressed } from './messages.ts';
 import { createStreamReader, type StreamReader } from './stream-message.ts';
-import { finish, type Steps } from './turns.ts';
 
 export interface EnvelopeOptions {
   /** Absent: everything travels in the clear, and whoever reaches the port is believed. */
@@ -23,8 +22,8 @@ export interface EnvelopeOptions {
   /** false: this node has keys and does not seal yet. Default: true. */
   verifyOutgoing?: boolean;
   /**
-   * Whether whatever gets smaller is sent compressed; in packets that costs more than it saves. Exchanges of states, which
-   * shrink to a third, are anyway up to 64 KiB, and what comes compressed is always read. Default: false.
+   * Whether whatever gets smaller is sent compressed; in packets that costs more than it saves. Exchanges of states up to
+   * 16 KiB always are, and what comes compressed is always read. Default: false.
    */
   compression?: boolean;
   /** 0 for clusters that speak protocol 1. Default: 1. */
@@ -38,7 +37,7 @@ export interface Envelope {
   /** Throws Refused. */
   openPacket(packet: Buffer): Buffer;
   /** Only who dials says the label. */
-  wrapStream(message: Buffer, dialled: boolean): Steps<Buffer>;
+  wrapStream(message: Buffer, dialled: boolean): Buffer;
   createReader(dialled: boolean): StreamReader;
 }
 
@@ -47,7 +46,9 @@ const LABEL_HEADER = 2;
 const FRAME_HEADER = 5;
 /** Shorter ones hardly get smaller. */
 const MIN_COMPRESSED = 300;
-/** That takes a millisecond, in steps. */
+/** An exchange of states shrinks to a third, in less than half a millisecond at this size. */
+const MAX_COMPRESSED_STATE = 16 << 10;
+/** Longer ones would hold up the event loop for more than a millisecond. */
 const MAX_COMPRESSED = 64 << 10;
 
 /** Throws RangeError for a label that is too long. */
@@ -58,9 +59,10 @@ export function createEnvelope(options: EnvelopeOptions, random: Random): Envelo
   const labelHeader = label.length > 0 ? Buffer.concat([Buffer.of(TYPE.label, label.length), label]) : Buffer.alloc(0);
   const sealing = keyring && verifyOutgoing ? keyring : undefined;
 
-  function* compressed(message: Buffer): Steps<Buffer> {
-    if (!(compression || message[0] === TYPE.pushPull) || message.length < MIN_COMPRESSED || message.length > MAX_COMPRESSED) return message;
-    const smaller = encodeCompressed(yield* compressing(message));
+  function compressed(message: Buffer): Buffer {
+    const isState = message[0] === TYPE.pushPull && message.length <= MAX_COMPRESSED_STATE;
+    if (!(compression || isState) || message.length < MIN_COMPRESSED || message.length > MAX_COMPRESSED) return message;
+    const smaller = encodeCompressed(compress(message));
     return smaller.length < message.length ? smaller : message;
   }
 
@@ -78,7 +80,7 @@ export function createEnvelope(options: EnvelopeOptions, random: Random): Envelo
   return {
     overhead: (sealing ? sealOverhead(sealVersion) : 0) + (label.length > 0 ? LABEL_HEADER + label.length : 0),
     wrapPacket: (packet) => {
-      const body = finish(compressed(packet));
+      const body = compressed(packet);
       return labelled(sealing ? sealing.seal(body, label, random, sealVersion) : body);
     },
     openPacket: (packet) => {
@@ -89,8 +91,8 @@ export function createEnvelope(options: EnvelopeOptions, random: Random): Envelo
       if (verifyIncoming) throw new Refused('seal', 'no key opens it');
       return body;
     },
-    * wrapStream(message, dialled) {
-      const body = yield* compressed(message);
+    wrapStream: (message, dialled) => {
+      const body = compressed(message);
       let data = body;
       if (sealing) {
         const header = Buffer.alloc(FRAME_HEADER);

@@ -22,11 +22,11 @@ import { createProber } from './prober.ts';
 import { BroadcastQueue } from './queue.ts';
 import { startRejoin } from './rejoin.ts';
 import { createStateExchange } from './state-exchange.ts';
+import type { StreamMessage } from './stream-message.ts';
 import { createStreams } from './streams.ts';
 import { createTimers } from './timers.ts';
 import type { Transport } from './transport.ts';
 import { PROFILES, retransmitLimit, type ProfileName, type Tuning } from './tuning.ts';
-import { createTurns, each } from './turns.ts';
 import { OWN_VERSIONS, checksums, type Versions } from './versions.ts';
 
 export type { Member } from './members.ts';
@@ -114,7 +114,6 @@ export function createGossip(options: GossipOptions): Gossip {
   const versions = options.versions ?? OWN_VERSIONS;
   const envelope = createEnvelope(options, random);
   const timers = createTimers(clock, random, log);
-  const turns = createTurns(() => clock.now(), (run) => transport.nextTurn(run));
   const queue = new BroadcastQueue();
   const awareness = createAwareness(tuning.awarenessMax);
   const coordinates = options.coordinates ? createCoordinates(random) : undefined;
@@ -176,8 +175,8 @@ export function createGossip(options: GossipOptions): Gossip {
     tell: (to, message) => sendPacket(to, [message], true),
     onConflict: (known, { node, address: at, meta, versions: spoken }) => guarded(() => delegate?.onConflict?.(known, { name: node, address: at, meta, versions: spoken })),
   });
-  const streams = createStreams({ transport, envelope, timers, turns, log, tuning, stats, onDrop });
-  const exchange = createStateExchange({ name, versions, tuning, random, timers, turns, log, beliefs, streams, delegate, guarded, onDrop });
+  const streams = createStreams({ transport, envelope, timers, log, tuning, stats, onDrop });
+  const exchange = createStateExchange({ name, versions, tuning, random, timers, log, beliefs, streams, delegate, guarded, onDrop });
   const prober = createProber({
     name, address, tuning, random, timers, beliefs, awareness, send: sendWithNews, now: () => clock.now(),
     sendTogether: (to, messages) => sendPacket(to, messages, true),
@@ -227,11 +226,13 @@ export function createGossip(options: GossipOptions): Gossip {
     }
   }
 
-  openInbox({ transport, turns, envelope, packetsPerSource: tuning.packetsPerSource, now: () => clock.now(), log, stats, onDrop, handle });
-  streams.serve(function* (message, reply) {
-    if (message.type === 'pushPull') yield* exchange.answer(message, reply);
+  openInbox({ transport, envelope, packetsPerSource: tuning.packetsPerSource, now: () => clock.now(), log, stats, onDrop, handle });
+  streams.serve((message: StreamMessage) => {
+    if (closed) return undefined;
+    if (message.type === 'pushPull') return exchange.answer(message);
     if (message.type === 'user') guarded(() => delegate?.onMessage?.(message.payload));
-    if (message.type === 'ping' && isForHere(message.ping.node)) yield* reply(encodeAck(message.ping.seq));
+    if (message.type === 'ping' && isForHere(message.ping.node)) return encodeAck(message.ping.seq);
+    return undefined;
   });
 
   // Rounds ------------------------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ export function createGossip(options: GossipOptions): Gossip {
       const packet = userPacket(message);
       const member = beliefs.members.get(to);
       // Alone: what is sent to one member over and over must not use up the news meant for all.
-      if (member && !turns.soon(() => sendPacket(member.address, [packet], checksums(member.versions)))) onDrop('overload');
+      if (member) sendPacket(member.address, [packet], checksums(member.versions));
     },
     sendReliable: async (to, message, { signal } = {}) => {
       if (message.length > MAX_USER_BYTES) throw new RangeError(`a message may have ${MAX_USER_BYTES} bytes`);
@@ -320,13 +321,12 @@ export function createGossip(options: GossipOptions): Gossip {
       const audience = beliefs.others('alive', 'suspect');
       if (audience.length === 0) return;
       // To everybody at once, and on by gossip: nobody has to wait for the next round.
-      await turns.work(each(audience, (member) => sendPacket(member.address, [message], checksums(member.versions))));
+      for (const member of audience) sendPacket(member.address, [message], checksums(member.versions));
       await patiently(patience, (done) => queue.add(message, { about: name, done }));
     },
     shutdown: () => {
       closed = true;
       timers.stop();
-      turns.stop();
       return (closing ??= transport.close());
     },
   };

@@ -7,11 +7,9 @@ import { createFloodGuard } from './flood.ts';
 import { messagesOf } from './framing.ts';
 import type { Address } from './messages.ts';
 import type { Transport } from './transport.ts';
-import type { Turns } from './turns.ts';
 
 export interface InboxOptions {
   transport: Transport;
-  turns: Turns;
   envelope: Envelope;
   packetsPerSource: number;
   now(): number;
@@ -21,7 +19,7 @@ export interface InboxOptions {
   handle(message: Buffer, from: Address): void;
 }
 
-export function openInbox({ transport, turns, envelope, packetsPerSource, now, log, stats, onDrop, handle }: InboxOptions): void {
+export function openInbox({ transport, envelope, packetsPerSource, now, log, stats, onDrop, handle }: InboxOptions): void {
   const flood = createFloodGuard(packetsPerSource, now);
 
   function sensible(from: Address, run: () => void): void {
@@ -37,9 +35,8 @@ export function openInbox({ transport, turns, envelope, packetsPerSource, now, l
     stats.packetsReceived++;
     stats.bytesReceived += packet.length;
     if (!flood.admits(from.host)) return onDrop('flood');
-    const isTaken = turns.soon(() => sensible(from, () => {
+    sensible(from, () => {
       for (const message of messagesOf(envelope.openPacket(packet))) sensible(from, () => handle(message, from));
-    }));
-    if (!isTaken) onDrop('overload');
+    });
   });
 }

@@ -1,19 +1,13 @@
 /**
  * LZW as Go's compress/lzw writes it: least significant bit first, literals of 8 bits, codes of 9 to 12 bits (GIF's
- * flavour, no early change). At one go, or in steps.
+ * flavour, no early change).
  */
-import { finish, type Steps } from './turns.ts';
-
 const CLEAR = 256;
 const END = 257;
 const MAX_WIDTH = 12;
-/** Bytes that go in, in one step: some 10 µs, and up to twenty times that while the code is new. */
-const STEP = 512;
 
 /** Throws RangeError for what is cut, makes no sense, or would take more than `limit` bytes. */
-export const decompress = (data: Uint8Array, limit: number): Buffer => finish(decompressing(data, limit));
-
-export function* decompressing(data: Uint8Array, limit: number): Steps<Buffer> {
+export function decompress(data: Uint8Array, limit: number): Buffer {
   const prefix = new Uint16Array(1 << MAX_WIDTH);
   const suffix = new Uint8Array(1 << MAX_WIDTH);
   const length = new Uint16Array(1 << MAX_WIDTH);
@@ -28,9 +22,8 @@ export function* decompressing(data: Uint8Array, limit: number): Steps<Buffer> {
   let previous = -1;
   let bits = 0;
   let held = 0;
-  for (let i = 0; i < data.length; i++) {
-    if (i % STEP === STEP - 1) yield;
-    bits |= data[i]! << held;
+  for (const byte of data) {
+    bits |= byte << held;
     held += 8;
     if (held < width) continue;
     const code = bits & ((1 << width) - 1);
@@ -76,26 +69,16 @@ export function* decompressing(data: Uint8Array, limit: number): Steps<Buffer> {
   throw new RangeError('the LZW data ends early');
 }
 
+/** Generation-tagged, so that a table need not be cleared for each packet: entry = generation, prefix and byte, code. */
 const TABLE_BITS = 14;
 const TABLE_MASK = (1 << TABLE_BITS) - 1;
-
-/** Generation-tagged, so that a table need not be cleared for each packet: entry = generation, prefix and byte, code. */
-class Table {
-  readonly keys = new Int32Array(1 << TABLE_BITS);
-  readonly codes = new Uint16Array(1 << TABLE_BITS);
-  readonly generations = new Uint32Array(1 << TABLE_BITS);
-  generation = 0;
-}
-
-/** Of what is compressed in one step. */
-const shared = new Table();
+const tableKeys = new Int32Array(1 << TABLE_BITS);
+const tableCodes = new Uint16Array(1 << TABLE_BITS);
+const tableGenerations = new Uint32Array(1 << TABLE_BITS);
+let generation = 0;
 
 /** The same bytes as Go's writer. */
-export const compress = (data: Uint8Array): Buffer => finish(compressing(data));
-
-export function* compressing(data: Uint8Array): Steps<Buffer> {
-  const table = data.length < STEP ? shared : new Table();
-  const { keys, codes, generations } = table;
+export function compress(data: Uint8Array): Buffer {
   // 12 bits at most for each byte, the codes of clearing, and the end.
   const out = Buffer.allocUnsafe(Math.ceil((data.length * 1.5) * 1.01) + 16);
   let size = 0;
@@ -103,7 +86,7 @@ export function* compressing(data: Uint8Array): Steps<Buffer> {
   let held = 0;
   let width = 9;
   let highest = END;
-  let generation = table.generation = (table.generation + 1) >>> 0;
+  generation = (generation + 1) >>> 0;
 
   const write = (code: number): void => {
     bits |= code << held;
@@ -121,32 +104,30 @@ export function* compressing(data: Uint8Array): Steps<Buffer> {
     write(CLEAR);
     width = 9;
     highest = END;
-    generation = table.generation = (table.generation + 1) >>> 0;
+    generation = (generation + 1) >>> 0;
     return false;
   };
 
   write(CLEAR);
   let code = -1;
-  for (let i = 0; i < data.length; i++) {
-    if (i % STEP === STEP - 1) yield;
-    const byte = data[i]!;
+  for (const byte of data) {
     if (code < 0) {
       code = byte;
       continue;
     }
     const key = (code << 8) | byte;
     let slot = ((key >>> 12) ^ key) & TABLE_MASK;
-    while (generations[slot] === generation && keys[slot] !== key) slot = (slot + 1) & TABLE_MASK;
-    if (generations[slot] === generation) {
-      code = codes[slot]!;
+    while (tableGenerations[slot] === generation && tableKeys[slot] !== key) slot = (slot + 1) & TABLE_MASK;
+    if (tableGenerations[slot] === generation) {
+      code = tableCodes[slot]!;
       continue;
     }
     write(code);
     code = byte;
     if (!nextCode()) continue;
-    generations[slot] = generation;
-    keys[slot] = key;
-    codes[slot] = highest;
+    tableGenerations[slot] = generation;
+    tableKeys[slot] = key;
+    tableCodes[slot] = highest;
   }
   if (code >= 0) {
     write(code);

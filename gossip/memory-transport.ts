@@ -85,7 +85,6 @@ export class MemoryNetwork {
       }),
       onPacket: (handler) => (node.packet = handler),
       onStream: (handler) => (node.stream = handler),
-      nextTurn: (run) => void this.#clock.setTimeout(run, 0),
       close: async () => {
         if (this.#nodes.get(own) === node) this.#nodes.delete(own);
       },

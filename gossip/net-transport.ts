@@ -8,8 +8,8 @@ import type { Address } from './messages.ts';
 import type { Stream, Transport } from './transport.ts';
 
 const STREAM_TIMEOUT_MS = 10_000;
-/** A storm of joins opens as many as there are joiners, and they are answered one after the other. */
-const MAX_STREAMS = 512;
+/** As many as memberlist takes at once. */
+const MAX_STREAMS = 128;
 const RECEIVE_BUFFER = 2 << 20;
 
 /** The first byte of a TLS handshake (RFC 8446 §5.1); no message of gossip's begins with it. */
@@ -83,7 +83,6 @@ export async function openTransport({ bind, advertise, onTls }: { bind: Address;
         stream.resume();
       });
     }),
-    nextTurn: (run) => void setImmediate(run),
     close: async () => {
       for (const each of open) each.destroy();
       await Promise.all([new Promise<void>((resolve) => socket.close(() => resolve())), new Promise<void>((resolve) => server.close(() => resolve()))]);

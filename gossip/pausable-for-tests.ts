@@ -48,7 +48,6 @@ export function pausable(clock: Clock, transport: Transport): Pausable {
       dial: async (to, timeoutMs) => pausedStream(await transport.dial(to, timeoutMs)),
       onPacket: (handler) => transport.onPacket((packet, from) => later(missedTraffic, () => handler(packet, from))),
       onStream: (handler) => transport.onStream((stream, from) => later(missedTraffic, () => handler(pausedStream(stream), from))),
-      nextTurn: (run) => transport.nextTurn(() => later(missedTimers, run)),
       close: () => transport.close(),
     },
     pause: () => (paused = true),

@@ -1,12 +1,11 @@
 /** Reads one message from a stream: sealed in a frame where there is a key, else bare and without a length. */
 import { Refused } from './counters.ts';
 import type { Keyring } from './keyring.ts';
-import { decompressing } from './lzw.ts';
+import { decompress } from './lzw.ts';
 import {
   MAX_USER_BYTES, TYPE, decodeAck, decodeCompressed, decodeError, decodePing, decodeUserStream, readPushPull, type Ping, type PushPull, type PushPullProgress,
 } from './messages.ts';
 import { Incomplete } from './msgpack.ts';
-import type { Steps } from './turns.ts';
 
 const FRAME_HEADER = 5;
 /** A user message or a state of the largest size, and the members beside it. */
@@ -40,11 +39,13 @@ export interface StreamReaderOptions {
   verifyIncoming: boolean;
 }
 
-/** More of what came can be read: the reader is to be called again, with nothing or with what came since. */
+/** All that came can be read, but not in one turn of the loop: the reader is to be called in the next one, with nothing or with what came. */
 export const LATER = Symbol('later');
 
-/** So many members are read in some 20 µs. */
-const MEMBERS_PER_STEP = 8;
+/** So many members are read in about 100 µs. */
+const MEMBERS_PER_TURN = 25;
+/** Unpacking more than that is work enough for a turn. */
+const UNPACKED_PER_TURN = 4 << 10;
 
 /**
  * Takes a stream piece by piece; returns the message once all of it is there. Throws Refused and RangeError for what is
@@ -58,7 +59,6 @@ export function createStreamReader(options: StreamReaderOptions): StreamReader {
   let size = 0;
   /** Unsealed or unpacked, so that all of it is there. */
   let whole: Buffer | undefined;
-  let unpacking: Steps<Buffer> | undefined;
   let nesting = 0;
   const progress: PushPullProgress = { nodes: [], at: 0 };
 
@@ -67,7 +67,7 @@ export function createStreamReader(options: StreamReaderOptions): StreamReader {
     const body = message.subarray(1);
     switch (message[0]) {
       case TYPE.pushPull: {
-        const pushPull = readPushPull(body, progress, MEMBERS_PER_STEP);
+        const pushPull = readPushPull(body, progress, MEMBERS_PER_TURN);
         return pushPull ? { type: 'pushPull', ...pushPull } : LATER;
       }
       case TYPE.user: return { type: 'user', payload: decodeUserStream(body) };
@@ -78,19 +78,11 @@ export function createStreamReader(options: StreamReaderOptions): StreamReader {
         if (nesting === MAX_NESTING) throw new RangeError('nested too deeply');
         const packed = decodeCompressed(body);
         nesting++;
-        unpacking = decompressing(packed, Math.min(MAX_BYTES, Math.max(ALWAYS_UNPACKED, packed.length * MAX_RATIO)));
-        return unpack(unpacking);
+        whole = decompress(packed, Math.min(MAX_BYTES, Math.max(ALWAYS_UNPACKED, packed.length * MAX_RATIO)));
+        return whole.length > UNPACKED_PER_TURN ? LATER : decode(whole);
       }
       default: throw new Refused('type', `a stream of type ${message[0]}`);
     }
-  }
-
-  function unpack(steps: Steps<Buffer>): StreamMessage | typeof LATER {
-    const { done, value } = steps.next();
-    if (!done) return LATER;
-    unpacking = undefined;
-    whole = value;
-    return decode(whole);
   }
 
   function open(): Buffer {
@@ -110,7 +102,7 @@ export function createStreamReader(options: StreamReaderOptions): StreamReader {
     held.set(piece, size);
     size += piece.length;
     try {
-      return unpacking ? unpack(unpacking) : decode(whole ?? open());
+      return decode(whole ?? open());
     } catch (error) {
       if (!(error instanceof Incomplete)) throw error;
       // What was wrapped is all there: more will not complete it.

@@ -4,11 +4,10 @@ import type { Logger } from '../base/log.ts';
 import { Refused, type DropReason, type GossipStats } from './counters.ts';
 import type { Envelope } from './envelope.ts';
 import { encodeError, type Address } from './messages.ts';
-import { LATER, SealMismatch, type StreamMessage, type StreamReader } from './stream-message.ts';
+import { LATER, SealMismatch, type StreamMessage } from './stream-message.ts';
 import type { Timers } from './timers.ts';
 import type { Stream, Transport } from './transport.ts';
 import type { Tuning } from './tuning.ts';
-import type { Steps, Turns } from './turns.ts';
 
 export interface StreamCall {
   /** Milliseconds for all of it, dialling included. */
@@ -21,18 +20,16 @@ export interface Streams {
   exchange(to: Address, message: Buffer, call: StreamCall): Promise<StreamMessage>;
   /** Sends a message that has no answer; resolves once the other side has read it and closed. */
   send(to: Address, message: Buffer, call: StreamCall): Promise<void>;
-  /** Handles what others begin. */
+  /** Handles what others begin; returns the answer, if there is one. */
   serve(handler: Handler): void;
 }
 
-export type Reply = (message: Buffer) => Steps<void>;
-type Handler = (message: StreamMessage, reply: Reply) => Steps<void>;
+type Handler = (message: StreamMessage) => Buffer | undefined | Promise<Buffer>;
 
 export interface StreamsOptions {
   transport: Transport;
   envelope: Envelope;
   timers: Timers;
-  turns: Turns;
   log: Logger;
   tuning: Tuning;
   stats: GossipStats;
@@ -41,14 +38,7 @@ export interface StreamsOptions {
 
 const NOTHING = Buffer.alloc(0);
 
-function* reading(reader: StreamReader, piece: Uint8Array): Steps<StreamMessage | undefined> {
-  for (let message = reader(piece); ; message = reader(NOTHING)) {
-    if (message !== LATER) return message;
-    yield;
-  }
-}
-
-export function createStreams({ transport, envelope, timers, turns, log, tuning, stats, onDrop }: StreamsOptions): Streams {
+export function createStreams({ transport, envelope, timers, log, tuning, stats, onDrop }: StreamsOptions): Streams {
   const openBySource = new Map<string, number>();
 
   /** Settles as `attach` says; rejects when the time is over first, or with the signal's reason. */
@@ -77,26 +67,35 @@ export function createStreams({ transport, envelope, timers, turns, log, tuning,
     const reader = envelope.createReader(dialled);
     /** How it ended, while what came before is still being read. */
     let end: Error | undefined;
-    let unread = 0;
+    let reading = false;
+    const take = (piece: Uint8Array): void => {
+      try {
+        const message = reader(piece);
+        if (message === LATER) {
+          if (!reading) timers.after(0, goOn);
+          reading = true;
+        } else if (message) resolve(message);
+        else if (end) reject(end);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    const goOn = (): void => {
+      reading = false;
+      take(NOTHING);
+    };
     stream.onEnd((error) => {
       end = error ?? new Error('the stream ended early');
-      if (unread === 0) reject(end);
+      if (!reading) reject(end);
     });
-    stream.onData((piece) => {
-      unread++;
-      turns.work(reading(reader, piece)).then((message) => {
-        unread--;
-        if (message) resolve(message);
-        else if (end && unread === 0) reject(end);
-      }, reject);
-    });
+    stream.onData(take);
   });
 
   /** Dials, runs, and closes whatever happens. */
   async function onStream<T>(to: Address, call: StreamCall, run: (stream: Stream) => Promise<T>): Promise<T> {
     call.signal?.throwIfAborted();
     stats.streamsDialled++;
-    const dialling = turns.work(() => transport.dial(to, call.timeoutMs));
+    const dialling = transport.dial(to, call.timeoutMs);
     const stream = await within<Stream>(call, (resolve, reject) => void dialling.then(resolve, reject)).catch((error: unknown) => {
       dialling.then((late) => late.close(), () => {});
       throw error;
@@ -111,10 +110,9 @@ export function createStreams({ transport, envelope, timers, turns, log, tuning,
   async function answer(stream: Stream, from: Address, handler: Handler): Promise<void> {
     try {
       const message = await read(stream, false, { timeoutMs: tuning.streamTimeout });
-      // As one piece of work, so that in a storm of joins those who came first are done first, and known to those who come next.
-      await turns.work(handler(message, function* (reply) {
-        stream.write(yield* envelope.wrapStream(reply, false));
-      }));
+      await timers.nextTurn();
+      const reply = await handler(message);
+      if (reply) stream.write(envelope.wrapStream(reply, false));
     } catch (error) {
       onDrop(error instanceof Refused ? error.reason : 'malformed');
       log.debug({ from: from.host, detail: errorText(error) }, 'a stream made no sense');
@@ -126,22 +124,18 @@ export function createStreams({ transport, envelope, timers, turns, log, tuning,
   }
 
   return {
-    exchange: async (to, message, call) => {
-      const wrapped = await turns.work(envelope.wrapStream(message, true));
-      return onStream(to, call, (stream) => {
-        const answered = read(stream, true, call);
-        stream.write(wrapped);
-        return answered;
-      });
-    },
-    send: async (to, message, call) => {
-      const wrapped = await turns.work(envelope.wrapStream(message, true));
-      await onStream(to, call, (stream) => within<void>(call, (resolve, reject) => {
-        stream.onData(() => {});
-        stream.onEnd((error) => (error ? reject(error) : resolve()));
-        stream.write(wrapped);
-      }));
-    },
+    exchange: (to, message, call) => onStream(to, call, async (stream) => {
+      const reading = read(stream, true, call);
+      stream.write(envelope.wrapStream(message, true));
+      const reply = await reading;
+      await timers.nextTurn();
+      return reply;
+    }),
+    send: (to, message, call) => onStream(to, call, (stream) => within<void>(call, (resolve, reject) => {
+      stream.onData(() => {});
+      stream.onEnd((error) => (error ? reject(error) : resolve()));
+      stream.write(envelope.wrapStream(message, true));
+    })),
     serve: (handler) => transport.onStream(async (stream, from) => {
       const open = openBySource.get(from.host) ?? 0;
       if (open >= tuning.streamsPerSource) {

@@ -7,6 +7,8 @@ import type { Random } from '../base/random.ts';
 export interface Timers {
   after(delayMs: number, run: () => void): TimerHandle;
   cancel(timer: TimerHandle): void;
+  /** Lets packets be heard before a long piece of work goes on. Never resolves once the node has stopped. */
+  nextTurn(): Promise<void>;
   /**
    * For a judgement over somebody's silence. A turn that comes late means that this node stood still, with the answers
    * unread: it waits `graceMs` more, and says so. Returns the way to cancel.
@@ -47,6 +49,7 @@ export function createTimers(clock: Clock, random: Random, log: Logger): Timers 
 
   return {
     after, cancel,
+    nextTurn: () => new Promise((resolve) => void after(0, resolve)),
     judge: (delayMs, graceMs, verdict) => {
       let graces = 0;
       const wait = (ms: number): TimerHandle => {

@@ -18,7 +18,5 @@ export interface Transport {
   dial(to: Address, timeoutMs: number): Promise<Stream>;
   onPacket(handler: (packet: Buffer, from: Address) => void): void;
   onStream(handler: (stream: Stream, from: Address) => void): void;
-  /** Calls back once packets that wait have been handed out. */
-  nextTurn(run: () => void): void;
   close(): Promise<void>;
 }

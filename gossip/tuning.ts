@@ -48,7 +48,7 @@ export interface Tuning {
 export const LAN: Tuning = {
   probeInterval: 1000, probeTimeout: 500, indirectChecks: 3, streamPings: true, suspicionMult: 4, suspicionMaxTimeoutMult: 6, awarenessMax: 8, gossipInterval: 200, gossipNodes: 3,
   retransmitMult: 4, pushPullInterval: 30_000, gossipToTheDeadTime: 30_000, reclaimTime: 0, reapTime: 86_400_000, streamTimeout: 10_000, packetBytes: 1400,
-  rejoinInterval: 5_000, rejoinMaxInterval: 30_000, aloneInterval: 1_000, packetsPerSource: 2_000, streamsPerSource: 256,
+  rejoinInterval: 5_000, rejoinMaxInterval: 30_000, aloneInterval: 1_000, packetsPerSource: 2_000, streamsPerSource: 32,
 };
 
 /** memberlist's profile for members far apart: a dead member is known as dead after half a minute, and slow links accuse nobody. */

@@ -1,5 +1,4 @@
 /** Which versions of the protocol a member speaks, and whether members fit together (memberlist's rule). */
-import { each, type Steps } from './turns.ts';
 
 /** Minimum, maximum and current version of the protocol, and the same of what it carries (the delegate's). */
 export type Versions = readonly [pmin: number, pmax: number, pcur: number, dmin: number, dmax: number, dcur: number];
@@ -14,17 +13,12 @@ export const checksums = (versions: Versions): boolean => versions[1] >= 5;
 
 export const isSane = ([pmin, pmax]: Versions): boolean => pmin > 0 && pmax > 0 && pmin <= pmax;
 
-/** Throws an Error that names a member whose current versions are outside what all the others speak. */
-export function* checkVersions(members: readonly { name: string; versions: Versions }[]): Steps<void> {
+/** Throws an Error that names the first member whose current versions are outside what all the others speak. */
+export function checkVersions(members: readonly { name: string; versions: Versions }[]): void {
   for (const [what, min, max, current] of [['protocol', 0, 1, 2], ['delegate protocol', 3, 4, 5]] as const) {
-    let lowest = 0;
-    let highest = Infinity;
-    yield* each(members, ({ versions }) => {
-      lowest = Math.max(lowest, versions[min]);
-      highest = Math.min(highest, versions[max]);
-    });
-    yield* each(members, ({ name, versions }) => {
-      if (versions[current] < lowest || versions[current] > highest) throw new Error(`${what} version ${versions[current]} of member ${name} does not fit: all others speak ${lowest} to ${highest}`);
-    });
+    const lowest = Math.max(...members.map(({ versions }) => versions[min]));
+    const highest = Math.min(...members.map(({ versions }) => versions[max]));
+    const misfit = members.find(({ versions }) => versions[current] < lowest || versions[current] > highest);
+    if (misfit) throw new Error(`${what} version ${misfit.versions[current]} of member ${misfit.name} does not fit: all others speak ${lowest} to ${highest}`);
   }
 }

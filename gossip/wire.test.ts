@@ -13,7 +13,6 @@ import {
 } from './messages.ts';
 import { Incomplete, raw, uint } from './msgpack.ts';
 import { LATER } from './stream-message.ts';
-import { finish } from './turns.ts';
 
 const bytes = (name: keyof typeof CAPTURED): Buffer => Buffer.from(CAPTURED[name], 'hex');
 const at = (host: string): Address => ({ host, port: 7946 });
@@ -144,7 +143,7 @@ void test('labels', async (t) => {
   for (const cut of ['', 'f4', 'f400', 'f404', 'f404626c75']) t.equal(reasonOf(() => blue.openPacket(Buffer.from(cut, 'hex'))), 'label', cut);
   t.throws(() => createEnvelope({ label: 'x'.repeat(256) }, random), RangeError);
 
-  t.equal(finish(blue.wrapStream(encodePushPull({ join: true, nodes: [{ ...go1, node: 'go2', address: at('127.0.0.2') }], userState: Buffer.alloc(0) }), true)).toString('hex'), CAPTURED.labelledPushPull);
+  t.equal(blue.wrapStream(encodePushPull({ join: true, nodes: [{ ...go1, node: 'go2', address: at('127.0.0.2') }], userState: Buffer.alloc(0) }), true).toString('hex'), CAPTURED.labelledPushPull);
   t.match(blue.createReader(false)(bytes('labelledPushPull')), { type: 'pushPull', join: true });
   t.match(blue.createReader(true)(bytes('pushPull')), { type: 'pushPull' }, 'the answer has no label');
   t.equal(reasonOf(() => plain.createReader(false)(bytes('labelledPushPull'))), 'label');
@@ -152,9 +151,9 @@ void test('labels', async (t) => {
 
   const both = (label: string): Envelope => createEnvelope({ label, keyring: new Keyring(SEALED_WITH) }, random);
   const message = encodeUserStream(Buffer.from('x'));
-  t.match(both('blue').createReader(false)(finish(both('blue').wrapStream(message, true))), { type: 'user' });
-  t.match(both('blue').createReader(true)(finish(both('blue').wrapStream(message, false))), { type: 'user' });
-  t.equal(reasonOf(() => both('grey').createReader(true)(finish(both('blue').wrapStream(message, false)))), 'seal', 'seals are bound to the label');
+  t.match(both('blue').createReader(false)(both('blue').wrapStream(message, true)), { type: 'user' });
+  t.match(both('blue').createReader(true)(both('blue').wrapStream(message, false)), { type: 'user' });
+  t.equal(reasonOf(() => both('grey').createReader(true)(both('blue').wrapStream(message, false))), 'seal', 'seals are bound to the label');
 });
 
 void test('keys are introduced to a running cluster', async (t) => {
@@ -164,7 +163,7 @@ void test('keys are introduced to a running cluster', async (t) => {
   steps.forEach((from, i) => {
     for (const to of steps.slice(Math.max(0, i - 1), i + 2)) {
       t.same(to.openPacket(from.wrapPacket(text)), text);
-      t.match(to.createReader(false)(finish(from.wrapStream(text, true))), { type: 'user' });
+      t.match(to.createReader(false)(from.wrapStream(text, true)), { type: 'user' });
     }
   });
 });
@@ -191,7 +190,7 @@ void test('compression', async (t) => {
 void test('a large state takes many turns of the loop to read', async (t) => {
   const sealed = sealedWith(SEALED_WITH);
   const state = encodePushPull({ join: false, nodes: Array.from({ length: 200 }, (_, i) => ({ ...go1, node: `node ${i}` })), userState: Buffer.from('mine') });
-  for (const [data, envelope] of [[state, plain], [finish(sealed.wrapStream(state, true)), sealed], [encodeCompressed(compress(state)), plain]] as const) {
+  for (const [data, envelope] of [[state, plain], [sealed.wrapStream(state, true), sealed], [encodeCompressed(compress(state)), plain]] as const) {
     const read = envelope.createReader(false);
     let turns = 1;
     let message = read(data);
@@ -208,8 +207,8 @@ void test('streams in pieces of any size', async (t) => {
   const sealed = sealedWith(SEALED_WITH);
   const state = encodePushPull({ join: false, nodes: Array.from({ length: 50 }, (_, i) => ({ ...go1, node: `node ${i}` })), userState: Buffer.alloc(3000, 7) });
   for (const [data, envelope, nodes] of [
-    [bytes('pushPull'), plain, 1], [bytes('compressedPushPull'), plain, 1], [bytes('sealedPushPull'), sealed, 1], [state, plain, 50], [finish(sealed.wrapStream(state, true)), sealed, 50],
-    [finish(createEnvelope({ label: 'blue' }, random).wrapStream(state, true)), createEnvelope({ label: 'blue' }, random), 50],
+    [bytes('pushPull'), plain, 1], [bytes('compressedPushPull'), plain, 1], [bytes('sealedPushPull'), sealed, 1], [state, plain, 50], [sealed.wrapStream(state, true), sealed, 50],
+    [createEnvelope({ label: 'blue' }, random).wrapStream(state, true), createEnvelope({ label: 'blue' }, random), 50],
   ] as const) {
     for (const size of [1, 7, 100, data.length]) {
       const read = envelope.createReader(false);

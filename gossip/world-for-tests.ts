@@ -11,16 +11,6 @@ import { pausable, type Pausable } from './pausable-for-tests.ts';
 export const KEY = Buffer.alloc(32, 7);
 export const addressOf = (i: number): Address => ({ host: `10.0.${i >> 8}.${i & 255}`, port: 7947 });
 
-/** Milliseconds of the clock until it is so; Infinity when it is not within the limit. */
-export async function until(clock: VirtualClock, condition: () => boolean, limitMs: number): Promise<number> {
-  const start = clock.now();
-  while (!condition()) {
-    if (clock.now() - start >= limitMs) return Infinity;
-    await clock.advance(50);
-  }
-  return clock.now() - start;
-}
-
 /** Node i is called n and i. */
 export class World {
   readonly clock = new VirtualClock();
@@ -70,7 +60,12 @@ export class World {
   }
 
   /** Milliseconds until it is so; Infinity when it is not within the limit. */
-  until(condition: () => boolean, limitMs: number): Promise<number> {
-    return until(this.clock, condition, limitMs);
+  async until(condition: () => boolean, limitMs: number): Promise<number> {
+    const start = this.clock.now();
+    while (!condition()) {
+      if (this.clock.now() - start >= limitMs) return Infinity;
+      await this.clock.advance(50);
+    }
+    return this.clock.now() - start;
   }
 }

@@ -19,7 +19,6 @@ import {
   encodeAccusation, encodeAck, encodeAlive, encodeCompressed, encodeError, encodeIndirectPing, encodeNack, encodePing, encodePushPull, encodeUserPacket, encodeUserStream, type Alive,
 } from '../../gossip/messages.ts';
 import { wait } from './run.ts';
-import { finish } from '../../gossip/turns.ts';
 
 const ANSWER_MS = 1_000;
 const LATER = 1_000;
@@ -80,7 +79,7 @@ socket.close();
 
 await Promise.all(Object.entries(streams).map(async ([kind, message]) => {
   answers[`tcp ${kind}`] = -1;
-  const stream = connect(port, host, () => stream.write(finish(envelope.wrapStream(message, true))));
+  const stream = connect(port, host, () => stream.write(envelope.wrapStream(message, true)));
   stream.on('data', (data: Buffer) => {
     if (answers[`tcp ${kind}`] === -1) answers[`tcp ${kind}`] = data[0] ?? -1;
   });
