@@ -42,11 +42,11 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
   let again = false;
   let conflicting: ReadonlySet<string> = new Set<string>();
 
-  /** One whose tie was lost with this node's own state. */
+  /** One whose tie was lost with this node's own state; not one that Docker is just deleting. */
   function lookalike({ Name, Driver, IPAM }: DockerNetwork): Network | undefined {
     if (IPAM.Driver !== 'weft') return undefined;
     const original = copies.original(Driver.slice(PLUGIN_PREFIX.length), (IPAM.Config ?? []).map(({ Subnet = '' }) => Subnet));
-    return original?.name === Name ? original : undefined;
+    return original?.name === Name && !undecided(original.id) ? original : undefined;
   }
 
   async function adopt(network: DockerNetwork): Promise<void> {
