@@ -19,6 +19,8 @@ import type { NetworkMap } from './network-map.ts';
 export const PLUGIN_PREFIX = 'weft-';
 /** Docker lists a network a moment after we have made it. */
 const BEING_MADE_MS = 10_000;
+/** Docker lists a network no more a moment before it tells its driver of the deletion. */
+const BEING_DELETED_MS = 2_000;
 
 export interface Replicator {
   /** Compares and mends; calls made while one runs are folded into one more run after it. */
@@ -42,13 +44,15 @@ export interface ReplicatorOptions {
 export function createReplicator({ docker, registry, lifecycle, clock, map, copies, undecided, log }: ReplicatorOptions): Replicator {
   let running: Promise<void> | undefined;
   let again = false;
+  /** Networks that Docker has no more without having said so → since when. */
+  const missing = new Map<string, number>();
   let conflicting: ReadonlySet<string> = new Set<string>();
 
-  /** One whose tie was lost with this node's own state. */
+  /** One whose tie was lost with this node's own state; not one that Docker is just deleting. */
   function lookalike({ Name, Driver, IPAM }: DockerNetwork): Network | undefined {
     if (IPAM.Driver !== 'weft') return undefined;
     const original = copies.original(Driver.slice(PLUGIN_PREFIX.length), (IPAM.Config ?? []).map(({ Subnet = '' }) => Subnet));
-    return original?.name === Name ? original : undefined;
+    return original?.name === Name && !undecided(original.id) ? original : undefined;
   }
 
   async function adopt(network: DockerNetwork): Promise<void> {
@@ -90,7 +94,9 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
 
   async function provide(network: Network, present: readonly DockerNetwork[], reason: string, conflicts: Set<string>): Promise<void> {
     const dockerId = map.dockerId(network.id);
-    if (present.some((each) => each.Id === dockerId)) return;
+    if (present.some((each) => each.Id === dockerId)) return void missing.delete(network.id);
+    if (dockerId !== undefined && isBeingDeleted(network.id, reason)) return;
+    missing.delete(network.id);
     const namesake = present.find((each) => each.Name === network.name);
     if (namesake) {
       if (!conflicting.has(network.name)) log.warn({ network: network.name, driver: namesake.Driver }, 'this host has another network of that name: the cluster\'s cannot be used here until it is removed');
@@ -100,6 +106,14 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
     if (dockerId !== undefined) map.unbind(dockerId);
     map.bind(await copies.make(network, () => docker.createNetwork(dockerCopy(network))), network.id);
     log.info({ network: network.name, reason }, dockerId === undefined ? 'network made on this host' : 'network put back on this host: the cluster still has it');
+  }
+
+  function isBeingDeleted(id: string, reason: string): boolean {
+    const since = missing.get(id) ?? clock.now();
+    if (!missing.has(id)) clock.setTimeout(() => void reconcile(reason), BEING_DELETED_MS);
+    missing.set(id, since);
+    // Half of it: the timer may be a little early.
+    return clock.now() - since < BEING_DELETED_MS / 2;
   }
 
   /** A network of this host alone that Docker made and has no more: it lost its state, or deleted the network while weftd was away. */
@@ -143,11 +157,13 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
     }
   }
 
+  function reconcile(reason: string): Promise<void> {
+    if (running) again = true;
+    return (running ??= run(reason));
+  }
+
   return {
-    reconcile: (reason) => {
-      if (running) again = true;
-      return (running ??= run(reason));
-    },
+    reconcile,
     conflicts: () => [...conflicting],
   };
 }
