@@ -1,5 +1,5 @@
 /** What dockerd asks of an IPAM driver. */
-import { NotApplicable, expect, type Check } from './check.ts';
+import { NotApplicable, allAtOnce, expect, type Check } from './check.ts';
 import { malformed, refusesEmptyBody } from './malformed.ts';
 import { IPV6 } from './network-requests.ts';
 import type { Kit } from './kit.ts';
@@ -153,7 +153,7 @@ export const ipamChecks: Check[] = [
     why: 'Containers that start at once.',
     run: async (kit) => {
       const { request } = await newPool(kit);
-      const given = await Promise.all(Array.from({ length: AT_ONCE }, () => request('')));
+      const given = await allAtOnce(Array.from({ length: AT_ONCE }, () => request('')));
       expect(new Set(given).size === given.length, given.join(', '));
     },
   },

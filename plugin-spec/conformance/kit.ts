@@ -36,6 +36,7 @@ export const MARK = 'decaf';
 /** Headers of a later engine; checks of their own send the others. */
 const HEADERS = { Host: 'plugin.moby.localhost', 'User-Agent': 'Go-http-client/1.1', Accept: 'application/vnd.docker.plugins.v1.2+json' };
 const REMOVAL_TIMEOUT_MS = 5_000;
+const INTERRUPTION_GRACE_MS = 2_000;
 const DEFAULT_SANDBOXES = '/var/run/docker/netns';
 
 export interface KitOptions {
@@ -65,8 +66,9 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
   const holdings = createHoldings();
   const client = createPluginClient(socketPath, { timeoutMs, headers: HEADERS });
   const remover = createPluginClient(socketPath, { timeoutMs: Math.min(timeoutMs, REMOVAL_TIMEOUT_MS), headers: HEADERS });
-  // Calls that are under way fail with their connections.
-  signal?.addEventListener('abort', () => client.close());
+  // What is under way is answered first where it can be: a plugin that still makes what is being removed would keep it.
+  let grace: NodeJS.Timeout | undefined;
+  signal?.addEventListener('abort', () => (grace = setTimeout(() => client.close(), INTERRUPTION_GRACE_MS)), { once: true });
   let subnets = 0;
   let ids = 0;
 
@@ -149,6 +151,7 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
       return failed;
     },
     close: () => {
+      clearTimeout(grace);
       client.close();
       remover.close();
     },
