@@ -7,8 +7,8 @@ import { createPluginClient, type PluginAnswer } from '../plugin-client.ts';
 import { readAnswer, type Outcome } from './answers.ts';
 import { createHoldings } from './holdings.ts';
 
-/** A /24 that no other check uses, and its addresses. */
-export interface Subnet { cidr: string; at(host: number): string; plain(host: number): string }
+/** A /24 that no other check uses, an IPv6 /64 that goes with it, and their addresses. */
+export interface Subnet { cidr: string; at(host: number): string; plain(host: number): string; ipv6: { cidr: string; at(host: number): string } }
 
 export interface Kit {
   readonly socketPath: string;
@@ -32,6 +32,9 @@ export interface Kit {
 
 /** Every id of the kit begins with it. */
 export const MARK = 'decaf';
+
+/** fd0d:ecaf::/32 (RFC 4193); the IPv4 subnet makes up the rest of the /64. */
+const UNIQUE_LOCAL = 0xfd0decafn << 96n;
 
 /** Headers of a later engine; checks of their own send the others. */
 const HEADERS = { Host: 'plugin.moby.localhost', 'User-Agent': 'Go-http-client/1.1', Accept: 'application/vnd.docker.plugins.v1.2+json' };
@@ -123,7 +126,11 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
     newSubnet: () => {
       const base = subnet.base + BigInt(subnets++ % (1 << (24 - subnet.length))) * 256n;
       const plain = (host: number): string => formatIp(4, base + BigInt(host));
-      return { cidr: formatPrefix({ family: 4, base, length: 24 }), plain, at: (host) => `${plain(host)}/24` };
+      const base6 = UNIQUE_LOCAL | (base << 64n);
+      return {
+        cidr: formatPrefix({ family: 4, base, length: 24 }), plain, at: (host) => `${plain(host)}/24`,
+        ipv6: { cidr: formatPrefix({ family: 6, base: base6, length: 64 }), at: (host) => `${formatIp(6, base6 | BigInt(host))}/64` },
+      };
     },
     newId: (kind) => {
       // The counter is in what shortened names keep, so that they differ, too.

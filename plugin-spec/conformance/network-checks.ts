@@ -93,7 +93,7 @@ export const networkChecks: Check[] = [
       const { error } = await kit.outcome('NetworkDriver.CreateNetwork', networkRequest(NetworkID, subnet, { ipv6: true }));
       if (error !== undefined) throw new NotApplicable(`the driver takes no IPv6: ${error}`);
       const ids = { NetworkID, EndpointID: kit.newId() };
-      const answered = await start(kit, ids, subnet.at(20), { ipv6: true });
+      const answered = await start(kit, ids, subnet.at(20), { ipv6: subnet.ipv6.at(0x20) });
       expectNotModified(answered, ['Address', 'AddressIPv6']);
       await stop(kit, ids, answered);
     },
