@@ -27,7 +27,7 @@ const Route = v.variant('RouteType', [
 const isImplements = (value: string): boolean => value === 'NetworkDriver' || value === 'IpamDriver';
 
 /** Calls that are not here are answered with any object. */
-const ANSWERS: Record<string, v.GenericSchema<unknown, object>> = {
+const ANSWERS: Record<string, v.GenericSchema> = {
   'Plugin.Activate': v.object({ Implements: v.pipe(v.array(v.string()), v.check((list) => list.some(isImplements), 'expected NetworkDriver or IpamDriver')) }),
   'NetworkDriver.GetCapabilities': v.object({ Scope: text(isScope, "'local' or 'global'"), ConnectivityScope: maybe(isScope, "'local' or 'global'"), GwAllocChecker: Flag }),
   'NetworkDriver.GwAllocCheck': v.object({ SkipIPv4: Flag, SkipIPv6: Flag }),
@@ -93,6 +93,6 @@ export function readAnswer(call: string, { status, text: body }: PluginAnswer): 
   const wrongKey = key === 'Err' ? 'Error' : 'Err';
   if (object[wrongKey]) throw new Error(`an error in '${wrongKey}' with status 200 is none to Docker: it reads '${key}' here`);
   const result = v.safeParse(ANSWERS[call] ?? Empty, object);
-  if (result.success) return { value: { ...object, ...result.output } };
+  if (result.success) return { value: object };
   throw new Error(result.issues.map((issue) => `${v.getDotPath(issue) ?? 'answer'}: ${issue.message}`).join('; '));
 }

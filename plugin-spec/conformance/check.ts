@@ -24,3 +24,9 @@ export class NotApplicable extends Error {}
 export function expect(condition: boolean, otherwise: string): asserts condition {
   if (!condition) throw new Error(otherwise);
 }
+
+/** All of them to their end, so that none goes on after the check; then the first failure is thrown. */
+export async function allAtOnce<T>(promises: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}

@@ -36,15 +36,15 @@ const named = ({ results }: Report, ...status: string[]): string[] => results.fi
 function watched(handlers: Record<string, Handler>): { handlers: Record<string, Handler>; held: Set<string>; calls: [string, Record<string, unknown>][] } {
   const held = new Set<string>();
   const calls: [string, Record<string, unknown>][] = [];
-  const key = (body: Record<string, unknown>): string => String(body['EndpointID'] ?? body['NetworkID'] ?? `${String(body['PoolID'])} ${String(body['Address'] ?? '')}`);
+  const key = ({ NetworkID, EndpointID, PoolID, Address }: Record<string, unknown>): string => [NetworkID, EndpointID, PoolID, Address].filter((each) => each !== undefined).join(' | ');
   const watch = (call: string, handler: Handler): Handler => async (body) => {
     calls.push([call, body]);
     const answer = await handler(body) as Record<string, unknown>;
-    if (call === 'IpamDriver.RequestPool') held.add(key(answer));
-    else if (call === 'IpamDriver.RequestAddress') held.add(key({ ...body, Address: String(answer['Address']).split('/')[0] }));
-    else if (/Create/.test(call)) held.add(key(body));
-    else if (call === 'NetworkDriver.DeleteNetwork') for (const each of [...held]) held.delete(each === body['NetworkID'] ? each : '');
-    else if (/Delete|Release/.test(call)) held.delete(key(body));
+    if (call === 'IpamDriver.RequestPool') held.add(key({ PoolID: answer['PoolID'] }));
+    else if (call === 'IpamDriver.RequestAddress') held.add(key({ PoolID: body['PoolID'], Address: String(answer['Address']).split('/')[0] }));
+    else if (call.includes('Create')) held.add(key({ NetworkID: body['NetworkID'], EndpointID: body['EndpointID'] }));
+    // What is in a network or a pool goes with it.
+    else if (/Delete(Network|Endpoint)|Release/.test(call)) for (const each of held) if (`${each} |`.startsWith(`${key(body)} |`)) held.delete(each);
     return answer;
   };
   return { held, calls, handlers: Object.fromEntries(Object.entries(handlers).map(([call, handler]) => [call, watch(call, handler)])) };

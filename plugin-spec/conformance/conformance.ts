@@ -121,7 +121,7 @@ const CAUSES: Record<string, string> = {
 };
 
 async function activate({ kit }: KitOwner, socketPath: string): Promise<Driver[]> {
-  const causeOf = (error: unknown): string | undefined => CAUSES[(error as NodeJS.ErrnoException).code ?? ''];
+  const causeOf = (error: unknown): string | undefined => CAUSES[(error as NodeJS.ErrnoException | undefined)?.code ?? ''];
   try {
     if (!statSync(socketPath).isSocket()) throw new Error('the file is no socket.');
   } catch (error) {

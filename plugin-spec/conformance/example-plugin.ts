@@ -5,8 +5,8 @@
 import http from 'node:http';
 
 export type Body = Record<string, unknown>;
-/** Gives the answer to a call, or throws what the user is shown. */
-export type Handler = (body: Body) => unknown | Promise<unknown>;
+/** Gives the answer to a call or a promise of it, or throws what the user is shown. */
+export type Handler = (body: Body) => unknown;
 
 const string = (body: Body, key: string): string => {
   const value = body[key];

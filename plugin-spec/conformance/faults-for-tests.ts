@@ -69,8 +69,8 @@ const accepting = (service: string): Intercept => (request, response) =>
 
 export const FAULTS: Record<string, () => http.Server> = {
   'activate': () => {
-    let reversed = false;
-    return withHandlers(() => ({ 'Plugin.Activate': () => ({ Implements: (reversed = !reversed) ? ['NetworkDriver', 'IpamDriver'] : ['IpamDriver', 'NetworkDriver'] }) }));
+    const order = ['NetworkDriver', 'IpamDriver'];
+    return withHandlers(() => ({ 'Plugin.Activate': () => ({ Implements: order.reverse() }) }));
   },
   'empty-host': () => intercepted((request, response) => !request.headers.host && reply(request, response, 400)),
   'content-type': () => intercepted((request, response) => !request.headers['content-type'] && request.headers['content-length'] !== '0' && reply(request, response, 415)),
@@ -212,7 +212,7 @@ export const FAULTS: Record<string, () => http.Server> = {
   'pool': () => withHandlers(({ 'IpamDriver.RequestAddress': request }) => ({
     'IpamDriver.RequestAddress': (body) => ({ Address: (request!(body) as { Address: string }).Address.replace(/24$/, '32') }),
   })),
-  'same-pool': () => withHandlers(({ 'IpamDriver.RequestPool': request }) => ({ 'IpamDriver.RequestPool': once(request!, (body) => id(body, 'Pool') || String(Math.random())) })),
+  'same-pool': () => withHandlers(({ 'IpamDriver.RequestPool': request }) => ({ 'IpamDriver.RequestPool': once(request!, (body) => id(body, 'Pool')) })),
   'same-address': () => withHandlers(() => ({ 'IpamDriver.ReleaseAddress': () => ({}) })),
   'taken-address': () => withHandlers(() => ({ 'IpamDriver.GetCapabilities': () => ({}) }), ipamDriver({ replay: true })),
   'chosen-pools': () => withHandlers(({ 'IpamDriver.RequestPool': request }) => ({ 'IpamDriver.RequestPool': (body) => request!({ ...body, Pool: body['Pool'] || '10.209.0.0/24' }) })),

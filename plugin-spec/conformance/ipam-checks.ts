@@ -1,7 +1,6 @@
 /** What dockerd asks of an IPAM driver. */
-import { NotApplicable, expect, type Check } from './check.ts';
+import { NotApplicable, allAtOnce, expect, type Check } from './check.ts';
 import { malformed, refusesEmptyBody } from './malformed.ts';
-import { IPV6 } from './network-requests.ts';
 import type { Kit } from './kit.ts';
 
 const driver = 'IpamDriver';
@@ -153,7 +152,7 @@ export const ipamChecks: Check[] = [
     why: 'Containers that start at once.',
     run: async (kit) => {
       const { request } = await newPool(kit);
-      const given = await Promise.all(Array.from({ length: AT_ONCE }, () => request('')));
+      const given = await allAtOnce(Array.from({ length: AT_ONCE }, () => request('')));
       expect(new Set(given).size === given.length, given.join(', '));
     },
   },
@@ -185,9 +184,10 @@ export const ipamChecks: Check[] = [
     rule: 'An IPv6 pool is refused, or works like any other.',
     why: 'docker network create --ipv6 --subnet.',
     run: async (kit) => {
-      const { value, error } = await kit.outcome('IpamDriver.RequestPool', await poolRequest(kit, IPV6.pool, { V6: true }));
+      const { cidr } = kit.newSubnet().ipv6;
+      const { value, error } = await kit.outcome('IpamDriver.RequestPool', await poolRequest(kit, cidr, { V6: true }));
       if (value === undefined) throw new NotApplicable(`the driver takes no IPv6: ${error}`);
-      expect(value['Pool'] === IPV6.pool, `asked for ${IPV6.pool}, got ${String(value['Pool'])}`);
+      expect(value['Pool'] === cidr, `asked for ${cidr}, got ${String(value['Pool'])}`);
       const { Address } = await kit.ok('IpamDriver.RequestAddress', { PoolID: value['PoolID'], Address: '', Options: null });
       expect(String(Address).includes(':') && String(Address).endsWith('/64'), `got ${String(Address)}`);
     },

@@ -7,8 +7,8 @@ import { createPluginClient, type PluginAnswer } from '../plugin-client.ts';
 import { readAnswer, type Outcome } from './answers.ts';
 import { createHoldings } from './holdings.ts';
 
-/** A /24 that no other check uses, and its addresses. */
-export interface Subnet { cidr: string; at(host: number): string; plain(host: number): string }
+/** A /24 that no other check uses, an IPv6 /64 that goes with it, and their addresses. */
+export interface Subnet { cidr: string; at(host: number): string; plain(host: number): string; ipv6: { cidr: string; at(host: number): string } }
 
 export interface Kit {
   readonly socketPath: string;
@@ -33,9 +33,13 @@ export interface Kit {
 /** Every id of the kit begins with it. */
 export const MARK = 'decaf';
 
+/** fd0d:ecaf::/32 (RFC 4193); the IPv4 subnet makes up the rest of the /64. */
+const UNIQUE_LOCAL = 0xfd0decafn << 96n;
+
 /** Headers of a later engine; checks of their own send the others. */
 const HEADERS = { Host: 'plugin.moby.localhost', 'User-Agent': 'Go-http-client/1.1', Accept: 'application/vnd.docker.plugins.v1.2+json' };
 const REMOVAL_TIMEOUT_MS = 5_000;
+const INTERRUPTION_GRACE_MS = 2_000;
 const DEFAULT_SANDBOXES = '/var/run/docker/netns';
 
 export interface KitOptions {
@@ -65,8 +69,9 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
   const holdings = createHoldings();
   const client = createPluginClient(socketPath, { timeoutMs, headers: HEADERS });
   const remover = createPluginClient(socketPath, { timeoutMs: Math.min(timeoutMs, REMOVAL_TIMEOUT_MS), headers: HEADERS });
-  // Calls that are under way fail with their connections.
-  signal?.addEventListener('abort', () => client.close());
+  // What is under way is answered first where it can be: a plugin that still makes what is being removed would keep it.
+  let grace: NodeJS.Timeout | undefined;
+  signal?.addEventListener('abort', () => (grace = setTimeout(() => client.close(), INTERRUPTION_GRACE_MS)), { once: true });
   let subnets = 0;
   let ids = 0;
 
@@ -121,7 +126,11 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
     newSubnet: () => {
       const base = subnet.base + BigInt(subnets++ % (1 << (24 - subnet.length))) * 256n;
       const plain = (host: number): string => formatIp(4, base + BigInt(host));
-      return { cidr: formatPrefix({ family: 4, base, length: 24 }), plain, at: (host) => `${plain(host)}/24` };
+      const base6 = UNIQUE_LOCAL | (base << 64n);
+      return {
+        cidr: formatPrefix({ family: 4, base, length: 24 }), plain, at: (host) => `${plain(host)}/24`,
+        ipv6: { cidr: formatPrefix({ family: 6, base: base6, length: 64 }), at: (host) => `${formatIp(6, base6 | BigInt(host))}/64` },
+      };
     },
     newId: (kind) => {
       // The counter is in what shortened names keep, so that they differ, too.
@@ -149,6 +158,7 @@ export function createKit({ socketPath, subnet, timeoutMs, signal }: KitOptions)
       return failed;
     },
     close: () => {
+      clearTimeout(grace);
       client.close();
       remover.close();
     },

@@ -1,5 +1,5 @@
 /** What dockerd asks of a network driver when all goes well. */
-import { NotApplicable, expect, type Check } from './check.ts';
+import { NotApplicable, allAtOnce, expect, type Check } from './check.ts';
 import { endpointRequest, expectNotModified, idsOf, joinRequest, life, networkRequest, start, stop } from './network-requests.ts';
 
 const driver = 'NetworkDriver';
@@ -12,7 +12,7 @@ export const networkChecks: Check[] = [
     rule: "GetCapabilities names a Scope ('local' or 'global') and answers the same each time.",
     why: 'Docker does not register a driver without a Scope, and asks up to three times in a row, again after each restart.',
     run: async ({ ok }) => {
-      const answers = await Promise.all([1, 2, 3].map(() => ok('NetworkDriver.GetCapabilities')));
+      const answers = await allAtOnce([1, 2, 3].map(() => ok('NetworkDriver.GetCapabilities')));
       expect(new Set(answers.map((answer) => JSON.stringify(answer))).size === 1, `answers differ: ${answers.map((answer) => JSON.stringify(answer)).join(', ')}`);
     },
   },
@@ -93,7 +93,7 @@ export const networkChecks: Check[] = [
       const { error } = await kit.outcome('NetworkDriver.CreateNetwork', networkRequest(NetworkID, subnet, { ipv6: true }));
       if (error !== undefined) throw new NotApplicable(`the driver takes no IPv6: ${error}`);
       const ids = { NetworkID, EndpointID: kit.newId() };
-      const answered = await start(kit, ids, subnet.at(20), { ipv6: true });
+      const answered = await start(kit, ids, subnet.at(20), { ipv6: subnet.ipv6.at(0x20) });
       expectNotModified(answered, ['Address', 'AddressIPv6']);
       await stop(kit, ids, answered);
     },
@@ -104,7 +104,7 @@ export const networkChecks: Check[] = [
     level: 'must',
     rule: 'Networks that are made, used and removed at the same time do not disturb each other.',
     why: 'Docker serialises the calls of one network, not those of several.',
-    run: async (kit) => void await Promise.all([1, 2, 3, 4].map(() => life(kit))),
+    run: async (kit) => void await allAtOnce([1, 2, 3, 4].map(() => life(kit))),
   },
   {
     name: 'several-endpoints',

@@ -10,8 +10,6 @@ export const PORTS = {
   'com.docker.network.endpoint.exposedports': [{ Proto: 6, Port: 80 }],
 };
 
-export const IPV6 = { pool: 'fd0d:ecaf::/64', gateway: 'fd0d:ecaf::1/64', address: 'fd0d:ecaf::20/64' };
-
 export const idsOf = (kit: Kit): Ids => ({ NetworkID: kit.newId(), EndpointID: kit.newId() });
 
 export const networkRequest = (NetworkID: string, subnet: Subnet, { internal = false, ipv6 = false } = {}) => ({
@@ -21,12 +19,12 @@ export const networkRequest = (NetworkID: string, subnet: Subnet, { internal = f
     ...(internal && { 'com.docker.network.internal': true }),
   },
   IPv4Data: [{ AddressSpace: 'LocalDefault', Pool: subnet.cidr, Gateway: subnet.at(1) }],
-  IPv6Data: ipv6 ? [{ AddressSpace: 'LocalDefault', Pool: IPV6.pool, Gateway: IPV6.gateway }] : [],
+  IPv6Data: ipv6 ? [{ AddressSpace: 'LocalDefault', Pool: subnet.ipv6.cidr, Gateway: subnet.ipv6.at(1) }] : [],
 });
 
-export const endpointRequest = (ids: Ids, address: string, { mac = '', ipv6 = false } = {}) => ({
+export const endpointRequest = (ids: Ids, address: string, { mac = '', ipv6 = '' } = {}) => ({
   ...ids,
-  Interface: { Address: address, AddressIPv6: ipv6 ? IPV6.address : '', MacAddress: mac },
+  Interface: { Address: address, AddressIPv6: ipv6, MacAddress: mac },
   Options: { ...PORTS, ...(mac !== '' && { 'com.docker.network.endpoint.macaddress': Buffer.from(mac.replaceAll(':', ''), 'hex').toString('base64') }) },
 });
 
@@ -35,7 +33,7 @@ export const joinRequest = (kit: Kit, ids: Ids) => ({ ...ids, SandboxKey: kit.ne
 export interface Answered { endpoint: Record<string, string | undefined>; join: Record<string, unknown> }
 
 /** CreateEndpoint, Join and what follows when a container starts. */
-export async function start(kit: Kit, ids: Ids, address: string, options: { mac?: string; ipv6?: boolean } = {}): Promise<Answered> {
+export async function start(kit: Kit, ids: Ids, address: string, options: { mac?: string; ipv6?: string } = {}): Promise<Answered> {
   const { ok } = kit;
   const { Interface } = await ok('NetworkDriver.CreateEndpoint', endpointRequest(ids, address, options));
   const join = await ok('NetworkDriver.Join', joinRequest(kit, ids));
@@ -53,10 +51,10 @@ export async function stop({ ok }: Kit, ids: Ids, { join }: Answered): Promise<v
 }
 
 /** A network with one container, from creation to removal. */
-export async function life(kit: Kit, { subnet = kit.newSubnet(), id = kit.newId(), internal = false, ipv6 = false, mac = '' } = {}): Promise<Answered> {
+export async function life(kit: Kit, { subnet = kit.newSubnet(), id = kit.newId(), internal = false, mac = '' } = {}): Promise<Answered> {
   const ids = { NetworkID: id, EndpointID: kit.newId() };
-  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(id, subnet, { internal, ipv6 }));
-  const answered = await start(kit, ids, subnet.at(20), { mac, ipv6 });
+  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(id, subnet, { internal }));
+  const answered = await start(kit, ids, subnet.at(20), { mac });
   await stop(kit, ids, answered);
   await kit.ok('NetworkDriver.DeleteNetwork', { NetworkID: id });
   return answered;
