@@ -152,8 +152,6 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
 }
 
 function ports(bindings: readonly PortBinding[]): PortMapping[] {
-  return bindings.map(({ protocol, containerPort, hostPort, hostIp }) => {
-    if (protocol === 'sctp') throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing an SCTP port (${containerPort})`, hint: 'publish TCP or UDP ports' });
-    return { protocol, containerPort, hostPort, hostIp };
-  });
+  return bindings.map(({ protocol, containerPort, hostPort, hostPortEnd, hostIp }) =>
+    ({ protocol, containerPort, hostPort, ...(hostPortEnd > hostPort && { hostPortEnd }), hostIp }));
 }
