@@ -57,7 +57,7 @@ export interface AddSandboxRequest {
   netns?: string;
   address?: string;
   aliases?: string[];
-  /** '[hostPort:]containerPort[/protocol]' */
+  /** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]' */
   ports?: string[];
   service?: string;
 }

@@ -134,7 +134,7 @@ sandbox.command('add <name>')
   .option('--netns <path>', 'an existing namespace; default: a new one at /run/netns/NAME')
   .option('--ip <address>')
   .option('--alias <name>', 'a further name', collect, [])
-  .option('-p, --publish <[host:]container[/protocol]>', 'publish a port on every node', collect, [])
+  .option('-p, --publish <[[address:]host[-last]:]container[/protocol]>', 'publish a port on every node, or on an address of this one', collect, [])
   .option('--service <name>', 'whose backend it is; default: its name')
   .action(async (name: string, options: { network: string; netns?: string; ip?: string; alias: string[]; publish: string[]; service?: string }) => {
     const request = defined({
