@@ -7,6 +7,7 @@ import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
+import { bridgePorts } from './bridge-ports.ts';
 import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
@@ -62,7 +63,9 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: \`docker network rm ${name}\` makes room for it`),
       ...options.ipam.problems(),
       ...options.otherProblems(),
-      ...self().skippedPorts.map((port) => `port ${port} is in use by a program of this host: it is published on the other nodes only`),
+      ...self().skippedPorts.map((port) => (port.includes(':')
+        ? `port ${port} is published by nobody: a program of this host has it, or the address is gone`
+        : `port ${port} is in use by a program of this host: it is published on the other nodes only`)),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
       ...(lastProbe?.closed ?? []).map((closed) => `${closed} (as of ${lastProbe!.at}; \`weft node probe\` tries again)`),
     ];
@@ -95,7 +98,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         const workload = publisher.workloadOf(endpoint.id);
         return { id: endpoint.id, network: registry.get(endpoint.networkId)?.name ?? '', address: endpoint.address, addressIpv6: endpoint.addressIpv6, name: workload?.name, service: workload?.service, joined: endpoint.sandbox !== undefined };
       }),
-      ports: mesh.list(),
+      ports: [...mesh.list(), ...bridgePorts({ local: options.local, endpoints, publisher, node: self().name })],
     }),
     networks: async () => networks.list(),
     network: async (reference) => networks.inspect(reference),

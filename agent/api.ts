@@ -58,7 +58,7 @@ export interface AddSandboxRequest {
   address?: string;
   addressIpv6?: string;
   aliases?: string[];
-  /** '[hostPort:]containerPort[/protocol]' */
+  /** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]' */
   ports?: string[];
   service?: string;
 }

@@ -2,9 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { WeftError, weftError } from '../base/errors.ts';
+import { parseIp4 } from '../base/ip.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Controller, Endpoints } from '../cnm/controller.ts';
-import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
+import type { Endpoint, Network, PortMapping, Protocol } from '../cnm/model.ts';
 import { plug, type SandboxKernel } from '../cnm/sandbox.ts';
 import { createNetns, deleteNetns, isNetns } from '../linux/netns.ts';
 import type { LocalStore } from '../store/store.ts';
@@ -115,13 +116,13 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
   };
 }
 
-/** '[hostPort:]containerPort[/protocol]' */
+/** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]' */
 export function parsePort(text: string): PortMapping {
-  const match = /^(?:(\d{1,5}):)?(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
-  const hostPort = Number(match?.[1] ?? 0);
-  const containerPort = Number(match?.[2]);
-  if (!match || hostPort > 65535 || containerPort > 65535 || containerPort === 0) {
-    throw new WeftError('WEFT-INPUT-MALFORMED', { what: `the port ${text}`, detail: 'give it as [hostPort:]containerPort[/tcp or /udp]' });
+  const match = /^(?:(?:([\d.]+):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
+  const [, hostIp = '', first = '0', last = first, container, protocol = 'tcp'] = match ?? [];
+  const [hostPort, hostPortEnd, containerPort] = [Number(first), Number(last), Number(container)];
+  if (!match || hostPortEnd > 65535 || hostPortEnd < hostPort || containerPort > 65535 || containerPort === 0 || (hostIp !== '' && parseIp4(hostIp) === undefined)) {
+    throw new WeftError('WEFT-INPUT-MALFORMED', { what: `the port ${text}`, detail: 'give it as [[hostAddress:]hostPort[-last]:]containerPort[/tcp, /udp or /sctp]' });
   }
-  return { protocol: match[3] === 'udp' ? 'udp' : 'tcp', containerPort, hostPort, hostIp: '' };
+  return { protocol: protocol as Protocol, containerPort, hostPort, ...(hostPortEnd > hostPort && { hostPortEnd }), hostIp };
 }

@@ -42,6 +42,8 @@ export const ERRORS = {
   'WEFT-MTU-TOO-LARGE': { cause: 'an MTU of {mtu} does not fit: the route to the other nodes carries {underlay}, and the encapsulation takes {overhead}', fix: 'use {largest} or less, or leave the option out' },
   'WEFT-PORT-HELD': { cause: 'port {port}/{proto} belongs to service {service}', fix: 'choose another host port, or stop that service; `weft ps` shows who publishes what' },
   'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },
+  'WEFT-PORT-RANGE': { cause: 'none of the ports {range}/{proto} is free: others publish them, or programs of this host have them', fix: 'choose a wider range or another one; `weft ps` shows who publishes what, `ss -lntu` what this host has' },
+  'WEFT-PORT-TWICE': { cause: 'host port {port}/{proto} is asked for twice: for port {first} and for port {second} of the container', fix: 'give each a host port of its own' },
   'WEFT-PORT-ADDRESS': { cause: '{address} is not an address of this host', fix: 'publish on one that is, or on all of them' },
   'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} cannot be used: {detail}', fix: 'check that it runs, that this host reaches it and that it accepts this host; containers already started are not affected' },
   'WEFT-STORE-LOST': { cause: 'the store {path} of this host is gone or empty', fix: 'bring the file back, or a backup with `weft restore FILE`; `weft down --purge` begins anew' },

@@ -135,7 +135,7 @@ sandbox.command('add <name>')
   .option('--ip <address>')
   .option('--ip6 <address>')
   .option('--alias <name>', 'a further name', collect, [])
-  .option('-p, --publish <[host:]container[/protocol]>', 'publish a port on every node', collect, [])
+  .option('-p, --publish <[[address:]host[-last]:]container[/protocol]>', 'publish a port on every node, or on an address of this one', collect, [])
   .option('--service <name>', 'whose backend it is; default: its name')
   .action(async (name: string, options: { network: string; netns?: string; ip?: string; ip6?: string; alias: string[]; publish: string[]; service?: string }) => {
     const request = defined({

@@ -36,7 +36,7 @@ export const psText = (ps: PsAnswer): string => [
   ])),
   '',
   table(['PORT', 'SERVICE', 'MODE', 'BACKENDS', 'LEFT OUT ON'], ps.ports.map((port) => [
-    `${port.port}/${port.protocol}`, port.service, port.mode,
+    `${port.hostIp === '' ? '' : `${port.hostIp}:`}${port.port}/${port.protocol}`, port.service, port.mode,
     port.backends.map((backend) => `${backend.ip}:${backend.port} (${backend.node})`).join(', '),
     port.skippedOn.length === 0 ? '' : `${port.skippedOn.join(', ')} (in use there)`,
   ])),

@@ -34,10 +34,13 @@ export interface Network {
   createdAt: string;
 }
 
-export type Protocol = 'tcp' | 'udp';
+export type Protocol = 'tcp' | 'udp' | 'sctp';
 
-/** A published port as asked for; hostPort 0 means: choose one. */
-export interface PortMapping { protocol: Protocol; containerPort: number; hostPort: number; hostIp: string }
+/**
+ * A published port as asked for, and as it became: then without a range. `hostPort` 0: any that is free; with `hostPortEnd`:
+ * the first free one from `hostPort` to `hostPortEnd`. `hostIp` '': every address.
+ */
+export interface PortMapping { protocol: Protocol; containerPort: number; hostPort: number; hostPortEnd?: number; hostIp: string }
 
 export interface Endpoint {
   /** 64 hex digits. */

@@ -1,10 +1,33 @@
+import { weftError } from '../base/errors.ts';
 import type { PortMapping } from './model.ts';
 
 /** Where host ports are chosen from when the user leaves it to us (IANA's dynamic range, RFC 6335 §6). */
 export const DYNAMIC_PORTS = { first: 49152, last: 65535 } as const;
 
-/** Every address of the host is written '', and what is asked for twice is there once: some engines name each port once for each family. */
+/** How one published port is written: 'tcp/8080', or 'tcp/192.0.2.1:8080' on one address of the host. */
+export const portKey = (protocol: string, hostIp: string, port: number): string => `${protocol}/${hostIp === '' ? '' : `${hostIp}:`}${port}`;
+
+/**
+ * What an endpoint asks for, as it is to be published: every address of the host is written '', and what is asked for twice
+ * is there once (some engines name each port once for each family). Ports that leave no choice come first, then ranges,
+ * then those left to us, so that a choice never takes what another one has to have. Throws WEFT-PORT-TWICE.
+ */
 export function distinctPorts(ports: readonly PortMapping[]): PortMapping[] {
   const mappings = ports.map((port) => ({ ...port, hostIp: port.hostIp === '0.0.0.0' || port.hostIp === '::' ? '' : port.hostIp }));
-  return [...new Map(mappings.map((port) => [`${port.protocol} ${port.hostIp} ${port.hostPort} ${port.containerPort}`, port])).values()];
+  const distinct = [...new Map(mappings.map((port) => [`${port.protocol} ${port.hostIp} ${port.hostPort} ${port.hostPortEnd} ${port.containerPort}`, port])).values()];
+  const fixed = new Map<string, PortMapping>();
+  for (const port of distinct.filter(hasNoChoice)) {
+    const key = portKey(port.protocol, port.hostIp, port.hostPort);
+    const other = fixed.get(key);
+    if (other) throw weftError('WEFT-PORT-TWICE', { port: port.hostPort, proto: port.protocol, first: other.containerPort, second: port.containerPort });
+    fixed.set(key, port);
+  }
+  const freedom = (port: PortMapping): number => (hasNoChoice(port) ? 0 : port.hostPort === 0 ? 2 : 1);
+  return distinct.sort((a, b) => freedom(a) - freedom(b));
 }
+
+export const hasNoChoice = ({ hostPort, hostPortEnd }: PortMapping): boolean => hostPort !== 0 && (hostPortEnd ?? hostPort) <= hostPort;
+
+/** The ports that will do, as first and last. */
+export const choiceOf = ({ hostPort, hostPortEnd }: PortMapping): { first: number; last: number } =>
+  (hostPort === 0 ? DYNAMIC_PORTS : { first: hostPort, last: hostPortEnd ?? hostPort });

@@ -145,3 +145,21 @@ test('a claim that comes while the last one is being given up is a new one', asy
   t.same(await stored(), { 'ports/tcp/80': { service: 'web', nodes: ['a'] } });
   t.equal(a.claims.held('tcp', 80), 'web');
 });
+
+test('alone: not even with the same service of another node', async (t) => {
+  const { node, stored } = scene(t);
+  const [a, b] = [node('a'), node('b')];
+  const alone = { alone: true };
+  const both = await Promise.allSettled([a, b].map(({ claims }) => claims.claim('tcp', 80, 'web', alone)));
+  t.same(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'], 'at the same moment');
+  const [winner, loser] = both[0]!.status === 'fulfilled' ? [a, b] : [b, a];
+  t.same(loser.claims.list(), []);
+  await winner.claims.claim('tcp', 80, 'web', alone);
+  await loser.claims.claim('tcp', 80, 'web');
+  await t.rejects(winner.claims.claim('tcp', 80, 'web', alone), { code: 'WEFT-PORT-HELD' }, 'asked for by its number it is shared, and then it is nobody\'s alone');
+  winner.link = 'down';
+  await t.rejects(winner.claims.claim('tcp', 80, 'web', alone), { code: 'WEFT-STORE-UNREACHABLE' }, 'which only the store can tell');
+  winner.link = 'up';
+  for (const { claims } of [a, b]) await claims.release('tcp', 80);
+  t.same(await stored(), {});
+});

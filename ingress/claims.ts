@@ -15,8 +15,11 @@ interface Claim { service: string; nodes: string[] }
 const UNCERTAIN = '';
 
 export interface PortClaims {
-  /** Throws WEFT-PORT-HELD. While the store is away, a claim that this node has already is enough. */
-  claim(protocol: string, port: number, service: string): Promise<void>;
+  /**
+   * Throws WEFT-PORT-HELD. While the store is away, a claim that this node has already is enough. `alone`: refused also where
+   * another node has it for the same service.
+   */
+  claim(protocol: string, port: number, service: string, options?: { alone?: boolean }): Promise<void>;
   /** The service that this node has the port for. */
   held(protocol: string, port: number): string | undefined;
   /** The ports this node has, or may have, a claim on: 'tcp/8080'. */
@@ -63,14 +66,14 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
   const serialize = createSerializer();
   const keyOf = (protocol: string, port: number): string => `${PORTS}${protocol}/${port}`;
 
-  const claim = async (protocol: string, port: number, service: string): Promise<void> => {
+  const claim = async (protocol: string, port: number, service: string, alone: boolean): Promise<void> => {
     const key = keyOf(protocol, port);
     const known = local.get(`held/${key}`);
-    if (known === service) return;
+    if (known === service && !alone) return;
     if (known === undefined) local.put(`held/${key}`, UNCERTAIN);
     try {
       await change(store, key, (present) => {
-        if (present && present.service !== service) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: present.service });
+        if (present && (present.service !== service || (alone && present.nodes.some((each) => each !== node)))) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: present.service });
         return { service, nodes: [...new Set([...(present?.nodes ?? []), node])].sort() };
       });
     } catch (error) {
@@ -88,7 +91,7 @@ export function createPortClaims({ store, local, node }: { store: Store; local: 
   };
 
   return {
-    claim: (protocol, port, service) => serialize(keyOf(protocol, port), () => claim(protocol, port, service)),
+    claim: (protocol, port, service, { alone = false } = {}) => serialize(keyOf(protocol, port), () => claim(protocol, port, service, alone)),
     held: (protocol, port) => local.get(`held/${keyOf(protocol, port)}`) || undefined,
     list: () => local.list(`held/${PORTS}`).map(({ key }) => key.slice(`held/${PORTS}`.length)),
     release: (protocol, port) => serialize(keyOf(protocol, port), () => release(protocol, port)),

@@ -1,11 +1,12 @@
-import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
+import type { Endpoint, Network, PortMapping, Protocol } from '../cnm/model.ts';
 
 /** Published ports, as the agent drives them. */
 export interface Ingress {
   /**
    * Publishes an endpoint's ports: claims (protocol, port) → service in the store, reserves the port on this host and
-   * announces the backend to every node. Throws WEFT-PORT-HELD or WEFT-PORT-HOST and then leaves nothing behind.
-   * Idempotent. Returns the ports with the host ports that were chosen.
+   * announces the backend to every node. With a host address the port is this host's alone and needs no claim. Throws
+   * WEFT-PORT-HELD, -HOST, -RANGE, -TWICE or -ADDRESS and then leaves nothing behind. Idempotent. Returns the ports with the
+   * host ports that were chosen.
    */
   publish(network: Network, endpoint: Endpoint, service: string): Promise<PortMapping[]>;
   /** Withdraws the backend; open connections go on until they end. Idempotent. */
@@ -16,8 +17,9 @@ export interface Ingress {
   close(): Promise<void>;
 }
 
+/** `mode` host: on one node only; `hostIp`: on that address of it ('' is all of them). */
 export interface PublishedPort {
-  protocol: 'tcp' | 'udp'; port: number; service: string; mode: 'ingress' | 'host';
+  protocol: Protocol; hostIp: string; port: number; service: string; mode: 'ingress' | 'host';
   backends: { endpointId: string; node: string; ip: string; port: number }[];
   skippedOn: string[];
 }

@@ -8,12 +8,15 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { join } from 'node:path';
 import { test } from 'tap';
 import { weftError } from '../base/errors.ts';
+import { ipToBytes } from '../base/ip.ts';
 import { silentLogger } from '../base/log.ts';
 import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import type { Endpoint, PortMapping } from '../cnm/model.ts';
+import { portKey } from '../cnm/ports.ts';
 import { SharedState, type Space, Underlay, ask, askUdp, endpoint, network, nodeInfo, serve, until } from '../drivers/testbed.ts';
 import { openNft } from '../linux/nft.ts';
+import { openPacketSocket } from '../linux/packet-socket.ts';
 import type { Nft } from '../linux/types.ts';
 import { openLocalStore } from '../store/local.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
@@ -89,8 +92,8 @@ class MeshHost {
 
   /** 'tcp/80 web: node a 10.0.0.1:80' */
   list(): string[] {
-    return this.mesh.list().map(({ protocol, port: at, service, backends, skippedOn }) =>
-      `${protocol}/${at} ${service}: ${backends.map(({ node, ip, port: target }) => `${node} ${ip}:${target}`).sort().join(', ')}${skippedOn.length > 0 ? `; not on ${skippedOn.join(', ')}` : ''}`).sort();
+    return this.mesh.list().map(({ protocol, hostIp, port: at, service, backends, skippedOn }) =>
+      `${portKey(protocol, hostIp, at)} ${service}: ${backends.map(({ node, ip, port: target }) => `${node} ${ip}:${target}`).sort().join(', ')}${skippedOn.length > 0 ? `; not on ${skippedOn.join(', ')}` : ''}`).sort();
   }
 
   /** Whether a program of the host could have the port. */
@@ -103,6 +106,38 @@ class MeshHost {
     this.#nft.close();
     this.local.close();
   }
+}
+
+/** An SCTP association's first packet (RFC 9260 §3.3.2), made by hand: the kernel's own sockets may not be there. */
+function sendInit(from: Space, source: string, destination: string, port: number): void {
+  const sctp = Buffer.alloc(32);
+  sctp.writeUInt16BE(40_000, 0);
+  sctp.writeUInt16BE(port, 2);
+  // INIT, 20 bytes: tag, window, streams out and in, first TSN.
+  sctp.set([1, 0, 0, 20, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1], 12);
+  sctp.writeUInt32LE(crc32c(sctp), 8);
+  const ip = Buffer.alloc(20);
+  ip.set([0x45, 0, 0, ip.length + sctp.length, 0, 0, 0x40, 0, 64, 132]);
+  ip.set(ipToBytes(source), 12);
+  ip.set(ipToBytes(destination), 16);
+  const sum = [...Array(10).keys()].reduce((total, i) => total + ip.readUInt16BE(i * 2), 0);
+  ip.writeUInt16BE(~((sum & 0xffff) + (sum >>> 16)) & 0xffff, 10);
+  const device = from.rtnl.link('eth0')!;
+  const gateway = /lladdr (\S+)/.exec(from.run('ip', 'neigh', 'show', 'dev', 'eth0'))![1]!;
+  const mac = (text: string): number[] => text.split(':').map((part) => parseInt(part, 16));
+  const socket = openPacketSocket(from.netns, device.index, 0x0800);
+  socket.send(Buffer.concat([Buffer.from([...mac(gateway), ...mac(device.mac!), 0x08, 0x00]), ip, sctp]));
+  socket.close();
+}
+
+/** Castagnoli's, as SCTP has it (RFC 9260 appendix A). */
+function crc32c(data: Buffer): number {
+  let crc = 0xffff_ffff;
+  for (const byte of data) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f6_3b78 : crc >>> 1;
+  }
+  return ~crc >>> 0;
 }
 
 test('published ports on every node', async (t) => {
@@ -202,10 +237,99 @@ test('published ports on every node', async (t) => {
     t.same(await a.publish(dynamic, 'd'), chosen);
     const [other] = await b.publish(container('d2', '10.20.0.42', port(0, 80)), 'd2');
     t.not(other!.hostPort, chosen[0]!.hostPort, 'the same random numbers, another port');
-    await t.rejects(a.publish(container('d3', '10.20.0.43', port(80, 80, { hostIp: '127.0.0.1' })), 'd'), { code: 'WEFT-FEATURE-MISSING' });
+    await t.rejects(a.publish(container('d3', '10.20.0.43', port(80, 80, { hostIp: '2001:db8::1' })), 'd'), { code: 'WEFT-FEATURE-MISSING' });
     t.same(await a.publish(container('d4', '10.20.0.44'), 'd'), [], 'without ports there is nothing to do');
     await a.revoke(dynamic);
     await b.revoke(container('d2', ''));
+  });
+
+  t.test('a range: each container gets the first port that is free on all nodes', async (t) => {
+    const range = (containerPort: number, last: number, more: Partial<PortMapping> = {}): PortMapping => port(8000, containerPort, { hostPortEnd: last, ...more });
+    const chosen = async (node: MeshHost, each: Endpoint, service: string): Promise<number[]> => (await node.publish(each, service)).map(({ hostPort }) => hostPort);
+    const [r1, r2, r3, r4] = [1, 2, 3, 4].map((i) => container(`r${i}`, `10.20.0.6${i}`, range(80, 8002)));
+    const both = await Promise.all([chosen(a, r1!, 'r'), chosen(b, r2!, 'r')]);
+    t.same(both.flat().sort(), [8000, 8001], 'at the same moment, of one service, on two nodes: one each');
+    t.same(await chosen(a, r3!, 'other'), [8002]);
+    await t.rejects(b.publish(r4!, 'r'), { code: 'WEFT-PORT-RANGE', message: /8000-8002\/tcp/ });
+    await a.revoke(r1!);
+    t.same(await chosen(b, r4!, 'r'), both[0], 'what one gives up another gets');
+    for (const [node, each] of [[b, r2], [a, r3], [b, r4]] as const) await node.revoke(each!);
+
+    const mixed = container('r5', '10.20.0.65', port(0, 83), range(81, 8002), range(82, 8002), port(8000, 80), range(81, 8001, { protocol: 'udp' }));
+    const got = new Map((await a.publish(mixed, 'r')).map((each) => [`${each.containerPort}/${each.protocol}`, each.hostPort]));
+    t.same([80, 81, 82].map((each) => got.get(`${each}/tcp`)), [8000, 8001, 8002], 'those that leave no choice come first');
+    t.equal(got.get('81/udp'), 8000);
+    await a.revoke(mixed);
+    await t.rejects(a.publish(container('r6', '10.20.0.66', port(8000, 80), port(8000, 81)), 'r'), { code: 'WEFT-PORT-TWICE', message: /8000\/tcp.*80 .*81 / });
+    t.same((await store.range('ports/')).entries, []);
+    await until(() => a.free(8000));
+  });
+
+  t.test('a host address: on this node alone, and 127.0.0.1 for its own programs only', async (t) => {
+    const at = (hostIp: string, more: Partial<PortMapping> = {}): PortMapping => port(8080, 80, { hostIp, ...more });
+    const bound = container('a1', '10.20.0.11', at(address), at('127.0.0.1', { hostPort: 8081 }), at('127.0.0.1', { hostPort: 8085, hostPortEnd: 8086 }));
+    t.same((await a.publish(bound, 'api')).map(({ hostIp, hostPort }) => `${hostIp}:${hostPort}`), [`${address}:8080`, '127.0.0.1:8081', '127.0.0.1:8085']);
+    t.equal(ask(client.space, `${address}:8080`), `a1 ${client.address}`);
+    t.equal(ask(space, `${address}:8080`), `a1 ${address}`);
+    const listed = [`tcp/${address}:8080 api: node a 10.20.0.11:80`, 'tcp/127.0.0.1:8081 api: node a 10.20.0.11:80', 'tcp/127.0.0.1:8085 api: node a 10.20.0.11:80'].sort();
+    for (const node of [a, b]) t.same(node.list(), listed, 'everybody knows');
+    t.ok(b.free(8080), 'and nobody else publishes it');
+    t.same(a.backends, [], 'nor lets others through to it');
+    t.same((await store.range('ports/')).entries, [], 'so nobody has to be asked');
+
+    // What 127.0.0.1 is asked, out of the host's own programs, is answered through the uplink, which is not here.
+    t.match(space.run('nft', 'list', 'map', 'inet', 'weft-ports', 'bound'), /127\.0\.0\.1 \. tcp \. 8081 : jump service-tcp-127\.0\.0\.1-8081/);
+    for (const device of ['all', 'eth0']) space.run('sysctl', '-qw', `net.ipv4.conf.${device}.route_localnet=1`);
+    client.space.run('ip', 'address', 'del', '127.0.0.1/8', 'dev', 'lo');
+    client.space.run('ip', 'rule', 'add', 'pref', '5', 'lookup', '99');
+    client.space.run('ip', 'route', 'add', '127.0.0.1', 'via', '10.99.2.202', 'dev', 'eth0', 'table', '99', 'onlink', 'src', client.address);
+    underlay.router.run('ip', 'rule', 'add', 'pref', '5', 'lookup', '99');
+    underlay.router.run('ip', 'rule', 'del', 'pref', '0');
+    underlay.router.run('ip', 'rule', 'add', 'pref', '9', 'lookup', 'local');
+    underlay.router.run('ip', 'route', 'add', '127.0.0.1', 'via', address, 'dev', 'r1', 'table', '99', 'onlink');
+    for (const [where, device] of [[client.space, 'eth0'], [underlay.router, 'all'], [underlay.router, 'r2'], [underlay.router, 'r1']] as const) where.run('sysctl', '-qw', `net.ipv4.conf.${device}.route_localnet=1`);
+    const counted = (): number => Number(/packets (\d+)/.exec(space.run('nft', 'list', 'table', 'inet', 'test'))![1]);
+    space.run('nft', 'table inet test { chain c { type filter hook prerouting priority -400; iifname "eth0" ip daddr 127.0.0.1 counter; }; }');
+    t.equal(ask(client.space, '127.0.0.1:8081'), 'nothing', 'from the wire');
+    t.ok(counted() > 0, 'it did come to the host');
+    space.run('nft', 'delete', 'table', 'inet', 'test');
+
+    await t.rejects(a.publish(container('e1', '10.20.0.71', at('')), 'web'), { code: 'WEFT-PORT-HELD', message: /8080\/tcp belongs to service api/ }, 'every address, and one is in use');
+    await t.rejects(a.publish(container('e2', '10.20.0.72', at(address)), 'web'), { code: 'WEFT-PORT-HELD', message: /belongs to service api/ });
+    await t.rejects(a.publish(container('e3', '10.20.0.73', at('192.0.2.9')), 'web'), { code: 'WEFT-PORT-ADDRESS', message: /192\.0\.2\.9/ });
+    const next = container('e4', '10.20.0.74', at(address, { hostPortEnd: 8082 }), at('', { hostPort: 8081, hostPortEnd: 8084 }));
+    t.same((await a.publish(next, 'web')).map(({ hostIp, hostPort }) => `${hostIp}:${hostPort}`), [`${address}:8081`, ':8082'], 'ranges go past them');
+    await a.revoke(next);
+
+    const elsewhere = container('e5', '10.20.0.75', at(''));
+    await b.publish(elsewhere, 'mesh');
+    t.ok(a.list().includes('tcp/8080 mesh: node b 10.20.0.75:80; not on a'), 'another node may have it for all the others');
+    t.equal(ask(client.space, `${address}:8080`), `a1 ${client.address}`);
+    await b.revoke(elsewhere);
+
+    await a.mesh.close();
+    a.start();
+    await nextTurn();
+    t.equal(ask(client.space, `${address}:8080`), `a1 ${client.address}`, 'a restart changes nothing');
+    t.same(await a.mesh.repair(), []);
+    t.same(a.list(), listed);
+    await a.revoke(bound);
+    await until(() => a.free(8080) && a.free(8081));
+    t.same(a.list(), []);
+  });
+
+  t.test('SCTP: the first packet comes to the backend', async (t) => {
+    const reserved = container('s1', '10.20.0.11', port(9899, 99, { protocol: 'sctp' }));
+    await a.publish(reserved, 's');
+    t.same(b.list(), ['sctp/9899 s: node a 10.20.0.11:99']);
+    await t.rejects(a.publish(container('s2', '10.20.0.12', port(9899, 99, { protocol: 'sctp', hostIp: address })), 's2'), { code: 'WEFT-PORT-HELD' }, 'its ports exclude each other');
+    space.run('nft', 'table inet test { chain c { type filter hook postrouting priority 200; ip daddr 10.20.0.11 sctp dport 99 sctp chunk init exists counter; }; }');
+    sendInit(client.space, client.address, address, 9899);
+    await until(() => space.run('nft', 'list', 'table', 'inet', 'test').includes('packets 1 '));
+    t.match(space.run('nft', 'list', 'table', 'inet', 'test'), /counter packets 1 /);
+    space.run('nft', 'delete', 'table', 'inet', 'test');
+    await a.revoke(reserved);
+    t.same(b.list(), []);
   });
 
   t.test('nothing moves over a restart', async (t) => {

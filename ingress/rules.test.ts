@@ -1,23 +1,30 @@
 import { test } from 'tap';
 import { openNft } from '../linux/nft.ts';
 import { space } from '../linux/testing.ts';
-import { dropScript, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
+import { dropScript, type PortAt, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
 
+const at = (protocol: PortAt['protocol'], port: number, ip = ''): PortAt => ({ protocol, ip, port });
 const SLOTS = ['10.20.0.2:80', '10.20.0.3:8080', '10.20.0.2:80'];
 
 test('the text of the rules', (t) => {
   t.equal(tableScript, `
 table inet weft-ports {
   map ports { type inet_proto . inet_service : verdict; }
+  map bound { type ipv4_addr . inet_proto . inet_service : verdict; }
+  chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
+  }
   chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;
-    fib daddr type local meta l4proto { tcp, udp } meta l4proto . th dport vmap @ports
+    fib daddr type local meta l4proto { tcp, udp, sctp } ip daddr . meta l4proto . th dport vmap @bound
+    fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports
   }
   chain output { type nat hook output priority -110; policy accept;
-    fib daddr type local meta l4proto { tcp, udp } meta l4proto . th dport vmap @ports
+    fib daddr type local meta l4proto { tcp, udp, sctp } ip daddr . meta l4proto . th dport vmap @bound
+    fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports
   }
 }
 `);
-  t.equal(serviceScript('udp', 53, SLOTS), `
+  t.equal(serviceScript(at('udp', 53), SLOTS), `
 table inet weft-ports {
   map slots-udp-53 { typeof numgen random mod 60 : ip daddr . udp dport; }
   chain service-udp-53 { }
@@ -28,15 +35,16 @@ add element inet weft-ports slots-udp-53 { 0 : 10.20.0.2 . 80, 1 : 10.20.0.3 . 8
 add rule inet weft-ports service-udp-53 meta nfproto ipv4 meta l4proto udp dnat ip to numgen random mod 60 map @slots-udp-53
 add element inet weft-ports ports { udp . 53 : jump service-udp-53 }
 `);
-  t.equal(slotsScript('tcp', 80, SLOTS, ['10.20.0.2:80', '10.20.0.4:80', '10.20.0.4:80']), `delete element inet weft-ports slots-tcp-80 { 1, 2 }
+  t.equal(slotsScript(at('tcp', 80), SLOTS, ['10.20.0.2:80', '10.20.0.4:80', '10.20.0.4:80']), `delete element inet weft-ports slots-tcp-80 { 1, 2 }
 add element inet weft-ports slots-tcp-80 { 1 : 10.20.0.4 . 80, 2 : 10.20.0.4 . 80 }
 `);
-  t.equal(slotsScript('tcp', 80, SLOTS, SLOTS), '', 'no change, no transaction');
-  t.equal(withdrawScript('tcp', 80), `delete element inet weft-ports ports { tcp . 80 }
+  t.equal(slotsScript(at('tcp', 80), SLOTS, SLOTS), '', 'no change, no transaction');
+  t.equal(withdrawScript(at('tcp', 80)), `delete element inet weft-ports ports { tcp . 80 }
 flush chain inet weft-ports service-tcp-80
 delete chain inet weft-ports service-tcp-80
 delete map inet weft-ports slots-tcp-80
 `);
+  t.match(serviceScript(at('tcp', 80, '127.0.0.1'), SLOTS), 'add element inet weft-ports bound { 127.0.0.1 . tcp . 80 : jump service-tcp-127.0.0.1-80 }');
   t.end();
 });
 
@@ -47,14 +55,20 @@ test('the kernel takes it, one after another and all at once, and is empty again
   const list = (): string => run('nft', 'list', 'ruleset');
   nft.run(tableScript);
   const bare = list();
-  nft.run(serviceScript('tcp', 80, SLOTS));
+  nft.run(serviceScript(at('tcp', 80), SLOTS));
   const one = list();
-  nft.run(serviceScript('tcp', 80, SLOTS));
+  nft.run(serviceScript(at('tcp', 80), SLOTS));
   t.equal(list(), one, 'a repeat changes nothing');
-  nft.run(serviceScript('udp', 80, SLOTS));
-  nft.run(`${slotsScript('tcp', 80, SLOTS, ['10.20.0.9:80', ...SLOTS.slice(1)])}${withdrawScript('udp', 80)}`);
+  nft.run(serviceScript(at('udp', 80), SLOTS));
+  nft.run(`${slotsScript(at('tcp', 80), SLOTS, ['10.20.0.9:80', ...SLOTS.slice(1)])}${withdrawScript(at('udp', 80))}`);
   t.match(list(), /0 : 10\.20\.0\.9 \. 80/);
-  nft.run(withdrawScript('tcp', 80));
+  nft.run(withdrawScript(at('tcp', 80)));
+  for (const other of [at('sctp', 80), at('tcp', 80, '127.0.0.1'), at('sctp', 80, '192.0.2.1')]) {
+    nft.run(serviceScript(other, SLOTS));
+    t.match(list(), `service-${other.protocol}-${other.ip === '' ? '' : `${other.ip}-`}80`);
+    nft.run(slotsScript(other, SLOTS, ['10.20.0.9:80', ...SLOTS.slice(1)]));
+    nft.run(withdrawScript(other));
+  }
   t.equal(list(), bare);
   nft.run(dropScript);
   nft.run(dropScript);

@@ -1,61 +1,78 @@
 /**
- * The host's rules for published ports: one verdict map (protocol . port → service's chain), and per service a map of
- * slots to backends. The table survives weftd; what knows other nodes lives in the fabric.
+ * The host's rules for published ports: verdict maps (protocol . port → service's chain; with an address before them for
+ * ports of this host alone), and per port a map of slots to backends. The table survives weftd; what knows other nodes
+ * lives in the fabric.
  */
 import type { Protocol } from '../cnm/model.ts';
 import { SLOTS } from './slots.ts';
 
 const TABLE = 'inet weft-ports';
 
+/** `ip` '': every address of the host. */
+export interface PortAt { protocol: Protocol; ip: string; port: number }
+
+const TRANSLATE = `
+    fib daddr type local meta l4proto { tcp, udp, sctp } ip daddr . meta l4proto . th dport vmap @bound
+    fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports`;
+
+/** What is there without any port. */
+export const BARE = { rules: 5, maps: 2 } as const;
+
 /**
- * dnat_pre comes before Docker's own (dstnat), so that a published port is ours even where Docker has rules of its own;
- * dnat_out before Docker's at -100.
+ * prerouting comes before Docker's own (dstnat), so that a published port is ours even where Docker has rules of its own;
+ * output before Docker's at -100. What comes over a link for 127.0.0.0/8 is nobody's (RFC 1122 §3.2.1.3): the kernel drops it,
+ * but not where somebody switched route_localnet on (for NodePorts, say).
  */
 export const tableScript = `
 table ${TABLE} {
   map ports { type inet_proto . inet_service : verdict; }
-  chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;
-    fib daddr type local meta l4proto { tcp, udp } meta l4proto . th dport vmap @ports
+  map bound { type ipv4_addr . inet_proto . inet_service : verdict; }
+  chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
   }
-  chain output { type nat hook output priority -110; policy accept;
-    fib daddr type local meta l4proto { tcp, udp } meta l4proto . th dport vmap @ports
+  chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;${TRANSLATE}
+  }
+  chain output { type nat hook output priority -110; policy accept;${TRANSLATE}
   }
 }
 `;
 
 export const dropScript = `table ${TABLE}\ndelete table ${TABLE}\n`;
 
-const nameOf = (protocol: Protocol, port: number): string => `${protocol}-${port}`;
+/** Ends the names of a port's chain and map. */
+export const nameOf = ({ protocol, ip, port }: PortAt): string => [protocol, ...(ip === '' ? [] : [ip]), port].join('-');
+
+const key = ({ protocol, ip, port }: PortAt): string => (ip === '' ? `ports { ${protocol} . ${port}` : `bound { ${ip} . ${protocol} . ${port}`);
 
 /** `slots` are 'ip:port'. Makes the service's chain and map and enters the port. */
-export function serviceScript(protocol: Protocol, port: number, slots: readonly string[]): string {
-  const name = nameOf(protocol, port);
+export function serviceScript(at: PortAt, slots: readonly string[]): string {
+  const name = nameOf(at);
   return `
 table ${TABLE} {
-  map slots-${name} { typeof numgen random mod ${SLOTS} : ip daddr . ${protocol} dport; }
+  map slots-${name} { typeof numgen random mod ${SLOTS} : ip daddr . ${at.protocol} dport; }
   chain service-${name} { }
 }
 flush chain ${TABLE} service-${name}
 flush map ${TABLE} slots-${name}
 add element ${TABLE} slots-${name} { ${slots.map(element).join(', ')} }
-add rule ${TABLE} service-${name} meta nfproto ipv4 meta l4proto ${protocol} dnat ip to numgen random mod ${SLOTS} map @slots-${name}
-add element ${TABLE} ports { ${protocol} . ${port} : jump service-${name} }
+add rule ${TABLE} service-${name} meta nfproto ipv4 meta l4proto ${at.protocol} dnat ip to numgen random mod ${SLOTS} map @slots-${name}
+add element ${TABLE} ${key(at)} : jump service-${name} }
 `;
 }
 
 /** Only the slots that changed, in one transaction: at no moment is a slot empty. */
-export function slotsScript(protocol: Protocol, port: number, before: readonly string[], after: readonly string[]): string {
+export function slotsScript(at: PortAt, before: readonly string[], after: readonly string[]): string {
   const changed = after.flatMap((slot, i) => (slot === before[i] ? [] : [i]));
   if (changed.length === 0) return '';
-  const map = `${TABLE} slots-${nameOf(protocol, port)}`;
+  const map = `${TABLE} slots-${nameOf(at)}`;
   return `delete element ${map} { ${changed.join(', ')} }
 add element ${map} { ${changed.map((i) => element(after[i]!, i)).join(', ')} }
 `;
 }
 
-export function withdrawScript(protocol: Protocol, port: number): string {
-  const name = nameOf(protocol, port);
-  return `delete element ${TABLE} ports { ${protocol} . ${port} }
+export function withdrawScript(at: PortAt): string {
+  const name = nameOf(at);
+  return `delete element ${TABLE} ${key(at)} }
 flush chain ${TABLE} service-${name}
 delete chain ${TABLE} service-${name}
 delete map ${TABLE} slots-${name}

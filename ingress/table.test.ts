@@ -4,7 +4,7 @@ import { space, type Space } from '../linux/testing.ts';
 import { createPortTable, type PortTable, type WantedPort } from './table.ts';
 
 const ports = (...list: [port: number, ...backends: string[]][]): Map<string, WantedPort> =>
-  new Map(list.map(([port, ...backends]) => [`tcp/${port}`, { protocol: 'tcp', port, backends }]));
+  new Map(list.map(([port, ...backends]) => [`tcp/${port}`, { protocol: 'tcp', ip: '', port, backends }]));
 
 interface Scene extends Space { table: PortTable; /** Of each transaction. */ scripts: string[]; failNext(): void; again(): PortTable }
 
@@ -31,7 +31,7 @@ const backendsOf = ({ run }: Space, port: number): string[] =>
 test('the table follows what is wanted by as little as possible', (t) => {
   const made = scene(t);
   const { table, scripts } = made;
-  t.same(table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81'])), { opened: [{ protocol: 'tcp', port: 80 }, { protocol: 'tcp', port: 81 }], gone: [] });
+  t.same(table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81'])), { opened: [{ protocol: 'tcp', ip: '', port: 80 }, { protocol: 'tcp', ip: '', port: 81 }], gone: [] });
   t.same(backendsOf(made, 80), ['10.0.0.1:80', '10.0.0.2:80']);
   scripts.length = 0;
   table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81']));

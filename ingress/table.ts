@@ -1,15 +1,15 @@
 /** The port table in the kernel, kept equal to what is wanted: by small changes, or made anew when it is not what we left. */
 import type { Nft, NftJson } from '../linux/types.ts';
 import type { Protocol } from '../cnm/model.ts';
-import { dropScript, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
+import { BARE, dropScript, nameOf, type PortAt, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
 import { assignSlots } from './slots.ts';
 
-export interface WantedPort { protocol: Protocol; port: number; backends: string[] }
-interface Programmed { protocol: Protocol; port: number; slots: string[] }
+export interface WantedPort extends PortAt { backends: string[] }
+interface Programmed extends PortAt { slots: string[] }
 
 export interface TableChange {
   /** Ports that led nowhere before. */
-  opened: { protocol: Protocol; port: number }[];
+  opened: PortAt[];
   /** Backends that are not asked any more ('ip:port'). */
   gone: { protocol: Protocol; backend: string }[];
 }
@@ -24,18 +24,18 @@ export function createPortTable(nft: Nft): PortTable {
 
   /** One transaction: there is no moment without rules, and open connections do not notice. */
   const rebuildScript = (ports: Iterable<Programmed>): string =>
-    `${dropScript}${tableScript}${[...ports].map(({ protocol, port, slots }) => serviceScript(protocol, port, slots)).join('')}`;
+    `${dropScript}${tableScript}${[...ports].map((port) => serviceScript(port, port.slots)).join('')}`;
 
   return {
     apply: (wanted) => {
       const before = programmed ?? new Map<string, Programmed>();
-      const after = new Map([...wanted].map(([key, { protocol, port, backends }]): [string, Programmed] =>
-        [key, { protocol, port, slots: assignSlots(before.get(key)?.slots ?? [], backends) }]));
+      const after = new Map([...wanted].map(([key, { backends, ...at }]): [string, Programmed] =>
+        [key, { ...at, slots: assignSlots(before.get(key)?.slots ?? [], backends) }]));
       const changes = [
-        ...[...before].filter(([key]) => !after.has(key)).map(([, { protocol, port }]) => withdrawScript(protocol, port)),
-        ...[...after].map(([key, { protocol, port, slots }]) => {
+        ...[...before].filter(([key]) => !after.has(key)).map(([, port]) => withdrawScript(port)),
+        ...[...after].map(([key, port]) => {
           const old = before.get(key)?.slots;
-          return old ? slotsScript(protocol, port, old, slots) : serviceScript(protocol, port, slots);
+          return old ? slotsScript(port, old, port.slots) : serviceScript(port, port.slots);
         }),
       ].join('');
       // Before the first pass the table may be an earlier weftd's, with these ports: it is replaced as a whole.
@@ -48,7 +48,7 @@ export function createPortTable(nft: Nft): PortTable {
       }
       programmed = after;
       return {
-        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { protocol, port }]) => ({ protocol, port })),
+        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { protocol, ip, port }]) => ({ protocol, ip, port })),
         gone: [...before].flatMap(([key, { protocol, slots }]) => {
           const now = new Set(after.get(key)?.slots);
           return [...new Set(slots)].filter((backend) => !now.has(backend)).map((backend) => ({ protocol, backend }));
@@ -73,9 +73,10 @@ function isAsProgrammed(objects: NftJson[] | undefined, programmed: ReadonlyMap<
     if (map) maps.set(map.name, map.elem ?? []);
     if (object['rule']) rules++;
   }
-  if (rules !== 2 + programmed.size || maps.size !== 1 + programmed.size || maps.get('ports')!.length !== programmed.size) return false;
-  return [...programmed.values()].every(({ protocol, port, slots }) => {
-    const elements = maps.get(`slots-${protocol}-${port}`);
+  const count = (map: string): number => maps.get(map)?.length ?? 0;
+  if (rules !== BARE.rules + programmed.size || maps.size !== BARE.maps + programmed.size || count('ports') + count('bound') !== programmed.size) return false;
+  return [...programmed.values()].every(({ slots, ...at }) => {
+    const elements = maps.get(`slots-${nameOf(at)}`);
     if (elements?.length !== slots.length) return false;
     return elements.every((element) => {
       const [key, value] = element as [number, { concat: [string, number] }];

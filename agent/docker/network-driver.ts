@@ -173,8 +173,6 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
 const poolsOf = ({ ipv4, ipv6 }: CreateNetworkRequest): AddressPool[] => [...ipv4, ...ipv6];
 
 function ports(bindings: readonly PortBinding[]): PortMapping[] {
-  return bindings.map(({ protocol, containerPort, hostPort, hostIp }) => {
-    if (protocol === 'sctp') throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing an SCTP port (${containerPort})`, hint: 'publish TCP or UDP ports' });
-    return { protocol, containerPort, hostPort, hostIp };
-  });
+  return bindings.map(({ protocol, containerPort, hostPort, hostPortEnd, hostIp }) =>
+    ({ protocol, containerPort, hostPort, ...(hostPortEnd > hostPort && { hostPortEnd }), hostIp }));
 }

@@ -240,7 +240,7 @@ test('bridge networks of one host', async (t) => {
   t.test('on one address of the host; on a port that is left to us', async (t) => {
     const server = await serve(w1.space, 'w1');
     t.teardown(() => server.kill());
-    const [free] = await host.publish(w1, port(0, 80), port(8080, 80, { hostIp: '127.0.0.1' }));
+    const [, free] = await host.publish(w1, port(0, 80), port(8080, 80, { hostIp: '127.0.0.1' }));
     t.ok(free!.hostPort >= 49152 && free!.hostPort <= 65535, String(free!.hostPort));
     t.equal(ask(client.space, `${host.address}:${free!.hostPort}`), `w1 ${client.address}`);
     t.equal(ask(host.space, '127.0.0.1:8080'), `w1 ${GATEWAY}`);

@@ -3,14 +3,14 @@ import { WeftError, weftError } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
 import { withUndo } from '../../base/undo.ts';
 import type { Endpoint, PortMapping } from '../../cnm/model.ts';
-import { DYNAMIC_PORTS, distinctPorts } from '../../cnm/ports.ts';
+import { choiceOf, distinctPorts, hasNoChoice } from '../../cnm/ports.ts';
 import { deleteFlows } from '../../linux/conntrack.ts';
 import { reservePort, type Reservation } from '../../linux/port-reservation.ts';
 import { KernelError, type Netns } from '../../linux/types.ts';
 import type { PortRule } from './rules.ts';
 
 export interface PublishedPorts {
-  /** Throws WEFT-PORT-HOST, WEFT-PORT-ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen. Idempotent. */
+  /** Throws WEFT-PORT-HOST, -RANGE, -TWICE, -ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen. Idempotent. */
   publish(endpoint: Endpoint): Promise<PortMapping[]>;
   /** As an earlier weftd published them. Returns whether all could be held again. */
   restore(endpoint: Endpoint, ports: PortMapping[]): boolean;
@@ -48,14 +48,14 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
   }
 
   function hold(mapping: PortMapping): { port: PortMapping; reservation: Reservation } {
-    const { protocol, hostPort } = mapping;
-    const last = hostPort === 0 ? DYNAMIC_PORTS.last : hostPort;
-    for (let candidate = hostPort || DYNAMIC_PORTS.first; candidate <= last; candidate++) {
-      const port = { ...mapping, hostPort: candidate };
+    const { protocol, containerPort, hostIp } = mapping;
+    const { first, last } = choiceOf(mapping);
+    for (let hostPort = first; hostPort <= last; hostPort++) {
+      const port = { protocol, containerPort, hostPort, hostIp };
       const reservation = reserve(port);
       if (reservation) return { port, reservation };
     }
-    throw weftError('WEFT-PORT-HOST', { port: hostPort || `${DYNAMIC_PORTS.first}-${DYNAMIC_PORTS.last}`, proto: protocol });
+    throw hasNoChoice(mapping) ? weftError('WEFT-PORT-HOST', { port: first, proto: protocol }) : weftError('WEFT-PORT-RANGE', { range: `${first}-${last}`, proto: protocol });
   }
 
   /**

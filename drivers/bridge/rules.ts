@@ -18,13 +18,14 @@ const target = ({ ip, port }: PortRule): string => `${ip} . ${port}`;
 
 /** Before Docker's own (dstnat, and -100 for what leaves the host): a published port is ours also where Docker has rules of its own. */
 const TRANSLATE = `
-    fib daddr type local meta l4proto { tcp, udp } dnat ip to ip daddr . meta l4proto . th dport map @bound
-    fib daddr type local meta l4proto { tcp, udp } dnat ip to meta l4proto . th dport map @ports`;
+    fib daddr type local meta l4proto { tcp, udp, sctp } dnat ip to ip daddr . meta l4proto . th dport map @bound
+    fib daddr type local meta l4proto { tcp, udp, sctp } dnat ip to meta l4proto . th dport map @ports`;
 
 /**
  * Forwarded packets towards a bridge pass only when they answer something, when they were sent to a published port, or
  * when they come from the same bridge; those from an internal bridge never leave it, and none get to a network of Docker's
- * that is not theirs.
+ * that is not theirs. What comes over a link for 127.0.0.0/8 (RFC 1122 §3.2.1.3) is nobody's, also where somebody switched
+ * route_localnet on for all of them: a port published there is for the host itself.
  */
 export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): string {
   const routed = networks.filter(({ internal }) => !internal);
@@ -50,7 +51,7 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
     ip6 saddr @subnets6 oifname != "${BRIDGES}" masquerade
   }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
-    iifname "${BRIDGES}" ip daddr 127.0.0.0/8 drop
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
     ${foreignSource(BRIDGES)}
   }
   chain forward { type filter hook forward priority filter; policy accept;
