@@ -13,12 +13,11 @@ import { dockerStatus, type DockerClient } from './docker/client.ts';
 import type { NetworkMap } from './docker/network-map.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
+import { DRIVERS, scopeOf, sharesSubnet } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { Publisher } from './publisher.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
 import { requestedSubnets } from './subnet-requests.ts';
-
-const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
 
 export interface NetworkCommandsOptions {
   self(): NodeInfo;
@@ -92,8 +91,8 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
   }
 
   async function create(request: CreateNetworkRequest): Promise<NetworkAnswer> {
-    const scope = SCOPES[request.driver];
-    if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
+    const scope = scopeOf(request.driver, request.options ?? {});
+    if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: DRIVERS.join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
     for (const subnet of request.subnets ?? []) {
       if (parsePrefix(subnet)?.family === 6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'give IPv4 subnets only' });
@@ -105,7 +104,7 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
       const chosen: string[] = [];
       for (const each of wanted ?? [undefined]) {
         const range = each ? each.range : request.ranges?.[0];
-        const { subnet } = await addresses.requestPool({ ...(each && { subnet: each.subnet }), ...(range !== undefined && { range }) });
+        const { subnet } = await addresses.requestPool({ ...(each && { subnet: each.subnet }), ...(range !== undefined && { range }), shared: sharesSubnet({ driver: request.driver, scope }) });
         undo.push(() => addresses.releasePool(subnet));
         chosen.push(subnet);
       }

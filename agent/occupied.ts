@@ -10,7 +10,7 @@ import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
 import { NODES } from './node-prefix.ts';
 
-const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-)/;
+const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-|wmh-)/;
 
 /** `docker`: its networks of other drivers than ours; `own`: ours. */
 export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetworks, own }: { nodePrefix: string; docker: readonly DockerNetwork[]; own: readonly Network[] }): Occupied[] {

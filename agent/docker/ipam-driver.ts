@@ -14,6 +14,9 @@ import type { NetworkMap } from './network-map.ts';
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
 export const ADDRESS_SPACE = 'weft';
 
+/** A pool is made before its network, so that only the user can say here that the subnet is the LAN's. */
+const SHARED_OPTION = 'weft.lan';
+
 export interface IpamDriverOptions {
   addresses: AddressManager;
   registry: NetworkRegistry;
@@ -45,10 +48,10 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
     capabilities: () => ({ requiresMacAddress: false, requiresRequestReplay: false }),
     defaultAddressSpaces: () => ({ local: ADDRESS_SPACE, global: ADDRESS_SPACE }),
 
-    requestPool: async ({ pool, subPool, v6 }) => {
+    requestPool: async ({ pool, subPool, options, v6 }) => {
       if (v6) throw weftError('WEFT-FEATURE-MISSING', { feature: 'IPv6 in Weft networks', hint: 'create the network without --ipv6' });
       const made = await addresses.requestPool({
-        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }),
+        ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }), shared: options[SHARED_OPTION] === 'true',
       });
       return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
     },

@@ -36,15 +36,17 @@ class LanHost {
   readonly networks: Network[] = [];
   readonly endpoints: Endpoint[] = [];
   readonly up = new Set<string>();
-  readonly released: string[] = [];
   readonly before: string;
   readonly name: string;
-  readonly ownAddress: string;
+  ownAddress: string;
+  readonly #otherAddress: string;
   driver!: MacvlanDriver;
 
   constructor(name: string, ownAddress: string, address?: string) {
     this.name = name;
-    this.ownAddress = ownAddress;
+    // The first one is the printer's.
+    this.ownAddress = PRINTER;
+    this.#otherAddress = ownAddress;
     this.space = space(name);
     plugIntoSwitch(this.space, `p-${name}`, 'eth1', address);
     this.space.rtnl.addLink({ kind: 'veth', name: 'eth2', up: true, peer: { name: 'eth2-end', up: true } });
@@ -56,7 +58,7 @@ class LanHost {
     this.driver = createMacvlanDriver({
       host: this.space.netns, self: () => ({ id: this.name, name: this.name }), networks: () => this.networks, clock: systemClock, log: silentLogger,
       hostAddresses: async () => [this.ownAddress],
-      releaseHostAddresses: async ({ name }) => void this.released.push(name),
+      releaseHostAddresses: async () => void (this.ownAddress = this.#otherAddress),
       onCarrier: (id, up) => void (up ? this.up.add(id) : this.up.delete(id)),
     });
   }
@@ -139,6 +141,8 @@ test('macvlan networks', async (t) => {
   const onA = await a.create(web);
   const onB = await b.create(lan('web', { parent: 'nonsense', 'weft.parent.b': 'eth1', 'weft.host_access': 'true' }));
   t.equal(a.space.snapshot(), a.before, 'nothing is built before it is used');
+  await t.rejects(a.attach('a0', onA, '192.168.50.100'), { code: 'WEFT-ADDRESS-ON-LAN', message: PRINTER }, 'an address of the host\'s that another machine has');
+  await b.attach('b0', onB, '192.168.50.110').catch(() => {});
   const a1 = await a.attach('a1', onA, '192.168.50.101');
   const a2 = await a.attach('a2', onA, '192.168.50.102');
   const b1 = await b.attach('b1', onB, '192.168.50.111');
@@ -236,7 +240,6 @@ test('macvlan networks', async (t) => {
   await b.detach(b1);
   await a.delete(onA);
   await b.delete(onB);
-  t.same(a.released, ['web']);
   for (const host of [a, b]) t.equal(host.space.snapshot(), host.before, `nothing is left on ${host.name}`);
 
   await t.test('modes, as the kernel has them', async (t) => {

@@ -28,8 +28,8 @@ export interface MacvlanOptions {
   networks(): readonly Network[];
   /** An address of each subnet of a network for this host itself, plain; the same ones each time. */
   hostAddresses(network: Network): Promise<string[]>;
-  /** They are not needed any more. Idempotent. */
-  releaseHostAddresses(network: Network): Promise<void>;
+  /** They cannot be used; the next ones are others. */
+  releaseHostAddresses(network: Network, own: readonly string[]): Promise<void>;
   /** Whether an endpoint's link works in its sandbox. */
   onCarrier(endpointId: string, up: boolean): void;
   clock: Clock;
@@ -84,7 +84,7 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
     try {
       await probeAll(network, parent, own);
     } catch (error) {
-      await options.releaseHostAddresses(network);
+      await options.releaseHostAddresses(network, own);
       throw error;
     }
   }
@@ -105,7 +105,6 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
 
   async function deleteNetwork(network: Network): Promise<void> {
     await host.deleteLink(hostAccessLink(network.id));
-    if (settings(network).hostAccess) await options.releaseHostAddresses(network);
     await host.deleteLink(isolatedParent(network.id));
     await parents.removeUnused(needed(macvlans().filter(({ id }) => id !== network.id)), []);
   }
@@ -157,7 +156,9 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
       makeLink(network, endpoint, ensureParent(network, []));
       local.set(endpoint.id, endpoint);
       inSandbox.expect(endpoint);
-      return { ...joinAnswer(network, endpoint), sourceName: macvlanLink(endpoint.id) };
+      // Without a parent there is no way out, and no gateway.
+      const internal = network.internal || settings(network).parent === undefined;
+      return { ...joinAnswer({ ...network, internal }, endpoint), sourceName: macvlanLink(endpoint.id) };
     },
     leave: async () => {},
 
