@@ -47,6 +47,7 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
   const host = openRtnl(options.host);
   const parents = createParents(host, () => self().name);
   const inSandbox = createSandboxLinks({ clock, onCarrier: options.onCarrier });
+  /** This node's endpoints, as they are now. */
   const local = new Map<string, Endpoint>();
   /** Networks that cannot be mended, which is said once. */
   const stuck = new Set<string>();
@@ -111,11 +112,11 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
 
   const needed = (networks: readonly Network[]): Set<string> => new Set(networks.flatMap((network) => settings(network).parent ?? []));
 
-  async function repairNetwork(network: Network, endpoints: readonly Endpoint[], found: Repair[]): Promise<void> {
-    if (endpoints.length === 0) return;
+  async function repairNetwork(network: Network, found: Repair[]): Promise<void> {
+    if (endpointsOn(network).length === 0) return;
     ensureParent(network, found);
     await ensureAccess(network, found);
-    for (const endpoint of endpoints) if (endpoint.sandbox !== undefined) inSandbox.look(endpoint);
+    for (const endpoint of endpointsOn(network)) if (endpoint.sandbox !== undefined) inSandbox.look(endpoint);
   }
 
   return {
@@ -164,15 +165,15 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
 
     repair: async (networks, endpoints) => {
       const found: Repair[] = [];
-      // Before anything else: networks and endpoints come while this waits for the kernel.
+      // Before anything else: networks and endpoints come and go while this waits for the kernel.
+      for (const endpoint of endpoints) local.set(endpoint.id, endpoint);
       await removeStrangers(host, OURS, [...networks.flatMap(({ id }) => [hostAccessLink(id), isolatedParent(id)]), ...endpoints.map(({ id }) => macvlanLink(id))], found);
       await parents.removeUnused(needed(macvlans()), found);
-      for (const endpoint of endpoints) if (!local.has(endpoint.id)) local.set(endpoint.id, endpoint);
       for (const network of networks) {
         // It may have gone meanwhile.
         if (!macvlans().some(({ id }) => id === network.id)) continue;
         try {
-          await repairNetwork(network, endpoints.filter(({ networkId }) => networkId === network.id), found);
+          await repairNetwork(network, found);
           stuck.delete(network.id);
         } catch (error) {
           if (!stuck.has(network.id)) log.warn({ network: network.name, detail: errorText(error) }, 'a macvlan network cannot be mended; tried again');

@@ -8,6 +8,8 @@ import type { Repair } from '../../cnm/driver.ts';
 import { MADE_BY_WEFT } from '../names.ts';
 
 const LAST_VLAN = 4094;
+/** Links that nobody means: the loopback, Docker's and our own. */
+const NO_PARENTS = /^(lo$|docker|br-|veth|weft-|w(c|e|br|m|mh|mp)-)/;
 
 export interface Parents {
   /** Throws WEFT-PARENT-MISSING, WEFT-PARENT-UNFIT. Touches nothing. */
@@ -29,7 +31,7 @@ function subInterface(name: string): { device: string; vlan: number } | undefine
 
 export function createParents(host: Rtnl, nodeName: () => string): Parents {
   function missing(name: string): Error {
-    const known = host.links().filter(({ name: each, master }) => each !== 'lo' && master === undefined && !/^(w[a-z]{1,2}-|weft-|veth)/.test(each)).map(({ name: each }) => each);
+    const known = host.links().filter((link) => link.master === undefined && !NO_PARENTS.test(link.name)).map((link) => link.name);
     return weftError('WEFT-PARENT-MISSING', { node: nodeName(), parent: name, known: known.join(', ') || 'none' });
   }
 
