@@ -14,7 +14,7 @@ export const macvlanLink = (endpointId: string): string => `wm-${endpointId.slic
 export const hostAccessLink = (networkId: string): string => `wmh-${networkId.slice(0, DIGITS)}`;
 /** What a macvlan network without a parent stands on. */
 export const isolatedParent = (networkId: string): string => `wmp-${networkId.slice(0, DIGITS)}`;
-/** Of links whose name is the user's, although we made them (an 802.1Q sub-interface): ASCII "weftmade", shortened. */
+/** Of links whose name is the user's, although we made them (an 802.1Q sub-interface): their link group. */
 export const MADE_BY_WEFT = 0x77656d64;
 
 /** The digits of the endpoint that a bridge's end of a veth pair belongs to. */

@@ -43,6 +43,11 @@ test('macvlan networks on two hosts of one LAN', async (t) => {
   t.match((await h1.tryDocker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=eth7', '--subnet', '192.168.50.0/24', 'lan')).stderr, /WEFT-PARENT-MISSING.*h1 has no interface eth7.*eth1/);
   t.match((await h1.tryDocker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=eth1.100', '--subnet', '192.168.50.0/24', 'lan')).stderr, /WEFT-PARENT-VLAN|^$/, 'a kernel without 802.1Q says so');
   await h1.tryDocker('network', 'rm', 'lan');
+  const withWeft = (...args: string[]) => h1.tryDocker('network', 'create', '-d', 'weft-macvlan', '--ipam-driver', 'weft', ...args, '-o', 'parent=eth1', '--subnet', '192.168.50.0/24', 'ours');
+  t.match((await withWeft()).stderr, /WEFT-SUBNET-OVERLAP.*eth1/, 'addresses from Weft: the subnet has to be called the LAN\'s');
+  t.match(await withWeft('--ipam-opt', 'weft.lan=true'), { code: 0 });
+  await until('it can go', async () => (await weft(h1, 'network', 'rm', 'ours')).code === 0, 10_000);
+  await until('everywhere', async () => (await h2.docker('network', 'ls', '--filter', 'driver=weft-macvlan', '--format', '{{.Name}}')) === '');
   await h1.docker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=nowhere', '-o', 'weft.parent.h1=eth1', '-o', 'weft.parent.h2=eth1', '-o', 'weft.host_access=true',
     '--subnet', '192.168.50.0/24', '--gateway', OUTSIDE, '--ip-range', '192.168.50.128/25', 'lan');
   await until('h2 has it', async () => (await h2.docker('network', 'ls', '--filter', 'driver=weft-macvlan', '--format', '{{.Name}}')) === 'lan');
