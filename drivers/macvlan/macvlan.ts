@@ -21,6 +21,7 @@ import { createParents } from './parent.ts';
 import { addressesOf, createSandboxLinks } from './sandbox-links.ts';
 
 const OURS = /^(wm|wmh|wmp)-/;
+const OWN_ADDRESS_TRIES = 4;
 
 export interface MacvlanOptions {
   host: Netns;
@@ -71,24 +72,35 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
   }
 
   async function ensureAccess(network: Network, found: Repair[]): Promise<void> {
-    const endpoints = endpointsOn(network);
-    if (!settings(network).hostAccess || endpoints.length === 0) return;
+    if (!settings(network).hostAccess || endpointsOn(network).length === 0) return;
     const parent = ensureParent(network, found);
-    const known = host.link(hostAccessLink(network.id));
-    const own = await options.hostAddresses(network);
-    if (!known) await probeOwn(network, parent, own);
+    const isNew = host.link(hostAccessLink(network.id)) === undefined;
+    const own = isNew ? await freeOwnAddresses(network, parent) : await options.hostAddresses(network);
+    // Endpoints came and went meanwhile.
     ensureHostAccess(host, network, { parent, own, endpoints: endpointsOn(network), mtu: mtuOf(network, parent) }, found);
   }
 
-  /** One that somebody else has is given back: the next try gets another. */
-  async function probeOwn(network: Network, parent: Link, own: readonly string[]): Promise<void> {
+  /** Those that another machine has are given back for others. */
+  async function freeOwnAddresses(network: Network, parent: Link, tries = OWN_ADDRESS_TRIES): Promise<string[]> {
+    const own = await options.hostAddresses(network);
     try {
       await probeAll(network, parent, own);
+      return own;
     } catch (error) {
       await options.releaseHostAddresses(network, own);
-      throw error;
+      if (tries === 1) throw error;
+      return freeOwnAddresses(network, parent, tries - 1);
     }
   }
+
+  /** No container waits for the host's way to it, nor fails for want of it. */
+  const tryAccess = async (network: Network): Promise<void> => {
+    try {
+      await ensureAccess(network, []);
+    } catch (error) {
+      log.warn({ network: network.name, detail: errorText(error) }, 'the host does not reach its containers of a macvlan network; tried again at the next repair');
+    }
+  };
 
   const probeAll = (network: Network, parent: Link, ips: readonly string[]): Promise<unknown> =>
     Promise.all(ips.map((ip) => probe(host, parent, ip, { forMs: settings(network).probeMs, clock })));
@@ -141,14 +153,14 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
       if (settings(network).parent !== undefined) await probeAll(network, parent, addressesOf(endpoint));
       makeLink(network, endpoint, parent);
       local.set(endpoint.id, endpoint);
-      await ensureAccess(network, []);
+      await tryAccess(network);
     },
     deleteEndpoint: async (network, endpoint) => {
       local.delete(endpoint.id);
       const { errors } = await runAll([
         () => inSandbox.remove(endpoint.id),
         () => host.deleteLink(macvlanLink(endpoint.id)),
-        () => ensureAccess(network, []),
+        () => tryAccess(network),
       ]);
       if (errors.length > 0) throw errors[0];
     },
