@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
-import { withoutLength } from '../base/ip.ts';
+import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { contains, parsePrefix } from '../base/prefix.ts';
 import { systemRandom } from '../base/random.ts';
@@ -189,7 +189,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
   const macvlan = createMacvlanDriver({
     host: hostNetns, self: () => self, networks: () => registry.list(), clock, log: log.child({ part: 'macvlan' }),
-    hostAddresses: async (network) => Promise.all(network.subnets.map(async ({ subnet, range }) =>
+    hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>
       withoutLength(await addresses.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft', network: network.name, ...(range !== undefined && { range }) })))),
     releaseHostAddresses: async (network, own) => {
       for (const address of own) {

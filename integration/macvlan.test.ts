@@ -29,7 +29,7 @@ test('macvlan networks on two hosts of one LAN', async (t) => {
   const [h1, h2] = [lab.host(1), lab.host(2)];
   await addSegment(lab, 'eth1', { h1: '192.168.50.1/24', h2: undefined, outside: `${OUTSIDE}/24` });
   const etcd = await startEtcd(h1);
-  const [first] = await Promise.all([h1, h2].map((host) => weftUp(host, { store: etcd.url, advertise: host.address })));
+  const [first, second] = await Promise.all([h1, h2].map((host) => weftUp(host, { store: etcd.url, advertise: host.address })));
   await until('they see each other', async () => ((await weft(h1, 'status')).stdout.match(/ alive$/gm) ?? []).length === 2);
   for (const host of [h1, h2]) await until('Docker answers', async () => /docker +answers/.test((await weft(host, 'status')).stdout));
   lab.spawnOn('outside', [process.execPath, join(import.meta.dirname, 'lab/upstream.ts'), `nas.example=${OUTSIDE}`]);
@@ -135,5 +135,18 @@ test('macvlan networks on two hosts of one LAN', async (t) => {
       await until('links and routes go', async () => await host.must(['sh', '-c', LINKS]) === before[i], 5_000).catch(() => {});
       t.equal(await host.must(['sh', '-c', LINKS]), before[i], `${host.name} is as before`);
     }
+  });
+
+  await t.test('weft is taken off a host with containers on such networks', async (t) => {
+    await weftJson(h1, 'network', 'create', '-d', 'macvlan', '-o', 'parent=eth1', '-o', 'weft.host_access=true', '--subnet', '192.168.50.0/24', '--ip-range', '192.168.50.128/25', 'lan');
+    await until('h2 has it', async () => (await h2.docker('network', 'ls', '--filter', 'driver=weft-macvlan', '--format', '{{.Name}}')) === 'lan');
+    await run(h2, 'b2', 'lan');
+    t.match(await h2.must(['ip', '-br', 'link']), 'wmh-');
+    await second!.stop();
+    const purged = await weft(h2, 'down', '--purge');
+    t.equal(purged.code, 0, purged.stdout + purged.stderr);
+    t.notMatch(await h2.must(['ip', '-br', 'link']), /wm/);
+    t.notMatch(await h2.must(['ip', 'route']), '192.168.50');
+    t.equal(await h2.docker('network', 'ls', '--filter', 'driver=weft-macvlan', '--format', '{{.Name}}'), '');
   });
 });

@@ -12,7 +12,7 @@ import { ensureAddress, ensureLink, ensureRoutes } from '../ensure.ts';
 import { hostAccessLink } from '../names.ts';
 import { addressesOf } from './sandbox-links.ts';
 
-/** `own`: the host's address of each of the network's subnets, plain. */
+/** `own`: the host's address of each of the network's IPv4 subnets, plain. */
 export interface HostAccess { parent: Link; own: readonly string[]; endpoints: readonly Endpoint[]; mtu: number }
 
 export function ensureHostAccess(host: Rtnl, network: Network, { parent, own, endpoints, mtu }: HostAccess, found: Repair[]): void {
@@ -31,6 +31,7 @@ export function ensureHostAccess(host: Rtnl, network: Network, { parent, own, en
   // Alone, so that the LAN as a whole stays where the host has its route to it.
   for (const address of own) ensureAddress(host, dev, `${address}/32`, found);
   const subnets = network.subnets.map(({ subnet }) => parsePrefix(subnet)!);
+  // An address of another family has no source here, and no route.
   const routes = endpoints.flatMap(addressesOf).flatMap((ip) => {
     const subnet = subnets.find((each) => contains(each, ip));
     const src = subnet && own.find((each) => contains(subnet, each));

@@ -76,9 +76,9 @@ class LanHost {
     this.networks.splice(this.networks.findIndex(({ id }) => id === doomed.id), 1);
   }
 
-  async attach(name: string, on: Network, ip: string): Promise<Container> {
+  async attach(name: string, on: Network, ip: string, more: Partial<Endpoint> = {}): Promise<Container> {
     const container = space(name);
-    const made = { ...endpoint(name, on, `${ip}/24`), sandbox: container.path };
+    const made = { ...endpoint(name, on, `${ip}/24`, more), sandbox: container.path };
     this.endpoints.push(made);
     try {
       await this.driver.createEndpoint(on, made);
@@ -236,6 +236,7 @@ test('macvlan networks', async (t) => {
   });
 
   for (const each of [a1, a2]) await a.detach(each);
+  t.notMatch(a.space.run('ip', 'route'), 'wmh-', 'the last container takes its route along');
   await b.detach(b1);
   await a.delete(onA);
   await b.delete(onB);
@@ -267,8 +268,9 @@ test('macvlan networks', async (t) => {
   });
 
   await t.test('several networks on one parent', async (t) => {
-    const [one, two] = [await a.create(lan('one')), await a.create(lan('two'))];
-    const [c1, c2] = [await a.attach('c1', one, '192.168.50.101'), await a.attach('c2', two, '192.168.50.102')];
+    const [one, two] = [await a.create(lan('one')), await a.create(lan('two', { 'weft.mtu': '1400' }))];
+    const [c1, c2] = [await a.attach('c1', one, '192.168.50.101'), await a.attach('c2', two, '192.168.50.102', { mac: '02:00:00:00:00:77' })];
+    t.match(c2.space.rtnl.link('eth0'), { mtu: 1400, mac: '02:00:00:00:00:77' }, 'each with what was asked for it');
     t.ok(c1.space.pings(c2.ip), 'share the LAN');
     await a.detach(c1);
     await a.delete(one);

@@ -16,7 +16,7 @@ import { hostAccessLink, isolatedParent, macvlanLink } from '../names.ts';
 import { joinAnswer } from '../veth.ts';
 import { probe } from './conflicts.ts';
 import { ensureHostAccess } from './host-access.ts';
-import { macvlanOptions } from './options.ts';
+import { macvlanOptions, parentOn } from './options.ts';
 import { createParents } from './parent.ts';
 import { addressesOf, createSandboxLinks } from './sandbox-links.ts';
 
@@ -27,7 +27,7 @@ export interface MacvlanOptions {
   host: Netns;
   self(): { id: string; name: string };
   networks(): readonly Network[];
-  /** An address of each subnet of a network for this host itself, plain; the same ones each time. */
+  /** An address of each IPv4 subnet of a network for this host itself, plain; the same ones each time. */
   hostAddresses(network: Network): Promise<string[]>;
   /** They cannot be used; the next ones are others. */
   releaseHostAddresses(network: Network, own: readonly string[]): Promise<void>;
@@ -67,16 +67,18 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
   /** A second network could not have what passthru takes for itself. */
   function refuseSharing(network: Network): void {
     const { parent, mode } = settings(network);
-    const other = macvlans().find((each) => each.id !== network.id && settings(each).parent === parent && [mode, settings(each).mode].includes('passthru'));
+    const other = macvlans().find((each) => each.id !== network.id && parentOn(each, self().name) === parent && [mode, settings(each).mode].includes('passthru'));
     if (parent !== undefined && other) throw notAlone(parent, `network ${other.name || other.id.slice(0, 12)} stands on it`);
   }
 
   async function ensureAccess(network: Network, found: Repair[]): Promise<void> {
-    if (!settings(network).hostAccess || endpointsOn(network).length === 0) return;
+    const isThere = (): boolean => host.link(hostAccessLink(network.id)) !== undefined;
+    const isIdle = (): boolean => endpointsOn(network).length === 0 && !isThere();
+    if (!settings(network).hostAccess || isIdle()) return;
     const parent = ensureParent(network, found);
-    const isNew = host.link(hostAccessLink(network.id)) === undefined;
-    const own = isNew ? await freeOwnAddresses(network, parent) : await options.hostAddresses(network);
-    // Endpoints came and went meanwhile.
+    const own = isThere() ? await options.hostAddresses(network) : await freeOwnAddresses(network, parent);
+    // Endpoints came and went meanwhile, and the network with the last of them.
+    if (isIdle()) return;
     ensureHostAccess(host, network, { parent, own, endpoints: endpointsOn(network), mtu: mtuOf(network, parent) }, found);
   }
 
@@ -122,11 +124,10 @@ export function createMacvlanDriver(options: MacvlanOptions): MacvlanDriver {
     await parents.removeUnused(needed(macvlans().filter(({ id }) => id !== network.id)), []);
   }
 
-  const needed = (networks: readonly Network[]): Set<string> => new Set(networks.flatMap((network) => settings(network).parent ?? []));
+  const needed = (networks: readonly Network[]): Set<string> => new Set(networks.flatMap((network) => parentOn(network, self().name) ?? []));
 
   async function repairNetwork(network: Network, found: Repair[]): Promise<void> {
-    if (endpointsOn(network).length === 0) return;
-    ensureParent(network, found);
+    if (endpointsOn(network).length > 0) ensureParent(network, found);
     await ensureAccess(network, found);
     for (const endpoint of endpointsOn(network)) if (endpoint.sandbox !== undefined) inSandbox.look(endpoint);
   }

@@ -36,13 +36,16 @@ export function macvlanOptions(network: Network, node: string): MacvlanOptions {
   checkOptions(network, [...KNOWN, ...Object.keys(options).filter((option) => option.startsWith(NODE_PARENT))]);
   interfacePrefix(network);
   const mode = modeOf(options);
-  const parent = options[NODE_PARENT + node] ?? first(options, PARENT_OPTIONS)?.value;
   const hostAccess = hostAccessOf(options);
   if (hostAccess && (mode !== 'bridge' || !hasParent(network))) {
     throw weftError('WEFT-OPTION-VALUE', { option: HOST_ACCESS_OPTION, value: options[HOST_ACCESS_OPTION]!, hint: 'it needs a parent and the mode bridge: in the others the kernel keeps the host away as well' });
   }
-  return { parent: parent || undefined, mode, hostAccess, probeMs: probeMsOf(options), mtu: wantedMtu(network, LARGEST_MTU, 0) };
+  return { parent: parentOn(network, node), mode, hostAccess, probeMs: probeMsOf(options), mtu: wantedMtu(network, LARGEST_MTU, 0) };
 }
+
+/** As it is said, whatever else may be wrong with the options. */
+export const parentOn = ({ options }: Pick<Network, 'options'>, node: string): string | undefined =>
+  (options[NODE_PARENT + node] ?? first(options, PARENT_OPTIONS)?.value) || undefined;
 
 /** Whether it stands on an interface anywhere: one that does not is of one host alone. */
 export const hasParent = ({ options }: Pick<Network, 'options'>): boolean =>
