@@ -2,17 +2,17 @@
 import type { Network } from '../cnm/model.ts';
 import { hasParent } from '../drivers/macvlan/options.ts';
 
-const SCOPES: Record<string, (options: Network['options']) => Network['scope']> = {
-  overlay: () => 'cluster',
-  bridge: () => 'node',
+const SCOPES = new Map<string, (options: Network['options']) => Network['scope']>([
+  ['overlay', () => 'cluster'],
+  ['bridge', () => 'node'],
   // Without a parent it reaches nobody outside its host.
-  macvlan: (options) => (hasParent({ options }) ? 'cluster' : 'node'),
-};
+  ['macvlan', (options) => (hasParent({ options }) ? 'cluster' : 'node')],
+]);
 
-export const DRIVERS: readonly string[] = Object.keys(SCOPES);
+export const DRIVERS: readonly string[] = [...SCOPES.keys()];
 
 /** undefined where there is no such driver. */
-export const scopeOf = (driver: string, options: Network['options']): Network['scope'] | undefined => SCOPES[driver]?.(options);
+export const scopeOf = (driver: string, options: Network['options']): Network['scope'] | undefined => SCOPES.get(driver)?.(options);
 
 /** Whether its subnet is one that hosts have as well: it is the LAN's. */
 export const sharesSubnet = ({ driver, scope }: Pick<Network, 'driver' | 'scope'>): boolean => driver === 'macvlan' && scope === 'cluster';
