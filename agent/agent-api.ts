@@ -81,7 +81,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
         members: state.members(),
         // VXLAN protects nothing (RFC 7348 §7), and no driver option does yet.
-        cleartext: registry.list().filter(({ scope }) => scope === 'cluster').map(({ id, name }) => name || id.slice(0, 12)).sort(),
+        cleartext: registry.list().filter(({ driver }) => driver === 'overlay').map(({ id, name }) => name || id.slice(0, 12)).sort(),
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),

@@ -3,8 +3,9 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, sleep } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
-import { withoutLength } from '../base/ip.ts';
+import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import { contains, parsePrefix } from '../base/prefix.ts';
 import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
 import { announce } from '../cnm/announce.ts';
@@ -18,12 +19,14 @@ import { createNameTable } from '../dns/zone.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { watchCarrier } from '../drivers/carrier.ts';
 import { watchDisturbances } from '../drivers/disturbances.ts';
+import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
 import { createOverlayDriver } from '../drivers/overlay/overlay.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
 import { createMesh } from '../ingress/mesh.ts';
+import { HOST_HOLDER } from '../ipam/ipam.ts';
 import { createAddressManager } from '../ipam/manager.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import { deleteFlowsTo } from '../linux/conntrack.ts';
@@ -44,7 +47,7 @@ import { createStaleRemoval, removeReleasedEndpoints } from './docker/stale.ts';
 import { startDockerLink, type DockerLink } from './docker/link.ts';
 import { createNetworkDriver } from './docker/network-driver.ts';
 import { createNetworkMap } from './docker/network-map.ts';
-import { createReplicator, PLUGIN_PREFIX } from './docker/replicator.ts';
+import { createReplicator, PLUGINS, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { createWorkloads } from './docker/workloads.ts';
 import { createEndpoints } from './endpoints.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
@@ -53,6 +56,7 @@ import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkCommands } from './network-commands.ts';
+import { DRIVERS } from './network-scope.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
@@ -184,6 +188,18 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     host: hostNetns, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
     published: new Map(local.list('bridge-ports/').map(({ key: at, value }) => [at.slice('bridge-ports/'.length), JSON.parse(value) as PortMapping[]])),
   });
+  const macvlan = createMacvlanDriver({
+    host: hostNetns, self: () => self, networks: () => registry.list(), clock, log: log.child({ part: 'macvlan' }),
+    hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>
+      withoutLength(await addresses.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft', network: network.name, ...(range !== undefined && { range }) })))),
+    releaseHostAddresses: async (network, own) => {
+      for (const address of own) {
+        const pool = network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, address));
+        if (pool) await addresses.releaseAddress(pool.subnet, address);
+      }
+    },
+    onCarrier: (endpointId, up) => publisher.carrier(endpointId, up),
+  });
 
   // Names -------------------------------------------------------------------------------------------------------------
   const names = createNameTable();
@@ -196,7 +212,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   const controller = createController({
-    drivers: [overlay, bridge],
+    drivers: [overlay, bridge, macvlan],
     networks: registry,
     endpoints,
     addresses: createAddressClaims(addresses, id),
@@ -228,6 +244,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     if (network?.driver === 'bridge') {
       const ports = await bridge.publish(endpoint);
       local.put(`bridge-ports/${endpoint.id}`, JSON.stringify(ports));
+    } else if (network?.driver === 'macvlan') {
+      log.warn({ network: network.name, endpoint: endpoint.id.slice(0, 12) }, 'ports of a container on a macvlan network are not published: the LAN reaches it at its own address');
     } else if (network) {
       await mesh.publish(network, endpoint, service);
     }
@@ -332,11 +350,10 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // Serving -----------------------------------------------------------------------------------------------------------
   const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
   const plugins = [
-    servePlugin({ name: 'weft-overlay', network: createNetworkDriver({ driver: 'overlay', scope: 'cluster', ...driverOptions }), log, clock }),
-    servePlugin({ name: 'weft-bridge', network: createNetworkDriver({ driver: 'bridge', scope: 'node', ...driverOptions }), log, clock }),
+    ...DRIVERS.map((driver) => servePlugin({ name: `${PLUGIN_PREFIX}${driver}`, network: createNetworkDriver({ driver, ...driverOptions }), log, clock })),
     servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, copies, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
   ];
-  for (const [i, plugin] of ['overlay', 'bridge'].map((driver) => `${PLUGIN_PREFIX}${driver}`).concat('weft').entries()) {
+  for (const [i, plugin] of PLUGINS.entries()) {
     const path = join(config.pluginDir, `${plugin}.sock`);
     const fd = inherited.get(path);
     await plugins[i]!.listen(fd === undefined ? { path } : { fd });
@@ -416,6 +433,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
         () => resolver.close(),
         () => docker.close(),
         () => bridge.close(),
+        () => macvlan.close(),
         () => fabric.close(),
         () => hostNft.close(),
         () => hostRtnl.close(),

@@ -5,7 +5,7 @@ import type { Logger } from '../base/log.ts';
 import { servePlugin } from '../plugin-spec/server.ts';
 import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
 import type { Config } from './config.ts';
-import { PLUGIN_PREFIX } from './docker/replicator.ts';
+import { PLUGINS } from './docker/replicator.ts';
 
 export interface DepartingOptions {
   config: Config;
@@ -39,7 +39,7 @@ export async function serveDeparting({ config, reason, inherited, clock, log }: 
     requestAddress: refuse,
     releaseAddress: async () => {},
   };
-  const plugins = [`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'].map((name) => ({ name, plugin: servePlugin({ name, log, clock, ...(name === 'weft' ? { ipam } : { network }) }) }));
+  const plugins = PLUGINS.map((name) => ({ name, plugin: servePlugin({ name, log, clock, ...(name === 'weft' ? { ipam } : { network }) }) }));
   for (const { name, plugin } of plugins) {
     const path = join(config.pluginDir, `${name}.sock`);
     const fd = inherited.get(path);

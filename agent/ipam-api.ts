@@ -15,6 +15,7 @@ import { isNetns, openNetns } from '../linux/netns.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import type { Store } from '../store/store.ts';
 import type { DockerNetwork } from './docker/client.ts';
+import { sharesSubnet } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
 import { addressesIn } from './publisher.ts';
 
@@ -75,10 +76,13 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
   const { node, store, state, registry, endpoints, addresses, clock } = options;
   const { upkeep } = addresses;
 
-  const networks = (): Map<string, string> => new Map(registry.list().filter(usesPool)
+  const subnetsOf = (list: readonly Network[]): Map<string, string> => new Map(list.filter(usesPool)
     .flatMap((network) => network.subnets.map(({ subnet }) => [subnet, network.name || network.id.slice(0, 12)] as const)));
 
-  const problems = (): string[] => conflicts(networks(), options.defaultPools, options.occupied());
+  const networks = (): Map<string, string> => subnetsOf(registry.list());
+
+  // On a LAN's subnet hosts and network meet on purpose.
+  const problems = (): string[] => conflicts(subnetsOf(registry.list().filter((network) => !sharesSubnet(network))), options.defaultPools, options.occupied());
   const stateOf = (id: string): string => state.members().find((member) => member.id === id)?.state ?? 'not a member';
 
   // --- what changes with time

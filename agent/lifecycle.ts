@@ -8,6 +8,7 @@ import { wantedVni } from '../drivers/options.ts';
 import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { asTaken, checkedRange, refuseOverlap, type Occupied } from '../ipam/subnets.ts';
+import { sharesSubnet } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
 
 export interface NetworkLifecycle {
@@ -64,7 +65,7 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       if (network.scope === 'cluster' || network.ipam === 'weft') {
         for (const { subnet, range, gateway, aux } of network.subnets) {
           if (!poolHeld) {
-            await addresses.requestPool({ subnet, ...(range !== undefined && { range }) });
+            await addresses.requestPool({ subnet, ...(range !== undefined && { range }), shared: sharesSubnet(network) });
             undo.push(() => addresses.releasePool(subnet));
           }
           await addresses.reserve(subnet, { ...aux, ...(gateway !== undefined && { gateway }) });

@@ -12,12 +12,11 @@ import { dockerStatus, type DockerClient } from './docker/client.ts';
 import type { NetworkMap } from './docker/network-map.ts';
 import type { Replicator } from './docker/replicator.ts';
 import type { NetworkLifecycle } from './lifecycle.ts';
+import { DRIVERS, scopeOf, sharesSubnet } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
 import { addressesIn, type Publisher } from './publisher.ts';
 import type { SandboxCommands } from './sandbox-commands.ts';
 import { requestedSubnets } from './subnet-requests.ts';
-
-const SCOPES: Record<string, Network['scope']> = { overlay: 'cluster', bridge: 'node' };
 
 export interface NetworkCommandsOptions {
   self(): NodeInfo;
@@ -85,8 +84,8 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
   }
 
   async function create(request: CreateNetworkRequest): Promise<NetworkAnswer> {
-    const scope = SCOPES[request.driver];
-    if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: Object.keys(SCOPES).join(', ') });
+    const scope = scopeOf(request.driver, request.options ?? {});
+    if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: DRIVERS.join(', ') });
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
     const given = request.subnets ?? [];
     for (const subnet of given) if (!parsePrefix(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });
@@ -99,7 +98,7 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
       const chosen: string[] = [];
       for (const each of [...wanted, ...open.map((family) => ({ family, range: given.length > 0 ? undefined : request.ranges?.[0] }))]) {
         const { subnet } = await addresses.requestPool({
-          ...('subnet' in each ? { subnet: each.subnet } : { family: each.family }), ...(each.range !== undefined && { range: each.range }),
+          ...('subnet' in each ? { subnet: each.subnet } : { family: each.family }), ...(each.range !== undefined && { range: each.range }), shared: sharesSubnet({ driver: request.driver, scope }),
         });
         undo.push(() => addresses.releasePool(subnet));
         chosen.push(subnet);

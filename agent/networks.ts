@@ -67,15 +67,17 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
 
   async function createInCluster(network: Network): Promise<Network> {
     const taken = new Set([...networks.values()].map((each) => each.vni));
+    // Others have no tunnel to tell apart.
+    const needsVni = network.driver === 'overlay';
     let vni = network.vni ?? FIRST_VNI;
     for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
       if (network.vni === undefined) while (taken.has(vni)) vni++;
       if (vni > LAST_VNI) break;
-      const candidate = { ...network, vni };
-      const compares: Compare[] = [{ key: `networks/${network.id}`, revision: 0 }, { key: `vnis/${vni}`, revision: 0 }];
+      const candidate = needsVni ? { ...network, vni } : network;
+      const compares: Compare[] = [{ key: `networks/${network.id}`, revision: 0 }, ...(needsVni ? [{ key: `vnis/${vni}`, revision: 0 }] : [])];
       const writes: Write[] = [
         { put: `networks/${network.id}`, value: JSON.stringify(candidate) },
-        { put: `vnis/${vni}`, value: JSON.stringify(network.id) },
+        ...(needsVni ? [{ put: `vnis/${vni}`, value: JSON.stringify(network.id) }] : []),
       ];
       if (network.name !== '') {
         compares.push({ key: `network-names/${network.name}`, revision: 0 });

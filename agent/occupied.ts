@@ -12,7 +12,7 @@ import { NODES } from './node-prefix.ts';
 
 /** Of each link, and so of no network (RFC 4291 §2.5.6). */
 const LINK_LOCAL = parsePrefix('fe80::/10')!;
-const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-)/;
+const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-|wmh-)/;
 
 /** `docker`: its networks of other drivers than ours; `own`: ours. */
 export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetworks, own }: { nodePrefix: string; docker: readonly DockerNetwork[]; own: readonly Network[] }): Occupied[] {

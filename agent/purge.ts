@@ -9,6 +9,7 @@ import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
+import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
 import { releaseAllPorts } from '../ingress/claims.ts';
 import { dropScript } from '../ingress/rules.ts';
@@ -24,7 +25,7 @@ import { FABRIC_PATH } from './agent.ts';
 import type { Config } from './config.ts';
 import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
-import { PLUGIN_PREFIX } from './docker/replicator.ts';
+import { PLUGINS, PLUGIN_PREFIX } from './docker/replicator.ts';
 import { fencedBy, knownNumber, nodeId } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 import { findOriginal } from './original.ts';
@@ -97,6 +98,14 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       if (failed.length > 0) throw failed[0];
     },
     async () => {
+      const macvlan = createMacvlanDriver({
+        host: hostNetns, self: () => ({ id: nodeId(local), name: '' }), networks: () => [], hostAddresses: async () => [], releaseHostAddresses: async () => {}, onCarrier: () => {}, clock: systemClock, log,
+      });
+      const failed = await macvlan.purge();
+      macvlan.close();
+      if (failed.length > 0) throw failed[0];
+    },
+    async () => {
       const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
       const failed = await fabric.purge();
       fabric.close();
@@ -118,7 +127,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
     () => rmSync(configPath, { force: true }),
     () => removeEmpty(dirname(configPath)),
     () => rmSync(config.dataDir, { recursive: true, force: true }),
-    ...[`${PLUGIN_PREFIX}overlay`, `${PLUGIN_PREFIX}bridge`, 'weft'].map((name) => () => rmSync(join(config.pluginDir, `${name}.sock`), { force: true })),
+    ...PLUGINS.map((name) => () => rmSync(join(config.pluginDir, `${name}.sock`), { force: true })),
   ]);
   return errors;
 }

@@ -10,6 +10,7 @@ import type { Logger } from '../base/log.ts';
 import type { Network } from '../cnm/model.ts';
 import type { Resolver } from '../dns/dns.ts';
 import { isNetns } from '../linux/netns.ts';
+import { sharesSubnet } from './network-scope.ts';
 
 export interface Sandboxes {
   joined(path: string, network: Network): void;
@@ -30,7 +31,9 @@ export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Lo
       await resolver.attach({
         path,
         networks: [...networks.values()].map((network) => ({
-          id: network.id, name: network.name, subnets: network.subnets.map(({ subnet }) => subnet), internal: network.internal,
+          id: network.id, name: network.name, internal: network.internal,
+          // The LAN has machines and names of its own, which Docker's resolver knows by asking outside.
+          subnets: sharesSubnet(network) ? [] : network.subnets.map(({ subnet }) => subnet),
         })),
       });
     } catch (error) {

@@ -28,8 +28,8 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
   });
 
   network.command('create <name>')
-    .description('create a network; an overlay appears on every node')
-    .option('-d, --driver <driver>', 'overlay or bridge', 'overlay')
+    .description('create a network; an overlay appears on every node, and so does a macvlan with a parent')
+    .option('-d, --driver <driver>', 'overlay, bridge or macvlan', 'overlay')
     .option('--subnet <prefix>', 'for example 10.192.4.0/24 or fd00:4::/64; may be repeated; default: a free one', collect, [])
     .option('--ipv6', 'addresses of IPv6, too')
     .option('--no-ipv4', 'no addresses of IPv4')

@@ -1,9 +1,11 @@
 /** Events in the kernel after which something of ours may have to be mended. */
 import { watchNft } from '../linux/nft-monitor.ts';
-import type { Netns, Rtnl } from '../linux/types.ts';
+import type { Link, Netns, Rtnl } from '../linux/types.ts';
+import { MADE_BY_WEFT } from './names.ts';
 
 /** Not the ends of veth pairs: they come and go with containers. */
-const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wv-.*)$/;
+const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wv-.*|wmh-.*|wmp-.*)$/;
+const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
 
@@ -11,7 +13,7 @@ const TABLES = /^(inet weft.*|ip6? filter)$/;
 export function watchDisturbances(rtnl: Rtnl, netns: Netns, onDisturbance: () => void): () => void {
   const stops = [
     rtnl.watch((event) => {
-      if (event.type === 'link' ? LINKS.test(event.link.name) && (event.gone || !event.link.up) : event.type === 'lost' || event.gone) onDisturbance();
+      if (event.type === 'link' ? isOurs(event.link) && (event.gone || !event.link.up) : event.type === 'lost' || event.gone) onDisturbance();
     }),
     watchNft(netns, (change) => {
       if (!change || TABLES.test(`${change.family} ${change.table}`)) onDisturbance();

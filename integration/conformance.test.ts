@@ -27,7 +27,7 @@ test('the plugin sockets of weftd keep Docker\'s rules', async (t) => {
   t.teardown(() => lab.destroy());
   const host = lab.host(1);
   await weftUp(host);
-  for (const [i, [plugin, fewest]] of ([['weft-overlay', 25], ['weft-bridge', 25], ['weft', 15]] as const).entries()) {
+  for (const [i, [plugin, fewest]] of ([['weft-overlay', 25], ['weft-bridge', 25], ['weft-macvlan', 25], ['weft', 15]] as const).entries()) {
     // As this machine sees the host's files. Networks of the kit stay behind the overlay's plugin, so each has its own subnets.
     const socket = `/proc/${host.pid}/root/run/docker/plugins/${plugin}.sock`;
     const { code, stdout, stderr } = await run([process.execPath, KIT, socket, '--json', '--subnet', `10.${211 + i}.0.0/16`]);

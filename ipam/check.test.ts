@@ -4,6 +4,7 @@ import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { HOST_HOLDER } from './ipam.ts';
 import { check, type CheckedEndpoint, type CheckFacts, type Finding } from './check.ts';
 import { type SceneNode, scene } from './scene-for-tests.ts';
 
@@ -57,6 +58,9 @@ void test('leaks: what nobody has is released, and nothing that changed since th
   await a.ipam.requestAddress({ subnet, holder: 'x', address: '10.3.0.254', chooser: 'weft' });
   await clock.advance(60_000);
   t.not(check(await facts())[0]!.id, leak!.id);
+  await a.ipam.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft' });
+  await clock.advance(60_000);
+  t.equal(check(await facts()).length, 1, 'what the node has itself belongs to no endpoint');
 });
 
 void test('orphans: pools without a network, blocks without a pool, blocks of nodes that are gone', async (t) => {

@@ -2,6 +2,7 @@
  * Store, nodes and kernel compared. Each finding has an id that says exactly what was found, so that a repair can be
  * held to the report it was asked for: what has changed since has another id.
  */
+import { HOST_HOLDER } from './ipam.ts';
 import type { Survey, SurveyedBlock, SurveyedPool } from './upkeep.ts';
 
 export interface CheckedEndpoint { id: string; /** For people. */ name: string; node: { id: string; name: string }; address: string }
@@ -68,7 +69,7 @@ function leaks({ now, networks, endpoints, node }: CheckFacts, { subnet, holding
   // Of what else uses the pool, the endpoints are not known here.
   if (!networks.has(subnet)) return [];
   const used = new Set(endpoints.filter((endpoint) => endpoint.node.id === node.id).map(({ address }) => address));
-  return [...holdings].filter(([address, { since }]) => !used.has(address) && now - since >= SETTLED_MS).map(([address, { holder, since }]) => ({
+  return [...holdings].filter(([address, { holder, since }]) => !used.has(address) && holder !== HOST_HOLDER && now - since >= SETTLED_MS).map(([address, { holder, since }]) => ({
     id: `leak ${subnet} ${address} ${holder} ${since}`, kind: 'leak', text: `${address} is given out here since ${new Date(since).toISOString()}, and nobody has it`,
     fix: 'it is released', repair: { do: 'release', subnet, address, since },
   }));

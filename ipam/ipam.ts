@@ -10,7 +10,12 @@ export interface PoolRequest {
   range?: string;
   /** A further request for a pool that exists (the copy of a network on another node, or Docker's replay): no claim is made. */
   existing?: boolean;
+  /** The subnet is one that hosts have as well (the LAN's, for a macvlan network): only other pools must not overlap it. */
+  shared?: boolean;
 }
+
+/** Holder of an address that the node itself has on a network, which belongs to no endpoint. */
+export const HOST_HOLDER = 'this host';
 
 /** A pool is known by its subnet, which is unique in the cluster. */
 export interface Pool { subnet: string; range?: string }

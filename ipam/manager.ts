@@ -128,13 +128,13 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
 
   // --- pools
 
-  async function createPool(wanted: Prefix | Family, range: string | undefined): Promise<Pool> {
+  async function createPool(wanted: Prefix | Family, range: string | undefined, shared: boolean): Promise<Pool> {
     await removeAbandoned();
     const sources = wanted === 6 ? await sourcesOf6() : defaultPools;
     let attempted: PoolRecord | undefined;
     try {
       const made = await claims.createPool(
-        (stored) => chooseSubnet(wanted, stored, occupied(), sources), range, (record) => { attempted = record; },
+        (stored) => chooseSubnet(wanted, stored, shared ? [] : occupied(), sources), range, (record) => { attempted = record; },
       );
       return asPool(pools.learn(made));
     } catch (error) {
@@ -161,13 +161,13 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
   }
 
   return {
-    requestPool: async ({ subnet, range, existing, family = 4 }) => {
+    requestPool: async ({ subnet, range, existing, family = 4, shared = false }) => {
       if (subnet !== undefined && NULL_POOLS.includes(subnet)) return { subnet };
       const wanted = subnet === undefined ? undefined : checkedSubnet(subnet);
       if (existing) return existingPool(wanted ? formatPrefix(wanted) : '(none given)');
-      if (range === undefined) return createPool(wanted ?? family, undefined);
+      if (range === undefined) return createPool(wanted ?? family, undefined, shared && wanted !== undefined);
       if (!wanted) throw weftError('WEFT-RANGE-OUTSIDE', { range, subnet: '(none given)' });
-      return createPool(wanted, formatPrefix(checkedRange(range, wanted, formatPrefix(wanted))));
+      return createPool(wanted, formatPrefix(checkedRange(range, wanted, formatPrefix(wanted))), shared);
     },
 
     releasePool: async (text) => {

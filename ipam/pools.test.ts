@@ -82,6 +82,14 @@ void test('pools: while the store is away nothing is left half made', async (t) 
   t.same(a.local.list(''), []);
 });
 
+void test('pools: a subnet that hosts have as well, for a network on their LAN', async (t) => {
+  const { a } = await open(t, { occupied: () => [{ prefix: '192.168.50.0/24', by: 'the route by eth1' }] });
+  await t.rejects(a.ipam.requestPool({ subnet: '192.168.50.0/24' }), { code: 'WEFT-SUBNET-OVERLAP' });
+  t.same(await a.ipam.requestPool({ subnet: '192.168.50.0/24', shared: true }), { subnet: '192.168.50.0/24' });
+  await t.rejects(a.ipam.requestPool({ subnet: '192.168.50.128/25', shared: true }), { code: 'WEFT-SUBNET-OVERLAP' }, 'another pool\'s is another network\'s');
+  t.equal((await a.ipam.requestPool({ shared: true })).subnet, '10.192.0.0/24', 'one that is chosen is nobody\'s');
+});
+
 void test('a network without addresses', async (t) => {
   const { store, a } = await open(t);
   for (const subnet of ['0.0.0.0/0', '::/0']) {

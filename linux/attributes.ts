@@ -23,6 +23,12 @@ export const flag = (type: number, value: boolean): Buffer => u8(type, value ? 1
 export const text = (type: number, value: string): Buffer => attribute(type, Buffer.from(`${value}\0`));
 export const u16be = (type: number, value: number): Buffer => attribute(type, Uint8Array.of(value >>> 8, value & 255));
 
+export function u16(type: number, value: number): Buffer {
+  const payload = Buffer.alloc(2);
+  payload.writeUInt16LE(value, 0);
+  return attribute(type, payload);
+}
+
 export function u32(type: number, value: number): Buffer {
   const payload = Buffer.alloc(4);
   payload.writeUInt32LE(value >>> 0, 0);

@@ -1,6 +1,7 @@
 /** Links: RTM_NEWLINK and its relatives, encoded and decoded (linux/if_link.h, rtnetlink(7)). */
 import { bytesToIp, bytesToMac, ipToBytes, macToBytes } from '../base/ip.ts';
 import { attribute, flag, nested, optional, parseAttributes, readText, readU32, text, u16be, u32 } from './attributes.ts';
+import { decodeStacked, encodeStacked } from './rtnl-stacked.ts';
 import type { BridgePort, Link, LinkChange, LinkSpec, Netns } from './types.ts';
 
 export const RTM_NEWLINK = 16;
@@ -20,7 +21,7 @@ const RTEXT_FILTER_SKIP_STATS = 8;
 /** Clock ticks a second in what the kernel tells user space (USER_HZ). */
 const TICKS = 100;
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, PROTINFO: 12, LINKINFO: 18, GROUP: 27, NET_NS_FD: 28, EXT_MASK: 29 } as const;
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, GROUP: 27, NET_NS_FD: 28, EXT_MASK: 29 } as const;
 const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 } as const;
@@ -50,6 +51,7 @@ export function decodeLink(body: Buffer): Link {
   const info = parseAttributes(attributes.get(IFLA.LINKINFO) ?? Buffer.alloc(0));
   const kind = readText(info.get(INFO.KIND));
   const data = info.get(INFO.DATA);
+  const parent = readU32(attributes.get(IFLA.LINK));
   return {
     index: body.readInt32LE(4),
     name: readText(attributes.get(IFLA.IFNAME)) ?? '',
@@ -62,6 +64,8 @@ export function decodeLink(body: Buffer): Link {
     master: readU32(attributes.get(IFLA.MASTER)),
     group: readU32(attributes.get(IFLA.GROUP)) ?? 0,
     ...(kind === 'vxlan' && data && { vxlan: decodeVxlan(data) }),
+    ...(parent !== undefined && parent !== 0 && { parent }),
+    ...(data && decodeStacked(kind, data)),
   };
 }
 
@@ -91,6 +95,7 @@ export function encodeNewLink(spec: LinkSpec): Buffer {
     header(0, spec.up),
     ...properties(spec),
     ...(spec.kind === 'vxlan' ? namespace(spec.netns) : []),
+    ...('parent' in spec ? [u32(IFLA.LINK, spec.parent)] : []),
     nested(IFLA.LINKINFO, text(INFO.KIND, spec.kind), ...(data.length > 0 ? [nested(INFO.DATA, ...data)] : [])),
   ]);
 }
@@ -107,6 +112,7 @@ function infoData(spec: LinkSpec): Buffer[] {
     const { up: _up, master: _master, netns, ...peer } = spec.peer;
     return [nested(VETH_INFO_PEER, header(0), ...properties(peer), ...namespace(netns))];
   }
+  if (spec.kind !== 'vxlan') return 'parent' in spec ? [encodeStacked(spec)] : [];
   const local = ipToBytes(spec.local);
   return [
     u32(VXLAN.ID, spec.vni), attribute(local.length === 4 ? VXLAN.LOCAL : VXLAN.LOCAL6, local), u16be(VXLAN.PORT, spec.port),

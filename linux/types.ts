@@ -22,7 +22,19 @@ export interface Link {
   up: boolean; carrier: boolean; master: number | undefined; group: number;
   /** vxlan only */
   vxlan?: { vni: number; port: number; local: string | undefined };
+  /** Index of the link it stands on, or of a veth's peer, in the namespace where that one lives. */
+  parent?: number;
+  /** macvlan only */
+  macvlan?: MacvlanMode;
+  /** 802.1Q only: the VLAN's id. */
+  vlan?: number;
 }
+
+/** What a macvlan's siblings are to it (ip-link(8)). */
+export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru';
+
+/** They go with their parent. The kernel refuses a macvlan on a port of a bridge (EBUSY), and what it was not built with (EOPNOTSUPP). */
+export type StackedLinkSpec = { kind: 'macvlan'; parent: number; mode: MacvlanMode } | { kind: 'vlan'; parent: number; vlan: number };
 
 export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: number; up?: boolean; group?: number } & (
   | { kind: 'bridge'; ageingSeconds?: number; /** On by default: multicast goes only where somebody asked for it, as soon as somebody else asks who did. */ multicastSnooping?: boolean }
@@ -34,6 +46,9 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
    * Learning is off; `proxy` answers ARP and ND from the neighbour table of the device.
    */
   | { kind: 'vxlan'; vni: number; local: string; port: number; proxy?: boolean; netns?: Netns }
+  | StackedLinkSpec
+  /** Both lose whatever is sent through them (an ifb unless tc redirects to it). */
+  | { kind: 'dummy' | 'ifb' }
 );
 
 export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }

@@ -19,6 +19,8 @@ export const NO_IPV4 = '0.0.0.0/0';
 export const NO_ADDRESS = '0.0.0.0/32';
 /** `--ipam-opt`, for engines whose `docker network create` has no `--ipv4=false`. */
 export const WITHOUT_IPV4 = 'weft.ipv4';
+/** A pool is made before its network, so that only the user can say here that the subnet is the LAN's. */
+const SHARED_OPTION = 'weft.lan';
 
 export interface IpamDriverOptions {
   addresses: AddressManager;
@@ -53,7 +55,7 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
     requestPool: async ({ pool, subPool, options, v6 }) => {
       if (pool === '' && !v6 && options[WITHOUT_IPV4] === 'false') return { poolId: NO_IPV4, pool: NO_IPV4 };
       const made = await addresses.requestPool({
-        family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }),
+        family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }), shared: options[SHARED_OPTION] === 'true',
       });
       return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
     },

@@ -9,11 +9,11 @@ import type { AddressPool, CreateNetworkRequest, NetworkDriverHandlers, PortBind
 import type { Copies } from './copies.ts';
 import { ADDRESS_SPACE, NO_ADDRESS, NO_IPV4 } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
+import { scopeOf } from '../network-scope.ts';
 import type { NetworkMap } from './network-map.ts';
 
 export interface NetworkDriverOptions {
   driver: string;
-  scope: Network['scope'];
   node: string;
   controller: Controller;
   lifecycle: NetworkLifecycle;
@@ -67,7 +67,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       // Docker tells neither name nor labels here: the replicator fills them in when Docker lists the network.
       name: '',
       driver: options.driver,
-      scope: options.scope,
+      scope: scopeOf(options.driver, request.options) ?? 'node',
       node: options.node,
       subnets,
       ipam: pools[0]?.addressSpace === ADDRESS_SPACE ? 'weft' : 'docker',
@@ -80,7 +80,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
   }
 
   return {
-    capabilities: () => ({ scope: 'local', connectivityScope: options.scope === 'cluster' ? 'global' : 'local', gwAllocChecker: false }),
+    capabilities: () => ({ scope: 'local', connectivityScope: options.driver === 'bridge' ? 'local' : 'global', gwAllocChecker: false }),
 
     createNetwork: async (request) => {
       const poolHeld = poolsOf(request)[0]?.addressSpace === ADDRESS_SPACE;

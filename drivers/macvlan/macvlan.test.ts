@@ -1,0 +1,342 @@
+//        switch (a bridge)                        192.168.50.0/24
+//   ┌───────┼────────┬──────────┐
+//  eth1    eth1     eth1        printer 192.168.50.9, a machine nobody told us of
+//  host a  host b   (eth2 of a: another wire, with nothing on it)
+//   │ │ │    │
+//  a1 a2 h   b1      containers; h: the host's own way to them
+import { setTimeout as delay } from 'node:timers/promises';
+import { test } from 'tap';
+import { systemClock } from '../../base/clock.ts';
+import { silentLogger } from '../../base/log.ts';
+import type { Endpoint, Network } from '../../cnm/model.ts';
+import { hostAccessLink, isolatedParent, macvlanLink } from '../names.ts';
+import { Space, capture, endpoint, network, plugIn, until } from '../testbed.ts';
+import { createMacvlanDriver, type MacvlanDriver } from './macvlan.ts';
+
+const PRINTER = '192.168.50.9';
+const spaces: Space[] = [];
+const space = (label: string): Space => {
+  const made = new Space(label);
+  spaces.push(made);
+  return made;
+};
+const wire = space('switch');
+wire.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
+
+function plugIntoSwitch(machine: Space, port: string, device: string, address?: string): void {
+  wire.rtnl.addLink({ kind: 'veth', name: port, master: wire.rtnl.link('br0')!.index, up: true, peer: { name: device, netns: machine.netns, up: true } });
+  if (address !== undefined) machine.run('ip', 'address', 'add', address, 'dev', device);
+}
+
+interface Container { space: Space; endpoint: Endpoint; ip: string }
+
+/** weftd's part of a host on the LAN. */
+class LanHost {
+  readonly space: Space;
+  readonly networks: Network[] = [];
+  readonly endpoints: Endpoint[] = [];
+  readonly up = new Set<string>();
+  readonly before: string;
+  readonly name: string;
+  ownAddress: string;
+  readonly #otherAddress: string;
+  driver!: MacvlanDriver;
+
+  constructor(name: string, ownAddress: string, address?: string) {
+    this.name = name;
+    // The first one is the printer's.
+    this.ownAddress = PRINTER;
+    this.#otherAddress = ownAddress;
+    this.space = space(name);
+    plugIntoSwitch(this.space, `p-${name}`, 'eth1', address);
+    this.space.rtnl.addLink({ kind: 'veth', name: 'eth2', up: true, peer: { name: 'eth2-end', up: true } });
+    this.before = this.space.snapshot();
+    this.start();
+  }
+
+  start(): void {
+    this.driver = createMacvlanDriver({
+      host: this.space.netns, self: () => ({ id: this.name, name: this.name }), networks: () => this.networks, clock: systemClock, log: silentLogger,
+      hostAddresses: async () => [this.ownAddress],
+      releaseHostAddresses: async () => void (this.ownAddress = this.#otherAddress),
+      onCarrier: (id, up) => void (up ? this.up.add(id) : this.up.delete(id)),
+    });
+  }
+
+  async create(added: Network): Promise<Network> {
+    const made = { ...added, node: this.name };
+    this.driver.validate(made);
+    this.networks.push(made);
+    await this.driver.createNetwork(made);
+    return made;
+  }
+
+  async delete(doomed: Network): Promise<void> {
+    await this.driver.deleteNetwork(doomed);
+    this.networks.splice(this.networks.findIndex(({ id }) => id === doomed.id), 1);
+  }
+
+  async attach(name: string, on: Network, ip: string, more: Partial<Endpoint> = {}): Promise<Container> {
+    const container = space(name);
+    const made = { ...endpoint(name, on, `${ip}/24`, more), sandbox: container.path };
+    this.endpoints.push(made);
+    try {
+      await this.driver.createEndpoint(on, made);
+      await plugIn(this.space, container, made, await this.driver.join(on, made));
+    } catch (error) {
+      this.endpoints.pop();
+      await this.driver.deleteEndpoint(on, made);
+      throw error;
+    }
+    return { space: container, endpoint: made, ip };
+  }
+
+  async detach({ endpoint: doomed }: Container): Promise<void> {
+    const on = this.networks.find(({ id }) => id === doomed.networkId)!;
+    await this.driver.leave(on, doomed);
+    this.endpoints.splice(this.endpoints.indexOf(doomed), 1);
+    await this.driver.deleteEndpoint(on, doomed);
+  }
+
+  /** What was found, in words. */
+  async repair(): Promise<string[]> {
+    return (await this.driver.repair(this.networks, this.endpoints)).map(({ what }) => what);
+  }
+}
+
+const lan = (name: string, options: Record<string, string> = {}, more: Partial<Network> = {}): Network =>
+  network(name, 'macvlan', '192.168.50.0/24', { options: { parent: 'eth1', 'weft.probe_ms': '60', ...options }, scope: 'cluster', ...more });
+const web = lan('web', { 'weft.host_access': 'true' });
+
+test('macvlan networks', async (t) => {
+  t.teardown(() => spaces.forEach((each) => each.remove()));
+  // weftd's timers keep no process alive, its sockets do.
+  const alive = setInterval(() => {}, 1_000);
+  t.teardown(() => clearInterval(alive));
+  const printer = space('printer');
+  plugIntoSwitch(printer, 'p-printer', 'eth0', `${PRINTER}/24`);
+  const printerMac = printer.rtnl.link('eth0')!.mac;
+  const a = new LanHost('a', '192.168.50.250', '192.168.50.1/24');
+  const b = new LanHost('b', '192.168.50.251');
+  t.teardown(async () => {
+    for (const host of [a, b]) {
+      await host.driver.purge();
+      host.driver.close();
+    }
+  });
+
+  await t.test('what cannot be is refused before anything is made', async (t) => {
+    const refused = (options: Record<string, string>, code: string, message: RegExp): void => void t.throws(() => a.driver.validate(lan('x', options)), { code, message });
+    refused({ parent: 'eth7' }, 'WEFT-PARENT-MISSING', /node a has no interface eth7; give one of .*eth1.*weft\.parent\.a=/);
+    refused({ parent: 'eth7.100' }, 'WEFT-PARENT-MISSING', /eth7\.100/);
+    refused({ parent: 'lo' }, 'WEFT-PARENT-UNFIT', /loopback/);
+    refused({ 'weft.mtu': '9000' }, 'WEFT-MTU-TOO-LARGE', /1500/);
+    const port = a.space.rtnl.addLink({ kind: 'bridge', name: 'br1' });
+    a.space.rtnl.setLink(a.space.rtnl.link('eth2')!.index, { master: port });
+    refused({ parent: 'eth2' }, 'WEFT-PARENT-UNFIT', /port of br1; give br1 itself/);
+    await a.space.rtnl.deleteLink('br1');
+    t.equal(a.space.snapshot(), a.before);
+  });
+
+  const onA = await a.create(web);
+  const onB = await b.create(lan('web', { parent: 'nonsense', 'weft.parent.b': 'eth1', 'weft.host_access': 'true' }));
+  t.equal(a.space.snapshot(), a.before, 'nothing is built before it is used');
+  const a1 = await a.attach('a1', onA, '192.168.50.101');
+  const a2 = await a.attach('a2', onA, '192.168.50.102');
+  const b1 = await b.attach('b1', onB, '192.168.50.111');
+
+  await t.test('containers are machines of the LAN', async (t) => {
+    t.match(a1.space.rtnl.link('eth0'), { mac: a1.endpoint.mac, mtu: 1500, up: true, carrier: true, macvlan: 'bridge' });
+    t.match(a1.space.rtnl.routes().find(({ dst }) => dst === 'default'), { via: '192.168.50.1' });
+    t.ok(a1.space.pings(a2.ip), 'the same host');
+    t.ok(a1.space.pings(b1.ip) && b1.space.pings(a1.ip), 'another host, where the interface has another name');
+    t.ok(a1.space.pings(PRINTER) && printer.pings(a1.ip), 'other machines');
+    t.ok(await until(() => a.up.size === 2 && b.up.size === 1), 'that they work is noticed');
+  });
+
+  await t.test('the host reaches its own containers, and they it', async (t) => {
+    t.ok(a.space.pings(a1.ip) && a.space.pings(a2.ip), 'a host with an address of the LAN');
+    t.ok(b.space.pings(b1.ip), 'one without');
+    t.ok(a1.space.pings('192.168.50.1'), 'by its address on the LAN');
+    t.ok(a1.space.pings(a.ownAddress), 'by its address on the network');
+    t.ok(a.space.pings(PRINTER) && a.space.pings(b1.ip), 'all others as before');
+    printer.run('ip', 'neigh', 'flush', 'all');
+    t.ok(printer.pings('192.168.50.1'));
+    t.notMatch(a.space.run('ip', 'address'), `${PRINTER}/`, 'an address for the host that another machine has is changed for another');
+    t.match(printer.run('ip', 'neigh', 'show', '192.168.50.1'), a.space.rtnl.link('eth1')!.mac, 'the LAN finds the host where it was');
+  });
+
+  await t.test('an address that another machine has is not given away', async (t) => {
+    const before = a.space.snapshot();
+    await t.rejects(a.attach('thief', onA, PRINTER), { code: 'WEFT-ADDRESS-ON-LAN', message: new RegExp(`${PRINTER} is in use.*eth1.*${printerMac}`) });
+    await t.rejects(a.attach('thief', onA, '192.168.50.1'), { code: 'WEFT-ADDRESS-ON-LAN', message: /eth1 of this host/ });
+    await t.rejects(a.attach('thief', onA, b1.ip), { code: 'WEFT-ADDRESS-ON-LAN', message: new RegExp(b1.endpoint.mac) });
+    t.equal(a.space.snapshot(), before, 'and nothing stays of the attempt');
+  });
+
+  await t.test('an address is announced when its container is there', async (t) => {
+    const stop = await capture(printer, 'eth0', 'arp');
+    const late = await a.attach('late', onA, '192.168.50.120');
+    await until(() => a.up.has(late.endpoint.id));
+    await delay(2_100);
+    const heard = (await stop()).split('\n');
+    t.equal(heard.filter((line) => /who-has 192\.168\.50\.120 (\(.*\) )?tell 0\.0\.0\.0/.test(line)).length, 3, 'asked for three times');
+    t.equal(heard.filter((line) => /who-has 192\.168\.50\.120 (\(.*\) )?tell 192\.168\.50\.120/.test(line)).length, 2, 'announced twice');
+    await a.detach(late);
+    t.notOk(late.space.rtnl.link('eth0'), 'it goes, wherever it is');
+    t.notMatch(a.space.run('ip', 'route'), late.ip);
+  });
+
+  await t.test('what is broken is mended, and said', async (t) => {
+    const shim = hostAccessLink(onA.id);
+    t.same(await a.repair(), [], 'nothing is wrong');
+    const cases: [string, string[], RegExp][] = [
+      ['the host\'s link gone', ['ip', 'link', 'del', shim], /wmh-.* was missing/],
+      ['down', ['ip', 'link', 'set', shim, 'down'], /another up/],
+      ['its address', ['ip', 'address', 'del', `${a.ownAddress}/32`, 'dev', shim], /address 192\.168\.50\.250\/32 was missing/],
+      ['a route', ['ip', 'route', 'del', a1.ip, 'dev', shim], /1 routes were missing/],
+      ['a route too many', ['ip', 'route', 'add', '192.168.50.77', 'dev', shim], /1 routes were stale/],
+      ['a link of nobody', ['ip', 'link', 'add', 'wm-00000000000', 'link', 'eth1', 'type', 'macvlan'], /wm-0.* belonged to nothing/],
+    ];
+    for (const [name, breakIt, words] of cases) {
+      a.space.run(...breakIt);
+      const found = await a.repair();
+      t.ok(found.some((what) => words.test(what)), `${name}: ${found.join('; ')}`);
+      t.same(await a.repair(), [], `${name}: nothing is left to mend`);
+    }
+    a.space.run('sysctl', '-qw', `net.ipv4.conf.${shim}.arp_filter=0`);
+    await a.repair();
+    t.equal(a.space.run('sysctl', '-n', `net.ipv4.conf.${shim}.arp_filter`).trim(), '1');
+    t.ok(a.space.pings(a1.ip));
+  });
+
+  await t.test('a parent that is down', async (t) => {
+    a.space.run('ip', 'link', 'set', 'eth1', 'down');
+    const patient = await a.attach('patient', onA, '192.168.50.121');
+    await a.repair();
+    t.notOk(a.up.has(patient.endpoint.id), 'its name would lead nowhere yet');
+    t.notOk(a.up.has(a1.endpoint.id), 'nor the others\'');
+    a.space.run('ip', 'link', 'set', 'eth1', 'up');
+    await a.repair();
+    t.ok(patient.space.pings(PRINTER), 'works when it comes');
+    t.ok(a.space.pings(patient.ip), 'for the host as well');
+    t.ok(await until(() => a.up.has(patient.endpoint.id)));
+    await a.detach(patient);
+  });
+
+  await t.test('weftd away: nothing moves, nothing has to be mended when it returns', async (t) => {
+    const before = a.space.snapshot();
+    a.driver.close();
+    t.ok(a1.space.pings(b1.ip) && a.space.pings(a1.ip));
+    a.up.clear();
+    a.start();
+    t.same(await a.repair(), []);
+    t.equal(a.up.size, 2, 'what works is known again');
+    t.equal(a.space.snapshot(), before);
+  });
+
+  for (const each of [a1, a2]) await a.detach(each);
+  t.notMatch(a.space.run('ip', 'route'), 'wmh-', 'the last container takes its route along');
+  await b.detach(b1);
+  await a.delete(onA);
+  await b.delete(onB);
+  for (const host of [a, b]) t.equal(host.space.snapshot(), host.before, `nothing is left on ${host.name}`);
+
+  await t.test('modes, as the kernel has them', async (t) => {
+    const shut = await a.create(lan('shut', { macvlan_mode: 'private' }));
+    const [p1, p2] = [await a.attach('p1', shut, '192.168.50.101'), await a.attach('p2', shut, '192.168.50.102')];
+    t.notOk(p1.space.pings(p2.ip), 'private: not each other');
+    t.ok(p1.space.pings(PRINTER), 'but everybody else');
+    const hairpin = await a.create(lan('hairpin', { macvlan_mode: 'vepa' }));
+    const [v1, v2] = [await a.attach('v1', hairpin, '192.168.50.103'), await a.attach('v2', hairpin, '192.168.50.104')];
+    t.notOk(v1.space.pings(v2.ip), 'vepa: not with a switch that sends nothing back');
+    wire.rtnl.setBridgePort(wire.rtnl.link('p-a')!.index, { hairpin: true });
+    t.ok(v1.space.pings(v2.ip), 'with one that does');
+    wire.rtnl.setBridgePort(wire.rtnl.link('p-a')!.index, { hairpin: false });
+
+    t.throws(() => a.driver.validate(lan('all', { macvlan_mode: 'passthru' })), { code: 'WEFT-PARENT-UNFIT', message: /network shut stands on it/ });
+    for (const each of [p1, p2, v1, v2]) await a.detach(each);
+    for (const each of [shut, hairpin]) await a.delete(each);
+    const all = await a.create(lan('all', { macvlan_mode: 'passthru' }));
+    t.throws(() => a.driver.validate(lan('more')), { code: 'WEFT-PARENT-UNFIT', message: /passthru/ });
+    const only = await a.attach('only', all, '192.168.50.105');
+    t.ok(only.space.pings(PRINTER), 'passthru: one container');
+    await t.rejects(a.attach('second', all, '192.168.50.106'), { code: 'WEFT-PARENT-UNFIT', message: /to itself/ });
+    await a.detach(only);
+    await a.delete(all);
+    t.equal(a.space.snapshot(), a.before);
+  });
+
+  await t.test('several networks on one parent', async (t) => {
+    const [one, two] = [await a.create(lan('one')), await a.create(lan('two', { 'weft.mtu': '1400' }))];
+    const [c1, c2] = [await a.attach('c1', one, '192.168.50.101'), await a.attach('c2', two, '192.168.50.102', { mac: '02:00:00:00:00:77' })];
+    t.match(c2.space.rtnl.link('eth0'), { mtu: 1400, mac: '02:00:00:00:00:77' }, 'each with what was asked for it');
+    t.ok(c1.space.pings(c2.ip), 'share the LAN');
+    await a.detach(c1);
+    await a.delete(one);
+    t.ok(c2.space.pings(PRINTER), 'and one may go');
+    await a.detach(c2);
+    await a.delete(two);
+  });
+
+  await t.test('without a parent: each other, and nobody else', async (t) => {
+    const alone = await a.create({ ...lan('alone'), options: {}, internal: true });
+    const parent = isolatedParent(alone.id);
+    const [c1, c2] = [await a.attach('c1', alone, '192.168.50.101'), await a.attach('c2', alone, '192.168.50.102')];
+    t.ok(c1.space.pings(c2.ip));
+    t.equal(c1.space.rtnl.routes().find(({ dst }) => dst === 'default'), undefined);
+    for (const ip of ['192.168.50.1', PRINTER]) t.notOk(c1.space.pings(ip), ip);
+    t.notOk(a.space.pings(c1.ip), 'the host');
+    t.same(await a.repair(), []);
+    a.space.run('ip', 'link', 'set', parent, 'down');
+    t.match(await a.repair(), [/wmp-.* was down/]);
+    t.ok(c1.space.pings(c2.ip));
+    for (const each of [c1, c2]) await a.detach(each);
+    await a.delete(alone);
+    t.equal(a.space.snapshot(), a.before);
+  });
+
+  await t.test('a crash between an endpoint\'s record and its link, and before its record went', async (t) => {
+    const on = await a.create(lan('crash'));
+    const made = endpoint('lost', on, '192.168.50.101/24');
+    const { sourceName } = await a.driver.join(on, { ...made, sandbox: '/run/netns/nowhere' });
+    t.equal(sourceName, macvlanLink(made.id));
+    t.ok(a.space.rtnl.link(sourceName), 'Join makes what is missing');
+    t.match(await a.repair(), [/wm-.* belonged to nothing/]);
+    await a.driver.deleteEndpoint(on, made);
+    t.pass('deleting what is gone');
+    await a.attach('c1', on, '192.168.50.102');
+    t.same(await a.driver.purge(), []);
+    t.same(await a.driver.purge(), [], 'a purge may be repeated');
+    t.equal(a.space.snapshot(), a.before);
+  });
+
+  await t.test('802.1Q', async (t) => {
+    const tagged = lan('tagged', { parent: 'eth2.100' });
+    const made = await a.create(tagged).catch((error: unknown) => error as Error);
+    if (made instanceof Error) {
+      t.match(made, { code: 'WEFT-PARENT-VLAN', message: /eth2\.100.*CONFIG_VLAN_8021Q.*modprobe 8021q/ });
+      a.networks.pop();
+      t.equal(a.space.snapshot(), a.before);
+    }
+    await t.test('a sub-interface comes with its first network and goes with its last', { skip: made instanceof Error && 'this kernel was built without CONFIG_VLAN_8021Q' }, async (t) => {
+      const again = await a.create(lan('again', { parent: 'eth2.100' }));
+      t.match(a.space.rtnl.link('eth2.100'), { vlan: 100, up: true });
+      await a.space.rtnl.deleteLink('eth2.100');
+      const c1 = await a.attach('c1', again, '192.168.50.101');
+      t.match(a.space.rtnl.link('eth2.100'), { vlan: 100, up: true }, 'made again for its next container');
+      await a.space.rtnl.deleteLink('eth2.100');
+      t.match(await a.repair(), [/eth2\.100 was missing/]);
+      a.space.run('ip', 'link', 'set', 'eth2.100', 'down');
+      t.match(await a.repair(), [/eth2\.100 was down/]);
+      await a.detach(c1);
+      await a.delete(again);
+      t.ok(a.space.rtnl.link('eth2.100'), 'another network has it');
+      await a.delete(made as Network);
+      t.equal(a.space.snapshot(), a.before);
+      a.space.rtnl.addLink({ kind: 'vlan', name: 'eth2.7', parent: a.space.rtnl.link('eth2')!.index, vlan: 7 });
+      await a.delete(await a.create(lan('theirs', { parent: 'eth2.7' })));
+      t.ok(a.space.rtnl.link('eth2.7'), 'one that somebody else made stays');
+    });
+  });
+});
