@@ -25,6 +25,7 @@ const KNOWN: Record<string, Record<string, RegExp>> = {
     'daemon-killed': /WEFT-ADDRESS-IN-USE/,
   },
   'weft-bridge': { 'forgotten-endpoints': /WEFT-NETWORK-BUSY/ },
+  'weft-macvlan': { 'forgotten-endpoints': /WEFT-NETWORK-BUSY/ },
   // An address asked for by name again is taken for a repeated call.
   weft: { 'taken-address': /given out twice/ },
 };

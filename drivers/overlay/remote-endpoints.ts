@@ -23,20 +23,25 @@ export interface RemoteEndpoints {
   close(): void;
 }
 
-interface Holder { record: EndpointState; local: boolean; failed: boolean }
+interface Holder { record: EndpointState; local: boolean; failure?: Failure | undefined }
+
+/** What a node had when it failed, and has not shown again. */
+interface Failure { node: string; holders: Set<Holder>; timer: TimerHandle }
 
 /** `onChange` is called for each address that may have changed, also while this is created. */
 export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (place: Place) => void): RemoteEndpoints {
   /** Network → address → endpoint → its record; the newest last. */
   const networks = new Map<string, Map<string, Map<string, Holder>>>();
-  /** Holders of failed nodes, by node. */
-  const failures = new Map<string, { holders: Set<Holder>; timer: TimerHandle }>();
+  /** Of nodes that have not returned, by node: the next failure of one that has is another, with the whole grace. */
+  const failed = new Map<string, Failure>();
+  /** Those whose time has not run out. What a node deleted while it was away is never shown again: it goes then. */
+  const failures = new Set<Failure>();
 
   function put(record: EndpointState, local: boolean): void {
     const { networkId } = record.value;
     const addresses = networks.get(networkId) ?? new Map<string, Map<string, Holder>>();
     networks.set(networkId, addresses);
-    const holder = { record, local, failed: false };
+    const holder: Holder = { record, local };
     for (const ip of addressesOf(record.value)) {
       const holders = addresses.get(ip) ?? new Map<string, Holder>();
       addresses.set(ip, holders);
@@ -67,29 +72,43 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
   function fail(record: EndpointState): void {
     const holder = holderOf(record);
     if (!holder) return;
-    const failure = failures.get(record.owner) ?? {
-      holders: new Set<Holder>(),
-      timer: clock.setTimeout(() => {
-        for (const { record: lost } of failures.get(record.owner)?.holders ?? []) removeAll(lost);
-      }, FAILED_NODE_GRACE_MS),
-    };
-    failures.set(record.owner, failure);
+    forgive(holder);
+    const failure = failed.get(record.owner) ?? begin(record.owner);
     failure.holders.add(holder);
-    holder.failed = true;
+    holder.failure = failure;
     for (const ip of addressesOf(record.value)) onChange({ networkId: record.value.networkId, ip });
   }
 
-  /** It returned, or is gone for good. */
-  function forgive(holder: Holder): void {
-    const failure = failures.get(holder.record.owner);
-    if (!failure?.holders.delete(holder) || failure.holders.size > 0) return;
+  function begin(node: string): Failure {
+    const failure: Failure = {
+      node, holders: new Set(),
+      timer: clock.setTimeout(() => {
+        end(failure);
+        for (const { record } of failure.holders) removeAll(record);
+      }, FAILED_NODE_GRACE_MS),
+    };
+    failed.set(node, failure);
+    failures.add(failure);
+    return failure;
+  }
+
+  function end(failure: Failure): void {
     clock.clearTimeout(failure.timer);
-    failures.delete(holder.record.owner);
+    failures.delete(failure);
+    if (failed.get(failure.node) === failure) failed.delete(failure.node);
+  }
+
+  /** It is there again, or is gone for good. */
+  function forgive(holder: Holder): void {
+    const { failure } = holder;
+    holder.failure = undefined;
+    if (failure?.holders.delete(holder) && failure.holders.size === 0) end(failure);
   }
 
   const stop = state.watch('endpoint', (change) => {
     const { record, local } = change;
     if (change.type === 'put') {
+      failed.delete(record.owner);
       const holder = holderOf(record);
       if (holder) forgive(holder);
       const kept = addressesOf(record.value);
@@ -104,7 +123,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
     let best: Holder | undefined;
     for (const holder of holders) {
       if (holder.local) return undefined;
-      if (!best || best.failed || !holder.failed) best = holder;
+      if (!best || best.failure || !holder.failure) best = holder;
     }
     return best?.record;
   }
@@ -123,7 +142,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
       [...addresses].flatMap(([ip, holders]) => (winner(holders.values())?.owner === node ? [{ networkId, ip }] : []))),
     close: () => {
       stop();
-      for (const { timer } of failures.values()) clock.clearTimeout(timer);
+      for (const failure of failures) end(failure);
     },
   };
 }
