@@ -5,7 +5,7 @@ import { ERRORS, WeftError, weftError } from './errors.ts';
 
 test('every code says what happened and what to do', (t) => {
   for (const [code, { cause, fix }] of Object.entries(ERRORS)) {
-    t.match(code, /^WEFT(-[A-Z]+)+$/);
+    t.match(code, /^WEFT(-[A-Z][A-Z0-9]*)+$/);
     t.ok(cause.length > 10 && fix.length > 5, code);
     t.notMatch(cause + fix, /\.$/, `${code}: texts are put together, so they end without a full stop`);
   }
