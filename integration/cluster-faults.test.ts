@@ -30,6 +30,8 @@ const REST_MS = 60_000;
 /** After the end of a cut, and at any time on a machine that is busy. */
 const HICCUP_MS = 1_500;
 const SETTLED_MS = 60_000;
+/** After a row of cuts TCP may wait for two minutes before it sends again (TCP_RTO_MAX in the kernel's include/net/tcp.h). */
+const RETRANSMITTED_MS = 130_000;
 /** After Docker answered for the last time: 75 s, and a tick of 15 s. */
 const FORGOTTEN_MS = 120_000;
 tap.setTimeout(CHURN_MS + 600_000);
@@ -112,7 +114,7 @@ async function churn(t: Test, { hosts, services, partitions, traffic }: Scene): 
   }
   for (const each of traffic) {
     const { sent } = each.stream();
-    await until('what was sent has arrived', () => each.stream().received >= sent, 30_000).catch(() => undefined);
+    await until('what was sent has arrived', () => each.stream().received >= sent, RETRANSMITTED_MS).catch(() => undefined);
     t.ok(each.stream().received >= sent && each.stream().inOrder, `${each.name}: one TCP connection, nothing lost of ${sent} lines`);
   }
 
