@@ -1,4 +1,5 @@
 /** Ethernet frames of one EtherType on one link, whole, past everything that the kernel does with addresses (packet(7)). */
+import { close } from 'node:fs';
 import { check, lastErrno, sys } from './ffi.ts';
 import type { Netns } from './types.ts';
 
@@ -14,6 +15,7 @@ export interface PacketSocket {
   send(frame: Buffer): void;
   /** What has come in since, oldest first; frames that went out are not among them. */
   receive(): Buffer[];
+  /** Ends some milliseconds later, off the main loop: the kernel waits until no CPU can be handing it a frame (packet_release, synchronize_net). */
   close(): void;
 }
 
@@ -43,6 +45,6 @@ export function openPacketSocket(netns: Netns, device: number, etherType: number
         else check('receive a frame', length);
       }
     },
-    close: () => void sys.close(fd),
+    close: () => close(fd, () => {}),
   };
 }

@@ -1,13 +1,13 @@
 /**
- * Address conflict detection on a LAN (RFC 5227): an address is asked for before a container gets it, and announced when
- * the container is there. What is asked is asked from the parent, where answers come without anything being made first.
+ * Address conflict detection on a LAN (RFC 5227): an address is asked for before a container gets it. What is
+ * asked is asked from the parent, where answers come without anything being made first.
  */
+import { ETHERTYPE_ARP, arpProbe, parseArp, rivalFor } from '../../base/arp.ts';
 import { sleep, type Clock } from '../../base/clock.ts';
 import { weftError } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
 import { openPacketSocket } from '../../linux/packet-socket.ts';
 import { KernelError, type Link, type Netns, type Rtnl } from '../../linux/types.ts';
-import { ETHERTYPE_ARP, arpAnnouncement, arpProbe, parseArp, rivalFor } from './arp.ts';
 
 /** PROBE_NUM of RFC 5227 §1.1. Its intervals of a second and more are for machines that nobody waits for. */
 const PROBES = 3;
@@ -43,14 +43,4 @@ async function askLan(netns: Netns, { index, mac }: Link, ip: string, forMs: num
     socket?.close();
   }
   return undefined;
-}
-
-/** Gratuitous ARP from a link, for its IPv4 addresses. Throws KernelError where the link is down or gone. */
-export function announce(netns: Netns, { index, mac }: Link, ips: readonly string[]): void {
-  const socket = openPacketSocket(netns, index, ETHERTYPE_ARP);
-  try {
-    for (const ip of ips) if (!ip.includes(':')) socket.send(arpAnnouncement(mac, ip));
-  } finally {
-    socket.close();
-  }
 }

@@ -4,11 +4,11 @@
  */
 import type { Clock, TimerHandle } from '../../base/clock.ts';
 import { withoutLength } from '../../base/ip.ts';
+import { announce } from '../../cnm/announce.ts';
 import type { Endpoint } from '../../cnm/model.ts';
 import { isNetns, openNetns } from '../../linux/netns.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
 import { KernelError, type Link, type Netns, type Rtnl } from '../../linux/types.ts';
-import { announce } from './conflicts.ts';
 
 const LOOK_MS = 10;
 /** Docker takes some 100 ms; what takes longer than this is seen by the next repair. */
@@ -83,14 +83,12 @@ export function createSandboxLinks({ clock, onCarrier }: SandboxLinksOptions): S
 }
 
 function tell(endpoint: Endpoint): void {
-  inSandbox(endpoint, ({ netns }, link) => {
-    try {
-      announce(netns, link, addressesOf(endpoint));
-    } catch (error) {
-      // It went down in between: it is announced when it is up again.
-      if (!(error instanceof KernelError)) throw error;
-    }
-  });
+  try {
+    announce(endpoint);
+  } catch (error) {
+    // It went down in between: it is announced when it is up again.
+    if (!(error instanceof KernelError)) throw error;
+  }
 }
 
 /** Plain. */

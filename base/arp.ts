@@ -1,5 +1,5 @@
 /** ARP for IPv4 over Ethernet (RFC 826), as address conflict detection uses it (RFC 5227). */
-import { bytesToIp, bytesToMac, ipToBytes, macToBytes } from '../../base/ip.ts';
+import { bytesToIp, bytesToMac, ipToBytes, macToBytes } from './ip.ts';
 
 export const ETHERTYPE_ARP = 0x0806;
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
