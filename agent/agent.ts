@@ -80,6 +80,8 @@ const STALE_AFTER_MS = 30_000;
 const STALE_AT_START_MS = 5_000;
 /** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
 const SERVICE_TIMEOUT_MS = 2_000;
+/** After an interface came up; neighbours that remember a former holder of its address are few. */
+const ANNOUNCE_AFTER_MS = 50;
 
 export interface AgentOptions {
   config: Config;
@@ -331,11 +333,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     const endpointId = byDigits(digits);
     if (endpointId === undefined) return;
     publisher.carrier(endpointId, up);
-    if (isNew) announceQuietly(endpointId);
+    // Not at once: Docker is about to ask for the endpoint, and the container's start waits for the answer.
+    if (isNew) clock.setTimeout(() => announceQuietly(endpointId), ANNOUNCE_AFTER_MS);
   };
   const announceQuietly = (endpointId: string): void => {
+    const endpoint = endpoints.get(endpointId);
+    if (!endpoint) return;
     try {
-      announce(endpoints.get(endpointId)!);
+      announce(endpoint);
     } catch (error) {
       log.debug({ detail: errorText(error) }, 'an endpoint could not be announced: neighbours ask again by themselves');
     }

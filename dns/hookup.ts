@@ -5,7 +5,7 @@ import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { sys } from '../linux/ffi.ts';
 import { hookDns } from '../linux/owned-table.ts';
-import { openRtnl } from '../linux/rtnl.ts';
+import { raiseLoopback } from '../linux/loopback.ts';
 import type { Netns } from '../linux/types.ts';
 import type { Chain } from './chain.ts';
 import { forgetResolverFlows } from './flows.ts';
@@ -35,6 +35,7 @@ export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOp
   const undo: (() => void)[] = [];
   const onError = (error: Error): void => log.debug({ detail: error.message }, 'a socket of the resolver failed');
   try {
+    // Native sandboxes may come with theirs down: a socket bound then sends from a wrong address for ever after.
     raiseLoopback(netns);
     const { port, udp, tcp, mark } = openListeners(netns);
     undo.unshift(() => sys.close(mark));
@@ -61,17 +62,6 @@ export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOp
 
 /** Two of these contain a whole round of the event loop, in which all sockets are read. */
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-/** Native sandboxes may come with theirs down: a socket bound then sends from a wrong address for ever after. */
-function raiseLoopback(netns: Netns): void {
-  const rtnl = openRtnl(netns);
-  try {
-    const loopback = rtnl.link('lo');
-    if (loopback && !loopback.up) rtnl.setLink(loopback.index, { up: true });
-  } finally {
-    rtnl.close();
-  }
-}
 
 function serveUdp(fd: number, chain: Chain, onError: (error: Error) => void): () => void {
   const socket = datagramSocket(fd);

@@ -23,9 +23,10 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
   if (inside.link(port)) return;
   host.addLink({
     kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
-    peer: { name: port, mtu, master: bridge, ...(inside !== host && { netns: inside.netns }) },
+    peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
   });
   const { index } = inside.link(port)!;
+  inside.setLink(index, { master: bridge });
   setPort(inside, index, options);
   inside.addPortMac(index, endpoint.mac);
   inside.setLink(index, { up: true });

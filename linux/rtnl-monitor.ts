@@ -22,20 +22,25 @@ const PLAIN = new Map<number, RtnlEvent>([
 ]);
 const LOST: RtnlEvent = { type: 'lost' };
 
-/** A handler that throws is reported as a process warning and goes on being called. Returns the way to stop. */
-export function watchRtnl(netns: Netns, handler: (event: RtnlEvent) => void): () => void {
+/**
+ * One socket for all who watch the namespace by it, open while there are any: an event is decoded once. A handler that
+ * throws is reported as a process warning and goes on being called. A watch returns the way to stop it.
+ */
+export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => void) => () => void {
+  const handlers = new Set<{ handle(event: RtnlEvent): void }>();
   const waiting = new Set<RtnlEvent>();
-  let stopped = false;
+  let close: (() => void) | undefined;
 
   function deliver(): void {
     const events = [...waiting];
     waiting.clear();
     for (const event of events) {
-      if (stopped) return;
-      try {
-        handler(event);
-      } catch (error) {
-        process.emitWarning(error instanceof Error ? error : String(error));
+      for (const { handle } of handlers) {
+        try {
+          handle(event);
+        } catch (error) {
+          process.emitWarning(error instanceof Error ? error : String(error));
+        }
       }
     }
   }
@@ -45,7 +50,7 @@ export function watchRtnl(netns: Netns, handler: (event: RtnlEvent) => void): ()
     waiting.add(event);
   }
 
-  const stop = monitor({
+  const open = (): (() => void) => monitor({
     netns,
     protocol: NETLINK_ROUTE,
     groups: GROUPS,
@@ -61,8 +66,15 @@ export function watchRtnl(netns: Netns, handler: (event: RtnlEvent) => void): ()
     },
     onLost: () => add(LOST),
   });
-  return () => {
-    stopped = true;
-    stop();
+
+  return (handle) => {
+    close ??= open();
+    const watcher = { handle };
+    handlers.add(watcher);
+    return () => {
+      if (!handlers.delete(watcher) || handlers.size > 0) return;
+      close?.();
+      close = undefined;
+    };
   };
 }

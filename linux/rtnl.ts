@@ -7,7 +7,7 @@ import { linkDeleter } from './rtnl-deletion.ts';
 import {
   RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
 } from './rtnl-links.ts';
-import { watchRtnl } from './rtnl-monitor.ts';
+import { createRtnlWatch } from './rtnl-monitor.ts';
 import {
   RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
   fdbQuestion, neighbourQuery,
@@ -133,7 +133,7 @@ export function openRtnl(netns: Netns): Rtnl {
     portMacs: (port) => list(`list addresses behind port ${port}`, RTM_GETNEIGH, fdbQuery(port)).flatMap((body) => decodePortMac(body) ?? []),
     addPortMac: (port, mac) => void ask(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
 
-    watch: (handler) => watchRtnl(netns, handler),
+    watch: createRtnlWatch(netns),
     close: () => {
       socket.close();
       slow.close();
