@@ -350,7 +350,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // What is made for the first time since the host was switched on was not broken.
   if (fabric.fresh) await overlay.ensureFabric();
   await repairs.run();
-  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
+  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, clock, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, clock, repairs.disturbed));
 
   // Serving -----------------------------------------------------------------------------------------------------------
   const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };

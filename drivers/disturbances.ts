@@ -1,4 +1,5 @@
 /** Events in the kernel after which something of ours may have to be mended. */
+import type { Clock, TimerHandle } from '../base/clock.ts';
 import { watchNft } from '../linux/nft-monitor.ts';
 import type { Link, Netns, Rtnl } from '../linux/types.ts';
 import { MADE_BY_WEFT } from './names.ts';
@@ -9,15 +10,48 @@ const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group ===
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
 
+/**
+ * What was of a link goes with it when a container stops or Docker moves the link to a sandbox, and its end is told some
+ * milliseconds after theirs. So this long is waited before something counts as taken away.
+ */
+const LINK_FOLLOWS_MS = 100;
+
 /** For the host and for the fabric. Our own changes of links and routes are told as well. Returns the way to stop. */
-export function watchDisturbances(rtnl: Rtnl, netns: Netns, onDisturbance: () => void): () => void {
+export function watchDisturbances(rtnl: Rtnl, netns: Netns, clock: Clock, onDisturbance: () => void): () => void {
   const stops = [
-    rtnl.watch((event) => {
-      if (event.type === 'link' ? isOurs(event.link) && (event.gone || !event.link.up) : event.type === 'lost' || event.gone) onDisturbance();
-    }),
+    watchLinks(rtnl, clock, onDisturbance),
     watchNft(netns, (change) => {
       if (!change || TABLES.test(`${change.family} ${change.table}`)) onDisturbance();
     }),
   ];
   return () => stops.forEach((stop) => stop());
+}
+
+function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void): () => void {
+  const there = new Set(rtnl.links().map(({ index }) => index));
+  const losers = new Set<number>();
+  let timer: TimerHandle;
+
+  const decide = (): void => {
+    timer = undefined;
+    if ([...losers].some((dev) => there.has(dev))) onDisturbance();
+    losers.clear();
+  };
+  const stop = rtnl.watch((event) => {
+    if (event.type === 'link') {
+      if (event.gone) there.delete(event.link.index);
+      else there.add(event.link.index);
+      if (isOurs(event.link) && (event.gone || !event.link.up)) onDisturbance();
+    } else if (event.type === 'lost') {
+      onDisturbance();
+    } else if (event.gone) {
+      if (event.type === 'rule' || event.dev === undefined) return onDisturbance();
+      losers.add(event.dev);
+      timer ??= clock.setTimeout(decide, LINK_FOLLOWS_MS);
+    }
+  });
+  return () => {
+    stop();
+    clock.clearTimeout(timer);
+  };
 }

@@ -6,7 +6,7 @@ import { monitor } from './netlink-monitor.ts';
 import { RTM_DELADDR, RTM_NEWADDR } from './rtnl-addresses.ts';
 import { AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
 import { RTM_DELNEIGH, RTM_NEWNEIGH } from './rtnl-neighbours.ts';
-import { RTM_DELROUTE, RTM_NEWROUTE } from './rtnl-routes.ts';
+import { RTM_DELROUTE, RTM_NEWROUTE, routeDevice } from './rtnl-routes.ts';
 import { RTM_DELRULE, RTM_NEWRULE } from './rtnl-rules.ts';
 import type { Netns, RtnlEvent } from './types.ts';
 
@@ -14,7 +14,8 @@ const NETLINK_ROUTE = 0;
 /** RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
 const GROUPS = [1, 3, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
-const PLAIN = new Map<number, RtnlEvent>([
+type Plain = Exclude<RtnlEvent['type'], 'link' | 'lost'>;
+const PLAIN = new Map<number, { type: Plain; gone: boolean }>([
   [RTM_NEWADDR, { type: 'address', gone: false }], [RTM_DELADDR, { type: 'address', gone: true }],
   [RTM_NEWROUTE, { type: 'route', gone: false }], [RTM_DELROUTE, { type: 'route', gone: true }],
   [RTM_NEWNEIGH, { type: 'neighbour', gone: false }], [RTM_DELNEIGH, { type: 'neighbour', gone: true }],
@@ -28,11 +29,12 @@ const LOST: RtnlEvent = { type: 'lost' };
  */
 export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => void) => () => void {
   const handlers = new Set<{ handle(event: RtnlEvent): void }>();
-  const waiting = new Set<RtnlEvent>();
+  /** By what it says, for those that say little. */
+  const waiting = new Map<string | symbol, RtnlEvent>();
   let close: (() => void) | undefined;
 
   function deliver(): void {
-    const events = [...waiting];
+    const events = [...waiting.values()];
     waiting.clear();
     for (const event of events) {
       for (const { handle } of handlers) {
@@ -45,9 +47,16 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
     }
   }
 
-  function add(event: RtnlEvent): void {
+  function add(event: RtnlEvent, key: string | symbol = Symbol(event.type)): void {
     if (waiting.size === 0) setImmediate(deliver);
-    waiting.add(event);
+    waiting.set(key, event);
+  }
+
+  function addPlain({ type, gone }: { type: Plain; gone: boolean }, body: Buffer): void {
+    if (type === 'rule') return add({ type, gone }, `${type} ${gone}`);
+    // struct ifaddrmsg and struct ndmsg have the link's index at one place.
+    const dev = type === 'route' ? routeDevice(body) : body.readUInt32LE(4);
+    add({ type, gone, dev }, `${type} ${gone} ${dev}`);
   }
 
   const open = (): (() => void) => monitor({
@@ -57,14 +66,14 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
     onMessages: (messages) => {
       for (const { type, body } of messages) {
         const plain = PLAIN.get(type);
-        if (plain) add(plain);
+        if (plain) addPlain(plain, body);
         // AF_BRIDGE messages speak of a bridge's port: there, RTM_DELLINK means that it left the bridge.
         else if ((type === RTM_NEWLINK || type === RTM_DELLINK) && body[0] === AF_UNSPEC) {
           add({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK });
         }
       }
     },
-    onLost: () => add(LOST),
+    onLost: () => add(LOST, LOST.type),
   });
 
   return (handle) => {

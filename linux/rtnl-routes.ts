@@ -82,6 +82,9 @@ export function decodeRoute(body: Buffer): Route[] {
   }));
 }
 
+/** The link that a route of one hop leads to. */
+export const routeDevice = (body: Buffer): number | undefined => readU32(parseAttributes(body.subarray(HEADER)).get(RTA.OIF));
+
 interface Hop { via: string | undefined; dev: number | undefined; onlink: boolean }
 
 function hops(body: Buffer, attributes: Attributes): Hop[] {

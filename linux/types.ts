@@ -128,7 +128,9 @@ export interface Rtnl {
 
 export type RtnlEvent =
   | { type: 'link'; link: Link; gone: boolean }
-  | { type: 'address' | 'route' | 'neighbour' | 'rule'; gone: boolean }
+  /** `dev`: the index of the link that it was of, where it was of one. */
+  | { type: 'address' | 'route' | 'neighbour'; gone: boolean; dev: number | undefined }
+  | { type: 'rule'; gone: boolean }
   | { type: 'lost' };
 
 /** nftables in one namespace: structure by libnftables, elements by raw nfnetlink. */

@@ -7,6 +7,7 @@
 //   a1   a2(dbs)        b1              c1          networks: web 10.20.0.0/24, dbs 10.21.0.0/24
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'tap';
+import { systemClock } from '../../base/clock.ts';
 import type { Network } from '../../cnm/model.ts';
 import { watchCarrier } from '../carrier.ts';
 import { watchDisturbances } from '../disturbances.ts';
@@ -103,7 +104,7 @@ test('overlay networks on three hosts', async (t) => {
     t.same(await a.repair(), [], 'nothing is wrong');
     const disturbances = { count: 0 };
     const count = (): void => void disturbances.count++;
-    const stops = [watchDisturbances(a.fabric.rtnl, a.fabric.netns, count), watchDisturbances(a.fabric.hostRtnl, a.space.netns, count)];
+    const stops = [watchDisturbances(a.fabric.rtnl, a.fabric.netns, systemClock, count), watchDisturbances(a.fabric.hostRtnl, a.space.netns, systemClock, count)];
     t.teardown(() => stops.forEach((stop) => stop()));
     const tunnel = overlayTunnel(web.id);
     const bridgePort = `we-${a1.endpoint.id.slice(0, 11)}`;

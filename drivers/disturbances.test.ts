@@ -1,0 +1,52 @@
+//   host [a 10.30.0.1] ─── [b] other
+import { setTimeout as delay } from 'node:timers/promises';
+import { test } from 'tap';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { space } from '../linux/testing.ts';
+import { watchDisturbances } from './disturbances.ts';
+
+test('what disturbs, and what only goes with a link', async (t) => {
+  const [host, other] = [space(t), space(t)];
+  const clock = new VirtualClock();
+  let told = 0;
+  t.teardown(watchDisturbances(host.rtnl, host.netns, clock, () => void told++));
+  const links = new Set<string>();
+  t.teardown(host.rtnl.watch((event) => {
+    if (event.type === 'link') links.add(event.link.name);
+  }));
+  let round = 0;
+  /** All that the kernel had to say until now has been heard, and time enough has passed. */
+  const settle = async (): Promise<void> => {
+    const mark = `mark${round++}`;
+    host.rtnl.addLink({ kind: 'bridge', name: mark });
+    while (!links.has(mark)) await delay(5);
+    await clock.advance(1_000);
+  };
+  const disturbs = async (change: () => unknown): Promise<boolean> => {
+    await settle();
+    told = 0;
+    await change();
+    await settle();
+    return told > 0;
+  };
+  const pair = (): number => {
+    const index = host.rtnl.addLink({ kind: 'veth', name: 'a', up: true, peer: { name: 'b', netns: other.netns, up: true } });
+    host.rtnl.addAddress(index, '10.30.0.1/24');
+    host.rtnl.replaceRoutes([{ dst: '10.31.0.0/24', via: '10.30.0.2', dev: index }]);
+    host.rtnl.replaceNeighbours([{ dev: index, ip: '10.30.0.2', mac: '02:42:0a:1e:00:02' }]);
+    return index;
+  };
+  const index = pair();
+  t.ok(await disturbs(() => host.rtnl.deleteRoutes([{ dst: '10.31.0.0/24', via: '10.30.0.2', dev: index }])), 'a route taken away');
+  t.ok(await disturbs(() => host.rtnl.deleteNeighbours([{ dev: index, ip: '10.30.0.2', mac: '02:42:0a:1e:00:02' }])), 'a neighbour');
+  t.ok(await disturbs(() => host.rtnl.deleteAddress(index, '10.30.0.1/24')), 'an address');
+  t.notOk(await disturbs(() => host.rtnl.addAddress(index, '10.30.0.1/24')), 'not what is new');
+  t.notOk(await disturbs(() => host.rtnl.deleteLink(index)), 'not what goes with a container\'s link');
+  const moved = pair();
+  t.notOk(await disturbs(() => host.rtnl.moveLink(moved, other.netns, 'c')), 'nor what Docker moves away with it');
+  host.rtnl.addRule({ priority: 99, table: 100 });
+  t.ok(await disturbs(() => host.rtnl.deleteRule({ priority: 99, table: 100 })), 'a rule');
+  const up = host.rtnl.addLink({ kind: 'bridge', name: 'wbr-x', up: true });
+  t.ok(await disturbs(() => host.rtnl.setLink(up, { up: false })), 'a link of ours set down');
+  t.ok(await disturbs(() => host.rtnl.deleteLink(up)), 'or deleted');
+});
