@@ -35,17 +35,25 @@ export interface NetworkRegistry {
   follow(): () => void;
 }
 
+/** On this node's disk: networks of its own, and copies of the cluster's. */
+const OWN = 'networks/';
+const COPIES = 'cache/networks/';
+const localKey = ({ scope, id }: Network): string => `${scope === 'node' ? OWN : COPIES}${id}`;
+
+/** What a node will know of the cluster's networks at its next start, before the store has answered. `stored`: key and value of whatever is in the store. */
+export function rememberNetworks(local: LocalStore, stored: readonly { key: string; value: string }[]): void {
+  for (const { key, value } of stored) if (key.startsWith('networks/')) local.put(localKey(JSON.parse(value) as Network), value);
+}
+
 export function createNetworkRegistry({ store, local, log }: { store: Store; local: LocalStore; log: Logger }): NetworkRegistry {
   const networks = new Map<string, Network>();
   const listeners: ((change: NetworkChange) => void)[] = [];
-  for (const prefix of ['cache/networks/', 'networks/']) {
+  for (const prefix of [COPIES, OWN]) {
     for (const { value } of local.list(prefix)) {
       const network = JSON.parse(value) as Network;
       networks.set(network.id, network);
     }
   }
-
-  const localKey = (network: Network): string => `${network.scope === 'node' ? '' : 'cache/'}networks/${network.id}`;
 
   function remember(network: Network): void {
     const text = JSON.stringify(network);

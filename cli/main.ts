@@ -151,7 +151,9 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
 
 addBackupCommands(program, { ask, show, config: () => loadConfig(configPath()) });
 
+// Timers of ours do not keep a process alive, and a command must not end half way.
+const awake = setInterval(() => {}, 60_000);
 program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));
   process.exitCode = 1;
-});
+}).finally(() => clearInterval(awake));
