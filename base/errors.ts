@@ -68,6 +68,7 @@ export const ERRORS = {
   'WEFT-JOIN-UNREACHABLE': { cause: 'no node of the cluster answers at {address}: {detail}', fix: 'check the address, and that TCP {port} is open there' },
   'WEFT-JOIN-STRANGER': { cause: 'who answers at {address} is not of the cluster that the token is for', fix: 'check the address; if it is right, somebody is between you and the cluster: nothing was told to it' },
   'WEFT-JOIN-STORE': { cause: 'this host could not use the cluster\'s store: {ports} closed to it; nothing was changed here', fix: '{advice}, then join again' },
+  'WEFT-JOIN-ETCD': { cause: 'the cluster\'s store, an etcd of yours at {endpoints}, does not accept this host: {detail}; nothing was changed here', fix: 'give the files that it wants (--store-ca, --store-cert, --store-key); for a user and a password join with --no-start and write them to the configuration' },
   'WEFT-PORT-CLOSED': { cause: '{port} of node {node} is closed to {from}: {consequence}', fix: '{advice}' },
   'WEFT-JOIN-AGAIN': { cause: 'this host is in a cluster already', fix: 'take it off first: `weft down --purge`' },
   'WEFT-IDENTITY': { cause: 'the identity of this node cannot be used: {detail}', fix: 'join the cluster again: `weft down --purge`, then `weft join` with a new token' },
