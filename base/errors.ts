@@ -73,7 +73,7 @@ export const ERRORS = {
   'WEFT-JOIN-AGAIN': { cause: 'this host is in a cluster already', fix: 'take it off first: `weft down --purge`' },
   'WEFT-IDENTITY': { cause: 'the identity of this node cannot be used: {detail}', fix: 'join the cluster again: `weft down --purge`, then `weft join` with a new token' },
   'WEFT-OPENSSL': { cause: 'openssl cannot make a certificate: {detail}', fix: 'install the package openssl (3.0 or newer)' },
-  'WEFT-NODE-UNKNOWN': { cause: 'there is no node {node}', fix: '`weft node ls` shows the nodes' },
+  'WEFT-NODE-UNKNOWN': { cause: 'there is not one node {node}', fix: '`weft node ls` shows the nodes; where several have one name, give the id' },
   'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
   'WEFT-NODE-NUMBERS': { cause: 'the numbers of nodes end at {last}, and all are taken', fix: 'take nodes out that are gone (`weft node rm`), or give all nodes a larger nodePrefix' },
   'WEFT-NODE-PREFIX': { cause: 'the prefix {prefix} of the nodes\' own addresses overlaps {other} of this host', fix: 'begin the cluster with another one: `weft up --node-prefix`' },
