@@ -28,9 +28,12 @@ export const fencedBy = (local: LocalStore): Fence | undefined => {
   return text === undefined ? undefined : JSON.parse(text) as Fence;
 };
 
-/** Claims the lowest free number by compare-and-swap, or confirms the one this node has. `last` is the highest there is. Throws WEFT-NODE-NUMBERS. */
+/** Each attempt that fails means that another node got that number. */
+const ATTEMPTS = 64;
+
+/** Claims the lowest free number by compare-and-swap, or confirms the one this node has. `last` is the highest there is. Throws WEFT-NODE-NUMBERS, WEFT-STORE-CONFLICT. */
 export async function claimNumber(store: Store, local: LocalStore, id: string, last: number): Promise<number> {
-  for (;;) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { entries } = await store.range('node-numbers/');
     const mine = entries.find((entry) => entry.value === JSON.stringify(id));
     const taken = new Set(entries.map((entry) => Number(entry.key.slice('node-numbers/'.length))));
@@ -42,4 +45,5 @@ export async function claimNumber(store: Store, local: LocalStore, id: string, l
       return number;
     }
   }
+  throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of node numbers' });
 }

@@ -2,12 +2,14 @@ import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
 import { join } from 'node:path';
+import tls from 'node:tls';
 import { test, type Test } from 'tap';
-import { systemClock as clock } from '../base/clock.ts';
+import { systemClock, type Clock } from '../base/clock.ts';
 import { WeftError } from '../base/errors.ts';
 import { silentLogger as log } from '../base/log.ts';
-import { systemRandom as random } from '../base/random.ts';
+import { systemRandom, type Random } from '../base/random.ts';
 import { newKey, nodeOf, requestCertificate } from '../cluster/identity/authority.ts';
+import { readIdentity } from '../cluster/identity/files.ts';
 import { join as joinBy } from '../cluster/identity/join-client.ts';
 import { parseToken } from '../cluster/identity/token.ts';
 import { openEtcdStore } from '../store/etcd.ts';
@@ -15,10 +17,11 @@ import { etcdForTests } from '../store/etcd-for-tests.ts';
 import type { Store } from '../store/store.ts';
 import { startJoining } from './joining.ts';
 
+const DAY_MS = 86_400_000;
 const idOf = (number: number): string => number.toString(16).padStart(16, '0');
 
 /** A node that admits others, on loopback. */
-async function node(t: Test, store: Store, number: number, folder: string) {
+async function node(t: Test, store: Store, number: number, folder: string, { clock = systemClock, random = systemRandom }: { clock?: Clock; random?: Random } = {}) {
   const listener = net.createServer((socket) => joining.accept(socket)).listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const { port } = listener.address() as net.AddressInfo;
@@ -41,14 +44,14 @@ async function node(t: Test, store: Store, number: number, folder: string) {
       }
     }
   };
-  return { token, removed, close: () => joining.close() };
+  return { token, removed, identity: () => joining.identity(), port, close: () => joining.close() };
 }
 
 test('fifty join at once at two nodes, and the token is changed while they do', async (t) => {
   const awake = setInterval(() => {}, 1000);
   t.teardown(() => clearInterval(awake));
   const etcd = await etcdForTests((end) => t.teardown(end));
-  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
+  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
   t.teardown(() => store.close());
   const folder = t.testdir();
   const nodes = [await node(t, store, 1, folder), await node(t, store, 2, folder)];
@@ -98,7 +101,7 @@ test('a node of the cluster that a restored store was of is told to join again',
   const awake = setInterval(() => {}, 1000);
   t.teardown(() => clearInterval(awake));
   const etcd = await etcdForTests((end) => t.teardown(end));
-  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
+  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
   t.teardown(() => store.close());
   const folder = t.testdir();
   const before = await node(t, store, 1, folder);
@@ -109,4 +112,44 @@ test('a node of the cluster that a restored store was of is told to join again',
   while (after.removed.length === 0) await new Promise((resolve) => { setTimeout(resolve, 20); });
   t.same(after.removed, ['WEFT-NODE-REMOVED']);
   t.same((await store.range('identity/certificates/')).entries, [], 'and is not entered');
+});
+
+test('a certificate is renewed in time, by each node at another moment', async (t) => {
+  const awake = setInterval(() => {}, 1000);
+  t.teardown(() => clearInterval(awake));
+  const etcd = await etcdForTests((end) => t.teardown(end));
+  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
+  t.teardown(() => store.close());
+  const folder = t.testdir();
+  let later = 0;
+  // Each hour's look comes at once.
+  const clock: Clock = { ...systemClock, wallNow: () => Date.now() + later, setTimeout: (callback) => systemClock.setTimeout(callback, 20) };
+  const drawing = (float: number): Random => ({ ...systemRandom, float: () => float });
+  const nodes = [await node(t, store, 1, folder, { clock, random: drawing(0) }), await node(t, store, 2, folder, { clock, random: drawing(0.999) })];
+  for (const { token } of nodes) await token();
+  const serials = (): (string | undefined)[] => nodes.map(({ identity }) => new X509Certificate(identity()!.certificate).serialNumber);
+  const first = serials();
+  const looksAgain = (): Promise<unknown> => new Promise((resolve) => { setTimeout(resolve, 300); });
+  const until = async (isSo: () => boolean): Promise<void> => { while (!isSo()) await new Promise((resolve) => { setTimeout(resolve, 20); }); };
+
+  later = 14 * DAY_MS;
+  await looksAgain();
+  t.same(serials(), first, 'not in the first half of its life');
+  later = 17 * DAY_MS;
+  await until(() => serials()[0] !== first[0]);
+  await looksAgain();
+  t.equal(serials()[1], first[1], 'one of them then');
+  later = 21 * DAY_MS;
+  await until(() => serials()[1] !== first[1]);
+  t.ok(nodes.every(({ identity }) => Date.parse(new X509Certificate(identity()!.certificate).validTo) > Date.now() + 45 * DAY_MS), 'and the other long before its end');
+  for (const [i, { port }] of nodes.entries()) {
+    // Valid from a time that this process has not come to.
+    const socket = tls.connect({ host: '127.0.0.1', port, rejectUnauthorized: false });
+    await once(socket, 'secureConnect');
+    t.equal(socket.getPeerX509Certificate()?.serialNumber, serials()[i], 'it shows the new one');
+    socket.destroy();
+    t.equal(readIdentity(join(folder, `n${i + 1}`))?.certificate, nodes[i]!.identity()!.certificate, 'which is on its disk');
+    const issued = JSON.parse((await store.get(`identity/certificates/${idOf(i + 1)}`))!.value) as { serial: string }[];
+    t.same(issued.map(({ serial }) => serial), [first[i], serials()[i]], 'both can be refused if the node is taken out');
+  }
 });

@@ -57,3 +57,55 @@ void test('a network that got its name although nobody was told has it', async (
   await networks.describe('a', named('web'));
   t.equal(networks.get('a')?.name, 'web');
 });
+
+void test('a removal gives back the name and the VNI once, and not those of another network since', async (t) => {
+  const { store, registry } = scene(t);
+  let meanwhile = async (): Promise<void> => {};
+  const [one, other, slow] = [registry('h1'), registry('h2'), registry('h3', {
+    ...store,
+    txn: async (compares, writes) => {
+      const act = meanwhile;
+      meanwhile = async () => {};
+      await act();
+      return store.txn(compares, writes);
+    },
+  })];
+  const stopped = [one, other, slow].map((each) => each.follow());
+  t.teardown(() => stopped.forEach((stop) => stop()));
+  const settled = async (id: string): Promise<void> => {
+    while (slow.get(id) === undefined) await new Promise<void>((resolve) => { setImmediate(resolve); });
+  };
+  const { vni } = await one.create(nameless('a'));
+  await settled('a');
+  // Its name is not known yet to who removes it.
+  meanwhile = async () => one.describe('a', named('web'));
+  await slow.remove('a');
+  t.same((await store.range('')).entries, [], 'the name goes with it');
+
+  await one.create({ ...nameless('b'), name: 'web' });
+  await settled('b');
+  meanwhile = async () => {
+    await one.remove('b');
+    await other.create({ ...nameless('c'), name: 'web' });
+  };
+  await slow.remove('b');
+  t.equal(other.get('c')?.vni, vni, 'the same VNI as before');
+  t.same((await store.range('')).entries.map(({ key }) => key).toSorted(), ['network-names/web', 'networks/c', `vnis/${vni}`]);
+  await slow.remove('b');
+  t.equal(slow.get('b'), undefined);
+});
+
+void test('a network that somebody else changes all the time', async (t) => {
+  const { store, registry } = scene(t);
+  const { create, describe, remove } = registry('h1', {
+    ...store,
+    txn: async (compares, writes) => {
+      const entry = await store.get('networks/a');
+      if (entry) await store.txn([], [{ put: entry.key, value: entry.value }]);
+      return store.txn(compares, writes);
+    },
+  });
+  await create(nameless('a'));
+  await t.rejects(describe('a', named('web')), { code: 'WEFT-STORE-CONFLICT', message: /network web/ });
+  await t.rejects(remove('a'), { code: 'WEFT-STORE-CONFLICT', message: /network a/ });
+});

@@ -11,7 +11,8 @@ import type { Compare, LocalStore, Store, Write } from '../store/store.ts';
 /** 0x800000 is the routed VXLAN between the nodes; Docker's and Swarm's own start at 4096. */
 const FIRST_VNI = 0x800001;
 const LAST_VNI = 0xfffffe;
-const CREATE_ATTEMPTS = 16;
+/** Each attempt that fails means that somebody else changed what is compared. */
+const ATTEMPTS = 16;
 
 export interface NetworkChange { type: 'put' | 'delete'; network: Network }
 
@@ -23,28 +24,36 @@ export interface NetworkRegistry {
   list(): Network[];
   /** By identifier, unique identifier prefix, or name. */
   find(reference: string): Network | undefined;
-  /** Throws WEFT-NETWORK-EXISTS. Returns the network with what was chosen for it (VNI). */
+  /** Throws WEFT-NETWORK-EXISTS; WEFT-STORE-CONFLICT. Returns the network with what was chosen for it (VNI). */
   create(network: Network): Promise<Network>;
-  /** Throws WEFT-NETWORK-EXISTS when another network has the name; then this one stays without. */
+  /** Throws WEFT-NETWORK-EXISTS when another network has the name; then this one stays without. Throws WEFT-STORE-CONFLICT. */
   describe(id: string, facts: NetworkFacts): Promise<void>;
-  /** Idempotent. */
+  /** Idempotent. Throws WEFT-STORE-CONFLICT. */
   remove(id: string): Promise<void>;
   onChange(listener: (change: NetworkChange) => void): void;
   /** Follows the store from now on. */
   follow(): () => void;
 }
 
+/** On this node's disk: networks of its own, and copies of the cluster's. */
+const OWN = 'networks/';
+const COPIES = 'cache/networks/';
+const localKey = ({ scope, id }: Network): string => `${scope === 'node' ? OWN : COPIES}${id}`;
+
+/** What a node will know of the cluster's networks at its next start, before the store has answered. `stored`: key and value of whatever is in the store. */
+export function rememberNetworks(local: LocalStore, stored: readonly { key: string; value: string }[]): void {
+  for (const { key, value } of stored) if (key.startsWith('networks/')) local.put(localKey(JSON.parse(value) as Network), value);
+}
+
 export function createNetworkRegistry({ store, local, log }: { store: Store; local: LocalStore; log: Logger }): NetworkRegistry {
   const networks = new Map<string, Network>();
   const listeners: ((change: NetworkChange) => void)[] = [];
-  for (const prefix of ['cache/networks/', 'networks/']) {
+  for (const prefix of [COPIES, OWN]) {
     for (const { value } of local.list(prefix)) {
       const network = JSON.parse(value) as Network;
       networks.set(network.id, network);
     }
   }
-
-  const localKey = (network: Network): string => `${network.scope === 'node' ? '' : 'cache/'}networks/${network.id}`;
 
   function remember(network: Network): void {
     const text = JSON.stringify(network);
@@ -70,7 +79,7 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
     // Others have no tunnel to tell apart.
     const needsVni = network.driver === 'overlay';
     let vni = network.vni ?? FIRST_VNI;
-    for (let attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       if (network.vni === undefined) while (taken.has(vni)) vni++;
       if (vni > LAST_VNI) break;
       const candidate = needsVni ? { ...network, vni } : network;
@@ -111,22 +120,40 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
       remember(described(known, facts));
       return;
     }
-    const entry = await store.get(`networks/${id}`);
-    if (!entry) return;
-    const stored = JSON.parse(entry.value) as Network;
-    if (stored.name !== '') {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const entry = await store.get(`networks/${id}`);
+      if (!entry) return;
+      const stored = JSON.parse(entry.value) as Network;
       // Done by an attempt whose answer was lost.
-      remember(stored);
-      return;
+      if (stored.name !== '') return remember(stored);
+      const complete = described(stored, facts);
+      const result = await store.txn(
+        [{ key: `networks/${id}`, revision: entry.revision }, { key: `network-names/${facts.name}`, revision: 0 }],
+        [{ put: `networks/${id}`, value: JSON.stringify(complete) }, { put: `network-names/${facts.name}`, value: JSON.stringify(id) }],
+      );
+      if (result.succeeded) return remember(complete);
+      if (result.current.some((each) => each.key.startsWith('network-names/'))) throw weftError('WEFT-NETWORK-EXISTS', { network: facts.name });
     }
-    const complete = described(stored, facts);
-    const result = await store.txn(
-      [{ key: `networks/${id}`, revision: entry.revision }, { key: `network-names/${facts.name}`, revision: 0 }],
-      [{ put: `networks/${id}`, value: JSON.stringify(complete) }, { put: `network-names/${facts.name}`, value: JSON.stringify(id) }],
-    );
-    if (result.succeeded) remember(complete);
-    else if (result.current.some((each) => each.key.startsWith('network-names/'))) throw weftError('WEFT-NETWORK-EXISTS', { network: facts.name });
-    else await describe(id, facts);
+    throw weftError('WEFT-STORE-CONFLICT', { what: `network ${facts.name}` });
+  }
+
+  /**
+   * Name and VNI are given back with the network itself and never later: by then they may be another network's. As the store has
+   * them, since this node may not have heard of the name yet.
+   */
+  async function removeFromCluster(id: string): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const entry = await store.get(`networks/${id}`);
+      if (!entry) return;
+      const { name, vni } = JSON.parse(entry.value) as Network;
+      const { succeeded } = await store.txn([{ key: entry.key, revision: entry.revision }], [
+        { delete: entry.key },
+        ...(vni === undefined ? [] : [{ delete: `vnis/${vni}` }]),
+        ...(name === '' ? [] : [{ delete: `network-names/${name}` }]),
+      ]);
+      if (succeeded) return;
+    }
+    throw weftError('WEFT-STORE-CONFLICT', { what: `network ${networks.get(id)?.name || id.slice(0, 12)}` });
   }
 
   return {
@@ -149,13 +176,7 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
     remove: async (id) => {
       const network = networks.get(id);
       if (!network) return;
-      if (network.scope === 'cluster') {
-        await store.txn([], [
-          { delete: `networks/${id}` },
-          ...(network.vni === undefined ? [] : [{ delete: `vnis/${network.vni}` }]),
-          ...(network.name === '' ? [] : [{ delete: `network-names/${network.name}` }]),
-        ]);
-      }
+      if (network.scope === 'cluster') await removeFromCluster(id);
       forget(id);
     },
     onChange: (listener) => void listeners.push(listener),

@@ -8,7 +8,7 @@ import { releaseAllPorts } from '../ingress/claims.ts';
 import type { Store } from '../store/store.ts';
 import type { NodeAnswer } from './api.ts';
 import type { GossipKeys } from './gossip-keys.ts';
-import type { NodeDirectory, NodeEntry } from './nodes.ts';
+import { findNode, type NodeDirectory, type NodeEntry } from './nodes.ts';
 
 /** Each attempt that fails means that another certificate was entered or revoked. */
 const ATTEMPTS = 64;
@@ -49,8 +49,7 @@ export function createNodeCommands({ self, store, holdsStoreAlone, state, direct
       return directory.list().map(({ id, name, number, address }) => ({ id, name, number, address, state: states.get(id) ?? 'dead', self: id === self })).sort((a, b) => a.number - b.number);
     },
     remove: async (reference, force) => {
-      const node = directory.list().find(({ id, name }) => id === reference || name === reference);
-      if (!node) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
+      const node = findNode(directory.list(), reference);
       const seen = state.members().find((member) => member.id === node.id)?.state;
       if (node.id === self || ((seen === 'alive' || seen === 'suspect') && !force)) throw weftError('WEFT-NODE-ALIVE', { node: node.name });
       if (await holdsStoreAlone(node.id)) throw weftError('WEFT-STORE-QUORUM', { detail: `${node.name} holds the only copy of the store` });

@@ -1,4 +1,5 @@
 /** The nodes of the cluster as the store lists them: where to look for others, also while the store is away. */
+import { weftError } from '../base/errors.ts';
 import type { Address } from '../gossip/messages.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 
@@ -12,6 +13,14 @@ export interface NodeDirectory {
   /** Enters or corrects this node. */
   announce(entry: NodeEntry): Promise<void>;
   follow(): () => void;
+}
+
+/** By id, or by a name that one node has: hosts that join at the same moment may have the same. Throws WEFT-NODE-UNKNOWN. */
+export function findNode<Node extends { id: string; name: string }>(nodes: readonly Node[], reference: string): Node {
+  const named = nodes.filter(({ name }) => name === reference);
+  const found = nodes.find(({ id }) => id === reference) ?? (named.length === 1 ? named[0] : undefined);
+  if (!found) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
+  return found;
 }
 
 export function createNodeDirectory(store: Store, local: LocalStore, self: string): NodeDirectory {

@@ -14,6 +14,7 @@ import { openTunnelProbe, type TunnelProbe } from '../drivers/overlay/tunnel-pro
 import type { Keyring } from '../gossip/keyring.ts';
 import { pingOnce } from '../gossip/ping-once.ts';
 import type { Nft } from '../linux/types.ts';
+import { findNode } from './nodes.ts';
 import { ReachabilityRequest, askNode, type ReachabilityAnswer } from './reachability-call.ts';
 import { findFirewalls, openingAdvice, type Firewall } from './reachability-firewall.ts';
 import { consequence, describePort, tryTcp, type Port, type Way } from './reachability-ports.ts';
@@ -142,11 +143,7 @@ export function createReachability(options: ReachabilityOptions): Reachability {
   /** Nodes that hold the store first: all the others need those. */
   async function chosen(reference: string | undefined): Promise<readonly Other[]> {
     const others = (): Other[] => options.nodes().filter((each) => !each.self);
-    if (reference !== undefined) {
-      const other = others().find(({ id, name }) => id === reference || name === reference);
-      if (!other) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
-      return [other];
-    }
+    if (reference !== undefined) return [findNode(others(), reference)];
     const alive = await waitFor(() => {
       const found = others().filter((each) => each.state === 'alive');
       return found.length > 0 ? found : undefined;

@@ -3,16 +3,18 @@ import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
 import { silentLogger as log } from '../base/log.ts';
+import type { Network } from '../cnm/model.ts';
 import { openEtcdStore } from '../store/etcd.ts';
 import { etcdForTests } from '../store/etcd-for-tests.ts';
 import { findEtcd } from '../store/etcd-process.ts';
 import { openLocalStore } from '../store/local.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
-import type { LocalStore } from '../store/store.ts';
+import type { LocalStore, Store } from '../store/store.ts';
 import type { Config } from './config.ts';
 import { contents, hostsForTests } from './host-for-tests.ts';
 import { gossipKeys } from './gossip-keys.ts';
 import { nodeId } from './identity.ts';
+import { createNetworkRegistry, rememberNetworks } from './networks.ts';
 import { memberFolder } from './node-store.ts';
 import { restoreStore } from './restore.ts';
 
@@ -149,4 +151,24 @@ void test('into an etcd of the user\'s: only an empty one', async (t) => {
   await etcd.txn([], [{ delete: 'a' }]);
   await restoreStore(external, entries, options);
   t.same(await contents(etcd), asBackup);
+});
+
+void test('at its start the host knows the networks of the backup before it has asked anybody', async (t) => {
+  const { config } = await (await hostsForTests(t)).host();
+  const network = (id: string): Network => ({
+    id, name: id, driver: 'overlay', scope: 'cluster', node: 'n', subnets: [], ipam: 'weft', internal: false, options: {}, labels: {}, attachable: false, createdAt: '2026-01-01T00:00:00.000Z',
+  });
+  const stored = (id: string) => ({ key: `networks/${id}`, value: JSON.stringify(network(id)) });
+  const within = <T>(act: (local: LocalStore) => T): T => {
+    const local = openLocalStore(join(config.dataDir, 'local.db'));
+    try {
+      return act(local);
+    } finally {
+      local.close();
+    }
+  };
+  within((local) => rememberNetworks(local, [stored('kept'), stored('made-later')]));
+  await restoreStore(config, [...entries, stored('kept'), { key: 'network-names/kept', value: '"kept"' }], options);
+  const unreachable = { watch: () => () => {} } as unknown as Store;
+  t.same(within((local) => createNetworkRegistry({ store: unreachable, local, log }).list()), [network('kept')]);
 });

@@ -17,6 +17,7 @@ import { openConfiguredEtcd } from './configured-store.ts';
 import { nodeId } from './identity.ts';
 import { CLAIMS } from './instance.ts';
 import { embeddedPath, forgetCluster, memberFolder } from './node-store.ts';
+import { rememberNetworks } from './networks.ts';
 import type { NodeEntry } from './nodes.ts';
 
 /** What this node remembers of a store and a cluster: of another one it would be wrong. Its id and its endpoints stay. */
@@ -62,6 +63,8 @@ export async function restoreStore(config: Config, backup: readonly BackupEntry[
     local.transaction(() => {
       forgetCluster(local);
       for (const prefix of MEMORIES) for (const { key } of local.list(prefix)) local.delete(key);
+      // Containers go on: what belongs to no network that is known at the start is taken off the kernel.
+      rememberNetworks(local, entries);
     });
     await removeMember(memberFolder(config), clock);
     // This certificate is of another cluster.

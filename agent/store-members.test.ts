@@ -59,10 +59,12 @@ void test('a node takes the place of a member that is away', async (t) => {
   });
   const [a, b, c, d, e] = nodes;
   const away = new Set<string>();
-  const peers = (): Peer[] => nodes.map(({ id, host: { config } }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id), clientUrl: clientUrlOf(config) }));
+  const newcomers: Peer[] = [];
+  const peers = (): Peer[] => [...nodes.map(({ id, host: { config } }, i) => ({ id, name: `h${i + 1}`, number: i + 1, isAlive: !away.has(id), clientUrl: clientUrlOf(config) })), ...newcomers];
   await a!.store.startCluster();
   await a!.store.store.txn([], nodes.map(({ id }) => ({ put: `nodes/${id}`, value: '{}' })));
-  const keepers = new Map(nodes.map((node) => [node.id, keepStoreMembers({ nodeStore: node.store, self: { id: node.id, peerUrl: peerUrlOf(node.host.config) }, peers, clock, log })]));
+  const keep = (node: typeof nodes[number]) => keepStoreMembers({ nodeStore: node.store, self: { id: node.id, peerUrl: peerUrlOf(node.host.config) }, peers, clock, log });
+  const keepers = new Map(nodes.map((node) => [node.id, keep(node)]));
   t.teardown(() => keepers.forEach((keeper) => keeper.close()));
   const { promote } = keepers.get(a!.id)!;
   const voters = async (): Promise<string> => (await a!.store.cluster!.members.list()).filter(({ isLearner }) => !isLearner).map(({ name }) => peers().find(({ id }) => id === name)?.name ?? name).toSorted().join();
@@ -89,4 +91,13 @@ void test('a node takes the place of a member that is away', async (t) => {
   await until('four', async () => await voters() === 'h1,h2,h4,h5', 60_000);
   await until('it is said', () => keepers.get(b!.id)!.quorum()?.startsWith('on h1, h2, h4, h5: 1 voter may be lost') ?? false);
   t.equal(e!.store.etcd !== undefined, true);
+
+  // Five by choice, and no more.
+  away.clear();
+  keepers.set(c!.id, keep(c!));
+  await until('they have settled', () => succeeds(() => promote('h3')));
+  await until('five', async () => await voters() === 'h1,h2,h3,h4,h5', 60_000);
+  await until('it is said', () => keepers.get(b!.id)!.quorum()?.startsWith('on h1, h2, h3, h4, h5: 2 voters may be lost') ?? false);
+  newcomers.push({ id: 'f'.repeat(16), name: 'h6', number: 6, isAlive: true, clientUrl: 'https://127.0.0.1:1' });
+  await t.rejects(promote('h6'), { code: 'WEFT-STORE-MEMBERS', message: /5/ });
 });

@@ -8,6 +8,7 @@ import type { Logger } from '../base/log.ts';
 import type { Member } from '../store/etcd-members.ts';
 import { describeQuorum } from '../store/quorum.ts';
 import type { NodeStore } from './node-store.ts';
+import { findNode } from './nodes.ts';
 
 const CHECK_MS = 15_000;
 /** While there is something to do. */
@@ -128,8 +129,7 @@ export function keepStoreMembers({ nodeStore, self, peers, clock, log }: StoreMe
       const { cluster } = nodeStore;
       if (!cluster) throw weftError('WEFT-STORE-ALONE', {});
       const nodes = peers();
-      const node = nodes.find(({ id, name }) => id === reference || name === reference);
-      if (!node) throw weftError('WEFT-NODE-UNKNOWN', { node: reference });
+      const node = findNode(nodes, reference);
       if (!node.isAlive) throw weftError('WEFT-NODE-AWAY', { node: node.name });
       members = await cluster.members.list();
       if (members.some(({ name }) => name === node.id)) return;

@@ -1,5 +1,5 @@
 import { test } from 'tap';
-import { checkNodePrefix } from './advertise.ts';
+import { checkNodePrefix, chooseAdvertised } from './advertise.ts';
 
 const card = (cidr: string) => [{ cidr, address: '', netmask: '', family: 'IPv4' as const, mac: '', internal: false }];
 
@@ -8,5 +8,17 @@ test('the nodes\' own addresses are nobody else\'s on this host', (t) => {
   t.doesNotThrow(() => checkNodePrefix('10.255.0.0/16', present), 'its own link is not in the way');
   for (const prefix of ['10.0.0.0/16', '10.0.7.128/28']) t.throws(() => checkNodePrefix(prefix, present), { code: 'WEFT-NODE-PREFIX', message: /10\.0\.7\.0\/24 \(eth0\)/ }, prefix);
   t.doesNotThrow(() => checkNodePrefix('nonsense', present));
+  t.end();
+});
+
+test('the address that the others are told', (t) => {
+  const [first, second] = [{ device: 'eth0', address: '10.0.0.7' }, { device: 'eth1', address: '192.168.1.7' }];
+  t.equal(chooseAdvertised(undefined, [first]), '10.0.0.7', 'the only one');
+  t.throws(() => chooseAdvertised(undefined, [first, second]), { code: 'WEFT-ADVERTISE-AMBIGUOUS', message: /10\.0\.0\.7 \(eth0\), 192\.168\.1\.7 \(eth1\)/ }, 'of several none is guessed');
+  t.equal(chooseAdvertised('192.168.1.7', [first, second]), '192.168.1.7');
+  t.equal(chooseAdvertised('eth1', [first, second]), '192.168.1.7', 'by its card');
+  t.throws(() => chooseAdvertised('eth1', [first, second, { device: 'eth1', address: '192.168.1.8' }]), { code: 'WEFT-ADVERTISE-AMBIGUOUS' }, 'a card with two');
+  for (const wrong of ['10.0.0.8', 'eth7']) t.throws(() => chooseAdvertised(wrong, [first, second]), { code: 'WEFT-ADVERTISE-UNKNOWN', message: new RegExp(`${wrong}.*10\\.0\\.0\\.7`) });
+  t.throws(() => chooseAdvertised(undefined, []), { code: 'WEFT-ADVERTISE-UNKNOWN' });
   t.end();
 });

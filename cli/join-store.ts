@@ -1,9 +1,12 @@
 /** Whether a host that is about to join reaches the cluster's store: without it nothing of it would work. */
+import type { Config } from '../agent/config.ts';
+import { openConfiguredEtcd } from '../agent/configured-store.ts';
 import { askNode } from '../agent/reachability-call.ts';
 import { openingAdvice } from '../agent/reachability-firewall.ts';
 import { tryTcp } from '../agent/reachability-ports.ts';
 import { systemClock as clock } from '../base/clock.ts';
-import { weftError } from '../base/errors.ts';
+import { WeftError, errorText, weftError } from '../base/errors.ts';
+import { silentLogger as log } from '../base/log.ts';
 import type { Credentials } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer } from '../cluster/identity/join.ts';
 
@@ -25,4 +28,17 @@ export async function checkStore({ store, gossipPort }: JoinAnswer, identity: Cr
     return openingAdvice(host, answer?.firewalls, { protocol: 'tcp', port });
   }));
   throw weftError('WEFT-JOIN-STORE', { ports: places.map(({ host, port }) => `TCP ${port} of ${host} is`).join(', '), advice: advice.join('; ') });
+}
+
+/** Whether an etcd of the user's accepts this host: only its owner knows what it asks for. Throws WEFT-JOIN-ETCD. */
+export async function checkEtcd(etcd: NonNullable<Config['etcd']>): Promise<void> {
+  const store = openConfiguredEtcd(etcd, { clock, log });
+  try {
+    await store.get('identity/authority');
+  } catch (error) {
+    const detail = error instanceof WeftError ? error.parameters['detail'] : undefined;
+    throw weftError('WEFT-JOIN-ETCD', { endpoints: etcd.endpoints.join(', '), detail: detail ?? errorText(error) }, { cause: error });
+  } finally {
+    await store.close();
+  }
 }

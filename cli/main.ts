@@ -80,8 +80,12 @@ program.command('join [token]')
   .option('--token-file <file>', 'read the token from a file; `-` is the standard input')
   .option('--advertise <address|interface>', 'underlay address that other nodes send to')
   .option('--name <name>', 'what people call this node (default: the host\'s name)')
+  .option('--store-ca <file>', 'of an etcd of yours: who signed its certificate (PEM)')
+  .option('--store-cert <file>', 'certificate to show it (PEM)')
+  .option('--store-key <file>', 'key of that certificate (PEM)')
   .option('--no-start', 'write the configuration only')
-  .action(async (token: string | undefined, { start, ...options }: JoinOptions & { start: boolean }) => {
+  .action(async (token: string | undefined, options: JoinOptions) => {
+    const { start } = options;
     const config = await joinCluster(configPath(), token, options);
     if (start) await startAgent(config, configPath());
     show({ advertise: config.advertise, started: start }, () => `joined: other nodes reach this one at ${config.advertise}`);
@@ -151,7 +155,9 @@ sandbox.command('rm <name>').description('take it off its networks').action(asyn
 
 addBackupCommands(program, { ask, show, config: () => loadConfig(configPath()) });
 
+// Timers of ours do not keep a process alive, and a command must not end half way.
+const awake = setInterval(() => {}, 60_000);
 program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));
   process.exitCode = 1;
-});
+}).finally(() => clearInterval(awake));

@@ -1,9 +1,9 @@
-import { resolve } from 'node:path';
 import { DEFAULT_NODE_PREFIX, changeConfig, readRawConfig, type Config } from '../agent/config.ts';
 import { checkNodePrefix, chooseAdvertised, hostAddresses } from './advertise.ts';
+import { storeFiles, type StoreFiles } from './store-files.ts';
 
-export interface UpOptions {
-  advertise?: string; store?: string; storeCa?: string; storeCert?: string; storeKey?: string; name?: string; nodePrefix?: string;
+export interface UpOptions extends StoreFiles {
+  advertise?: string; store?: string; name?: string; nodePrefix?: string;
   /** Comma-separated addresses. */
   seeds?: string;
   multicast?: boolean;
@@ -12,11 +12,10 @@ export interface UpOptions {
 }
 
 /** What is said of the user's etcd; nothing said leaves what was there. */
-function etcdOf({ store, storeCa: ca, storeCert: cert, storeKey: key }: UpOptions): object | undefined {
-  // weftd reads the files later, from another folder.
-  const files = Object.entries({ ca, cert, key }).flatMap(([name, path]) => (path === undefined ? [] : [[name, resolve(path)]]));
-  if (store === undefined && files.length === 0) return undefined;
-  return { ...(store !== undefined && { endpoints: store.split(',') }), ...Object.fromEntries(files) };
+function etcdOf({ store, ...options }: UpOptions): object | undefined {
+  const files = storeFiles(options);
+  if (store === undefined && Object.keys(files).length === 0) return undefined;
+  return { ...(store !== undefined && { endpoints: store.split(',') }), ...files };
 }
 
 const listOf = (text: string): string[] => text.split(',').filter((each) => each !== '');

@@ -58,6 +58,7 @@ test('a copy of a node is fenced, and told why', async (t) => {
     const service = await startWeftd(h3);
     await isFenced();
     t.equal((await h3.exec(['pgrep', '-x', 'etcd'])).stdout, '', `${what}: no second copy of the store runs`);
+    t.match((await weft(h3, 'sandbox', 'add', 'c', '--network', 'web')).stderr, /WEFT-NODE-CLONED/, `${what}: it gives no address`);
     t.same(await nodes(), before, `${what}: nothing has changed`);
     await service.stop();
   }
@@ -70,6 +71,7 @@ test('a copy of a node is fenced, and told why', async (t) => {
   await second.start();
   await isFenced();
   await until('the node is where it was', async () => JSON.stringify(await nodes()) === JSON.stringify(before), 30_000);
+  t.match((await weft(h3, 'sandbox', 'add', 'c', '--network', 'web')).stderr, /WEFT-NODE-CLONED/, 'the copy gives no address any more');
   await until('b reaches a again', reaches, 20_000);
 
   await clone.stop();

@@ -10,7 +10,7 @@ import { startEtcd } from './lab/etcd.ts';
 import type { Host } from './lab/host.ts';
 import { createLab } from './lab/lab.ts';
 import { until } from './lab/run.ts';
-import { ready, startWeftd, weft, weftJson, weftUp } from './lab/weft.ts';
+import { ready, startWeftd, weft, weftJson, weftUp, weftWith } from './lab/weft.ts';
 
 tap.setTimeout(240_000);
 
@@ -32,6 +32,7 @@ test('hosts join by a token', async (t) => {
     t.ok(exit !== 0 && stderr.includes(code), `${what}: ${stderr.trim()}`);
     t.equal((await h2.exec(['ls', '/etc/weft', '/var/lib/weft/identity'])).stdout, '', `${what}: nothing is written`);
   };
+  t.match((await weft(h2, 'status')).stderr, /WEFT-CONFIG.*weft up/, 'a host that is not set up');
   await refused('no token', 'banana', 'WEFT-TOKEN-MALFORMED');
   await refused('another secret', token.replace(/-[0-9a-z]{25}@/, `-${'0'.repeat(25)}@`), 'WEFT-TOKEN-REFUSED');
   await refused('another cluster', token.replace(/weft1-[0-9a-z]{3}/, 'weft1-000'), 'WEFT-JOIN-STRANGER');
@@ -41,10 +42,11 @@ test('hosts join by a token', async (t) => {
 
   const start = performance.now();
   t.equal((await join(h2, token)).code, 0);
+  t.match((await weft(h2, 'status')).stderr, /WEFT-AGENT-DOWN.*weft up/, 'set up, and not started');
   await startWeftd(h2);
   await ready(h2);
   await until('h1 sees h2', async () => /h2 .* alive$/m.test((await weft(h1, 'node', 'ls')).stdout), 10_000, 20);
-  t.comment(`in the cluster after ${Math.round(performance.now() - start)} ms`);
+  t.ok(performance.now() - start < 10_000, `in the cluster after ${Math.round(performance.now() - start)} ms`);
   t.match((await join(h2, token)).stderr, 'WEFT-JOIN-AGAIN');
   t.equal((await h2.must(['stat', '-c', '%a', '/var/lib/weft/identity', '/var/lib/weft/identity/node.pem', '/etc/weft/weft.json'])).trim(), '700\n600\n600');
 
@@ -73,6 +75,11 @@ test('hosts join by a token', async (t) => {
   await until('h3 is gone', async () => /h3 .* dead$/m.test((await weft(h1, 'node', 'ls')).stdout), 20_000);
   t.equal((await weft(h1, 'node', 'rm', 'h3')).code, 0);
   await until('it is listed no more', async () => !/ h3 /.test((await weft(h2, 'node', 'ls')).stdout), 5_000);
+
+  t.equal((await weft(h3, 'down', '--purge')).code, 0);
+  const joinReading = (input: string) => weftWith(h3, { input }, 'join', '--no-start', '--name', 'h3');
+  t.match((await joinReading('')).stderr, 'WEFT-TOKEN-MALFORMED');
+  t.equal((await joinReading(`${await makeToken()}\n`)).code, 0, 'from the standard input');
 });
 
 /** A value of ours in the store. */

@@ -58,7 +58,7 @@ void test('the time of day is wrong', async (t) => {
 
 async function join(host: Host, token: string, seconds: number): Promise<Service> {
   await setTimeOfDay(host, seconds);
-  const { code, stderr } = await weftWith(host, TIME_OF_DAY, 'join', token, '--no-start', '--name', host.name);
+  const { code, stderr } = await weftWith(host, { environment: TIME_OF_DAY }, 'join', token, '--no-start', '--name', host.name);
   if (code !== 0) throw new Error(stderr);
   const service = await startWeftd(host, TIME_OF_DAY);
   await ready(host);

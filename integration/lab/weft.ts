@@ -17,8 +17,9 @@ export interface UpOptions { store?: string; advertise?: string; nodePrefix?: st
 
 export const weft = (host: Host, ...args: string[]) => weftWith(host, {}, ...args);
 
-/** `environment`: what it gets besides. */
-export const weftWith = (host: Host, environment: Record<string, string>, ...args: string[]) => host.exec([...environmentOf(environment), process.execPath, join(DIST, 'weft.cjs'), ...args]);
+/** `environment`: what it gets besides; `input`: what it reads. */
+export const weftWith = (host: Host, { environment = {}, input }: { environment?: Record<string, string>; input?: string }, ...args: string[]) =>
+  host.exec([...environmentOf(environment), process.execPath, join(DIST, 'weft.cjs'), ...args], input === undefined ? {} : { input });
 
 /** The answer of `weft … --json`; rejects with what it said. */
 export async function weftJson<T>(host: Host, ...args: string[]): Promise<T> {
