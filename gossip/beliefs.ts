@@ -139,7 +139,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
       suspicions.set(word.node, startSuspicion(suspicionLimits(tuning, members.liveCount), word.from, () => clock.now(), timers, () => fail(word.node)));
       announce('suspect', member, encodeAccusation('suspect', word), false);
     } else if (running && word.incarnation >= members.get(word.node)!.incarnation && running.confirm(word.from)) {
-      queue.add(encodeAccusation('suspect', word), { about: word.node });
+      queue.add(encodeAccusation('suspect', word), { about: word.node, beside: true });
     }
   }
 

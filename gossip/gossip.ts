@@ -144,9 +144,9 @@ export function createGossip(options: GossipOptions): Gossip {
     transport.send(packet, to);
   }
 
-  function news(bytes: number, to: Address): Buffer[] {
+  function news(bytes: number, to: Address, isDead = false): Buffer[] {
     const members = beliefs.members.liveCount;
-    return queue.take(bytes, { to: addressKey(to), audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
+    return queue.take(bytes, { to: addressKey(to), beside: isDead, audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
   }
 
   function sendWithNews(to: Address, message: Buffer): void {
@@ -240,7 +240,7 @@ export function createGossip(options: GossipOptions): Gossip {
   timers.loop(() => tuning.probeInterval, () => prober.probe());
   queue.onNews = timers.loopWhile(() => queue.length > 0, () => tuning.gossipInterval, () => {
     const hears = (member: Member): boolean => member.name !== name && (isLive(member) || (member.state === 'dead' && clock.now() - member.since < tuning.gossipToTheDeadTime));
-    for (const member of beliefs.members.sample(tuning.gossipNodes, random, hears)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
+    for (const member of beliefs.members.sample(tuning.gossipNodes, random, hears)) sendPacket(member.address, news(room, member.address, !isLive(member)), checksums(member.versions));
   });
 
   /** Until `start`'s callback, the time-out, or the signal. */

@@ -153,6 +153,26 @@ void test('the queue of news', async (t) => {
   t.equal(queue.take(10_000, { to: 'x', audience: 3, limit: 4 }).length, 254, 'no more than a compound takes');
 });
 
+void test('the queue: what is said beside others replaces none, and is replaced with them', async (t) => {
+  const queue = new BroadcastQueue();
+  const done: string[] = [];
+  const word = (text: string, beside: boolean): void => queue.add(Buffer.from(text), { about: 'b', beside, done: () => done.push(text) });
+  const take = (): string[] => queue.take(100, { to: 'x', audience: 1, limit: 4 }).map(String).sort();
+  word('accused by c', false);
+  word('accused by d', true);
+  t.same([take(), done], [['accused by c', 'accused by d'], []]);
+  word('alive', false);
+  t.same([take(), done], [['alive'], ['accused by c', 'accused by d']]);
+});
+
+void test('the queue: who is told beside the others hears each piece once and uses nothing up', async (t) => {
+  const queue = new BroadcastQueue();
+  const take = (to: string, beside: boolean): number => queue.take(100, { to, beside, audience: 2, limit: 2 }).length;
+  queue.add(Buffer.from('news'));
+  t.same([take('dead', true), take('dead', true), take('b', false), take('dead too', true), take('c', false)], [1, 0, 1, 1, 1]);
+  t.equal(queue.length, 0);
+});
+
 void test('news is for all, not for the one that asks most', async (t) => {
   const queue = new BroadcastQueue();
   const take = (to: string): number => queue.take(100, { to, audience: 3, limit: 4 }).length;
