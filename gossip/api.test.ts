@@ -131,6 +131,20 @@ void test('vetoes: a merge is refused on both sides, a member on one', async (t)
   t.ok(world.nodes.get(0)!.stats.dropped.refused > 0);
 });
 
+void test('vetoes: a merge that only the other side refuses leaves the joiner unknown there', async (t) => {
+  const asked: string[] = [];
+  const mayMerge: Delegate['mayMerge'] = (candidates) => {
+    asked.push(candidates.map(({ name }) => name).join());
+    if (asked.length > 1) throw new Error('no more');
+  };
+  const world = await joined(t, 2, { tuning: { gossipInterval: 60 * SECOND, probeInterval: 60 * SECOND } }, (i) => (i === 0 ? { delegate: { mayMerge } } : {}));
+  const joiner = world.start(2, { seeds: null });
+  await after(world, SECOND, joiner.join([addressOf(0)]));
+  t.same(asked, ['n1', 'n2'], 'asked of those that join, and not of each other');
+  t.equal(world.nodes.get(0)!.member('n2'), undefined);
+  t.equal(world.nodes.get(0)!.stats.dropped.refused, 1, 'and it is counted');
+});
+
 void test('versions: a joiner that does not fit is told, although the other side answered', async (t) => {
   const old: Versions = [1, 5, 2, 0, 0, 0];
   const fitting: Versions = [1, 5, 2, 2, 5, 4];
@@ -220,4 +234,17 @@ void test('a flood from one address is limited, and others are still heard', asy
   const { dropped } = world.nodes.get(0)!.stats;
   t.ok(dropped.flood > 15_000, `${dropped.flood} dropped unread`);
   t.equal(failed.value, 0);
+});
+
+void test('streams from one address are limited, and others are still served', async (t) => {
+  const world = await joined(t, 2, { tuning: { streamsPerSource: 5, streamTimeout: 2 * SECOND } });
+  const attacker = world.network.transport(addressOf(66));
+  for (let i = 0; i < 100; i++) void attacker.dial(addressOf(0), SECOND).then((stream) => stream.write(Buffer.of(6)));
+  await world.clock.advance(SECOND);
+  t.equal(world.nodes.get(0)!.stats.dropped.flood, 95, 'closed unread');
+  t.match(await after(world, SECOND, world.nodes.get(1)!.sendReliable('n0', Buffer.from('still heard'))), { status: 'fulfilled' });
+  await world.clock.advance(3 * SECOND);
+  void attacker.dial(addressOf(0), SECOND);
+  await world.clock.advance(SECOND);
+  t.equal(world.nodes.get(0)!.stats.dropped.flood, 95, 'those that stood still have ended, and there is room again');
 });

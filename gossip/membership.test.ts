@@ -43,6 +43,14 @@ for (const [what, words, state, events, said] of WORDS) {
   });
 }
 
+void test('a new member is one event and one piece of news; one whose versions make no sense is neither', async (t) => {
+  const { stage } = await onStage(t, { tuning: { probeInterval: 60 * SECOND } });
+  const [sound, broken] = [stage.stranger('sound'), stage.stranger('broken', { versions: [0, 0, 0, 0, 0, 0] })];
+  for (const each of [sound, sound, broken]) each.send(each.alive(3));
+  await stage.clock.advance(SECOND);
+  t.same([stage.events, stage.said('sound'), stage.said('broken')], [['join sound'], ['alive 3'], []]);
+});
+
 void test('an old word of life does not raise the dead, and its sender is told', async (t) => {
   const { stage, peer, witness } = await onStage(t);
   witness.send(dead({ node: 'peer', incarnation: 7, from: 'witness' }));
