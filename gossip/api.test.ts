@@ -1,9 +1,11 @@
 /** What a program that uses the library can rely on. */
 import { type Test, test } from 'tap';
+import type { Clock } from '../base/clock.ts';
 import type { Delegate, GossipOptions } from './gossip.ts';
 import { Keyring } from './keyring.ts';
+import type { Member } from './members.ts';
 import { PROFILES } from './tuning.ts';
-import type { Versions } from './versions.ts';
+import { OWN_VERSIONS, type Versions } from './versions.ts';
 import { KEY, World, addressOf } from './world-for-tests.ts';
 
 const SECOND = 1_000;
@@ -118,6 +120,23 @@ void test('state exchange: both sides get the other\'s user state, and whether i
   const delegate = (name: string): Delegate => ({ localState: () => Buffer.from(`of ${name}`), mergeState: (state, join) => merged.push(`${name} gets ${state.toString()}${join ? ', joining' : ''}`) });
   await joined(t, 2, {}, (i) => ({ delegate: delegate(`n${i}`) }));
   t.same(merged.sort(), ['n0 gets of n1, joining', 'n1 gets of n0, joining']);
+});
+
+void test('state exchange: five hundred members are written and taken in over many turns of the loop, packets being heard between them', async (t) => {
+  const turns = [0, 0];
+  const counting = (world: World, i: number): Clock => ({
+    now: () => world.clock.now(), wallNow: () => world.clock.wallNow(), clearTimeout: (timer) => world.clock.clearTimeout(timer),
+    setTimeout: (run, ms) => (ms === 0 && turns[i]!++, world.clock.setTimeout(run, ms)),
+  });
+  const world = new World(1, NO_KEY);
+  t.teardown(() => world.stop());
+  const known = Array.from({ length: 500 }, (_, i): Member => ({ name: `k${i}`, address: addressOf(1_000 + i), meta: Buffer.alloc(0), versions: OWN_VERSIONS, state: 'alive', incarnation: 1, since: 0 }));
+  world.start(0, { seeds: null, known, clock: counting(world, 0) });
+  const joining = world.start(1, { seeds: null, clock: counting(world, 1) }).join([addressOf(0)]);
+  t.match(await after(world, 100, joining), { value: { joined: 1 } });
+  t.equal(world.nodes.get(1)!.members().length, 502);
+  t.ok(turns[0]! >= 20, `written in ${turns[0]} turns`);
+  t.ok(turns[1]! >= 20, `taken in in ${turns[1]} turns`);
 });
 
 void test('vetoes: a merge is refused on both sides, a member on one', async (t) => {

@@ -42,11 +42,13 @@ export interface GossipOptions extends EnvelopeOptions {
   log: Logger;
   /** Up to 512 bytes that every member sees beside the name. */
   meta?: Uint8Array;
+  /** What it speaks; members that do not fit are refused, and refuse it. Default: memberlist's 1 to 5, speaking 2, and nothing of the delegate's. */
   versions?: Versions;
-  /** Default: lan, memberlist's. */
+  /** How patient and how talkative it is; the same on all members, or some are accused by others in vain. Default: lan, memberlist's. */
   profile?: ProfileName;
-  /** Over the profile. */
+  /** Single knobs over the profile. */
   tuning?: Partial<Tuning> | undefined;
+  /** What hears messages, adds state to exchanges, and may refuse members. Default: nothing does. */
   delegate?: Delegate;
   /**
    * Members of a former life, as `members()` gave them: taken for what they were, without an event and without a word to
