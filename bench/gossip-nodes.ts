@@ -2,7 +2,7 @@
  * So many nodes of ours in this process, LAN profile, on 127.1.x.y of a network namespace in which nothing else talks;
  * measured as integration/memberlist-peer/bench.go measures Go's. Ends with one JSON line.
  *
- *   node bench/gossip-nodes.ts NODES [joinonly]
+ *   node bench/gossip-nodes.ts NODES [KILLS STEADY_SECONDS]      (without the latter only how long joining takes)
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import { readFileSync } from 'node:fs';
@@ -13,11 +13,11 @@ import { createGossip, type Gossip } from '../gossip/gossip.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 
 const count = Number(process.argv[2] ?? 10);
-const only = process.argv[3];
+const kills = Number(process.argv[3] ?? 0);
+/** How long the quiet cluster is looked at. */
+const steadyMs = Number(process.argv[4] ?? 0) * 1_000;
 const PORT = 7946;
-const CASTS = 5;
-const KILLS = 3;
-const STEADY_MS = 20_000;
+const CASTS = 9;
 
 interface Measured { gossip: Gossip; heard: Map<string, number>; lost: Map<string, number>; killed: boolean }
 
@@ -69,7 +69,7 @@ for (const { gossip } of nodes.slice(1)) void gossip.join([first]);
 await until(360_000, () => nodes.every(({ gossip }) => gossip.members().length === count));
 const result: Record<string, number | number[]> = { join_s: (performance.now() - since) / 1_000 };
 
-if (only !== 'joinonly') {
+if (kills > 0) {
   await wait(8_000);
   const broadcasts: number[] = [];
   for (let k = 0; k < CASTS; k++) {
@@ -80,12 +80,12 @@ if (only !== 'joinonly') {
     source.gossip.broadcast(Buffer.from(message));
     await until(30_000, () => nodes.every(({ heard }) => heard.has(message)));
     broadcasts.push(lastOf(since, ({ heard }) => heard.get(message)) * 1_000);
-    await wait(3_000);
+    await wait(1_000);
   }
-  await wait(12_000);
+  await wait(8_000);
   const [cpu, [bytes, packets]] = [processorMs(), loopback()];
   since = performance.now();
-  await wait(STEADY_MS);
+  await wait(steadyMs);
   const each = (total: number): number => total / (performance.now() - since) * 1_000 / count;
   const [bytesAfter, packetsAfter] = loopback();
   Object.assign(result, {
@@ -93,14 +93,14 @@ if (only !== 'joinonly') {
     memory_kib: (process.memoryUsage().rss - memoryBefore) / 1024 / count,
   });
   const detections: number[] = [];
-  for (let k = 0; k < KILLS; k++) {
+  for (let k = 0; k < kills; k++) {
     const victim = nodes[count - 1 - k]!;
     victim.killed = true;
     since = performance.now();
     await victim.gossip.shutdown();
     await until(120_000, () => present().every(({ lost }) => lost.has(victim.gossip.name)));
     detections.push(lastOf(since, ({ lost }) => lost.get(victim.gossip.name)));
-    await wait(5_000);
+    await wait(2_000);
   }
   result['detect_s'] = detections;
 }

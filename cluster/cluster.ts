@@ -33,8 +33,8 @@ export interface ClusterOptions {
   profile?: ProfileName;
   /** Over the profile. */
   tuning?: Partial<Tuning>;
-  /** How long a deletion is remembered for a member that is away; who is away for longer starts over. Default: a day. */
-  deletionAgeMs?: number;
+  /** How long a member that is away is waited for: what it wrote is kept, and what was deleted meanwhile is remembered. Who is away for longer starts over. Milliseconds. Default: a day. */
+  absenceMs?: number;
 }
 
 export interface Cluster {
@@ -52,8 +52,8 @@ export interface Cluster {
 
 const LEAVE_TIMEOUT_MS = 1_000;
 
-export function startCluster({ node, transport, keys, seeds, discovery = { multicast: false }, clock, random, log, local, profile = 'fast', tuning, deletionAgeMs }: ClusterOptions): Cluster {
-  const state = createSoftState({ self: node.id, clock, random, log, local, deletionAgeMs });
+export function startCluster({ node, transport, keys, seeds, discovery = { multicast: false }, clock, random, log, local, profile = 'fast', tuning, absenceMs }: ClusterOptions): Cluster {
+  const state = createSoftState({ self: node.id, clock, random, log, local, absenceMs });
   const namesakes = createNamesakes(clock);
   const [first, ...more] = keys;
   const keyring = new Keyring(first!, ...more);

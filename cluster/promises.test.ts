@@ -78,9 +78,9 @@ void test('two nodes that write the same key at the same moment have a record ea
 });
 
 // networkdb forgets deletions after half an hour: who was away for longer brings the record back.
-for (const [what, deletionAgeMs] of [['', undefined], [', nor one that was away for longer than deletions are kept', 10 * MINUTE]] as const) {
+for (const [what, absenceMs] of [['', undefined], [', nor one that was away for longer than deletions are kept', 10 * MINUTE]] as const) {
   void test(`a member that was away for two hours raises nothing that was deleted meanwhile${what}`, async (t) => {
-    const world = await worldOf(t, 3, 1, { ...(deletionAgeMs !== undefined && { deletionAgeMs }) });
+    const world = await worldOf(t, 3, 1, { ...(absenceMs !== undefined && { absenceMs }) });
     publish(world, 1, 'a');
     publish(world, 1, 'b');
     publish(world, 3, 'c');
@@ -88,7 +88,7 @@ for (const [what, deletionAgeMs] of [['', undefined], [', nor one that was away 
     await world.crash(3);
     stateOf(world, 1).withdraw('endpoint', 'a');
     await world.clock.advance(120 * MINUTE);
-    const kept = deletionAgeMs === undefined ? 1 : 0;
+    const kept = absenceMs === undefined ? 1 : 0;
     t.same([1, 2].map((i) => stateOf(world, i).deletionsKept), [kept, kept]);
     const back = world.start(3);
     back.state.publish('endpoint', 'c', endpoint('c'));
@@ -125,6 +125,56 @@ void test('a newcomer has everything within two seconds although a third of the 
   t.ok(took <= 2 * SECOND, `${took} ms`);
 });
 
+// networkdb loses the answers to syncs that cross: each newcomer then stands still for 30 s.
+void test('eight newcomers at once, each with records of its own, have everything within two seconds', async (t) => {
+  const world = await worldOf(t, 4);
+  for (let i = 1; i <= 4; i++) for (let k = 0; k < 200; k++) publish(world, i, `e${i}-${k}`);
+  await world.clock.advance(3 * SECOND);
+  for (let i = 5; i <= 12; i++) {
+    world.start(i, [1]);
+    for (let k = 0; k < 50; k++) publish(world, i, `e${i}-${k}`);
+    stateOf(world, i).ready();
+  }
+  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).length === 4 * 200 + 8 * 50), 30 * SECOND);
+  t.ok(took <= 2 * SECOND, `${took} ms`);
+});
+
+// networkdb keeps what is too long for a packet in its queue for ever, and only a bulk sync brings it.
+void test('a record too long for a packet is with all at once, by stream, and no packet is too long', async (t) => {
+  const world = await worldOf(t, 5);
+  await world.clock.advance(10 * SECOND);
+  const streamed = world.network.streamBytes;
+  const names = Array.from({ length: 100 }, (_, i) => `${i}`.padEnd(100, 'x'));
+  stateOf(world, 1).publish('name', 'long', { networkId: 'net', networkName: 'net', endpointId: 'long', ip: '10.1.0.2', name: 'long', names, service: '' });
+  await world.clock.advance(20);
+  for (let i = 2; i <= 5; i++) t.same(stateOf(world, i).list('name').map(({ value }) => value.names.length), [100], `node ${i}, after 20 ms`);
+  t.ok(world.network.streamBytes - streamed > 4 * 10_000);
+  t.ok(world.network.longest <= 1_400, `no packet over ${world.network.longest} bytes`);
+  t.throws(() => stateOf(world, 1).publish('name', 'longer', { networkId: 'net', networkName: 'net', endpointId: 'longer', ip: '10.1.0.2', name: 'longer', names: Array.from({ length: 700 }, () => 'x'.repeat(100)), service: '' }), RangeError);
+});
+
+void test('among 45 nodes a change is at once with those on its network, sent to 32 at most, and soon with all', async (t) => {
+  const world = await worldOf(t, 45);
+  for (let i = 1; i <= 45; i++) publish(world, i, `e${i}`, '10.1.0.2', i % 3 === 0 ? 'blue' : 'red');
+  const count = (i: number): number => stateOf(world, i).list('endpoint').length;
+  await world.until(() => [...world.running.keys()].every((i) => count(i) === 45), 10 * SECOND);
+  await world.clock.advance(10 * SECOND);
+  const sent: string[] = [];
+  const { gossip } = world.running.get(3)!;
+  const send = gossip.sendBestEffort.bind(gossip);
+  gossip.sendBestEffort = (to, message) => {
+    sent.push(to);
+    send(to, message);
+  };
+  publish(world, 3, 'new', '10.1.0.2', 'blue');
+  await world.clock.advance(5);
+  t.equal(sent.length, 32);
+  const blue = [...world.running.keys()].filter((i) => i % 3 === 0);
+  t.same(blue.filter((i) => count(i) < 46), [], 'the 15 on its network have it after 5 ms');
+  const took = await world.until(() => [...world.running.keys()].every((i) => count(i) === 46), 10 * SECOND);
+  t.ok(took <= SECOND, `all after ${took + 5} ms`);
+});
+
 // networkdb rejects a record that overtakes word of its owner or network, until the next bulk sync: a tail of a minute.
 void test('a record that overtakes word of its owner is there as soon as its owner is known', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {
@@ -156,6 +206,30 @@ void test('records of a failed node are hidden, also from new watchers; dropped 
   world.network.heal();
   await allSee(t, world, ['id3/c=10.1.0.2', 'id3/written while away=10.1.0.2'], 40 * SECOND);
   t.same([seen.sort(), late.sort()], [['put c', 'put written while away'], ['put c', 'put written while away']]);
+});
+
+void test('a failed node that leaves later is dropped; one that never returns is forgotten in the end, on the disk as well', async (t) => {
+  const options = { absenceMs: 60 * MINUTE, tuning: { reapTime: 10 * MINUTE, pushPullInterval: MINUTE } };
+  const world = await worldOf(t, 4, 1, options);
+  publish(world, 3, 'c');
+  publish(world, 4, 'd');
+  await allSee(t, world, ['id3/c=10.1.0.2', 'id4/d=10.1.0.2'], SECOND);
+  const saved = (): string[] => world.disks.get(1)!.list('state/records/').map(({ key }) => key.split('/')[2]!).sort();
+  await world.clock.advance(3 * SECOND);
+  await Promise.all([world.crash(3), world.crash(4)]);
+  await world.until(() => world.sees(1).length === 0, MINUTE);
+  t.same(saved(), ['id3', 'id4'], 'hidden, and kept');
+  const back = world.start(3, [1], options);
+  await world.clock.advance(3 * SECOND);
+  const leaving = back.leave();
+  world.running.delete(3);
+  await world.clock.advance(3 * SECOND);
+  await leaving;
+  t.same([world.sees(1), saved()], [[], ['id4']], 'what left is gone');
+  await world.clock.advance(60 * MINUTE);
+  t.same(saved(), ['id4'], 'what failed is waited for');
+  await world.clock.advance(15 * MINUTE);
+  t.same([world.sees(1), saved()], [[], []], 'and then no longer');
 });
 
 void test('a node that joins and leaves ten times leaves nothing behind', async (t) => {

@@ -19,8 +19,8 @@ import { createView } from './view.ts';
 import { decodeMessage, encodeMessage, type Digest, type StateMessage } from './wire.ts';
 
 const DIGEST_INTERVAL_MS = 2_000;
-/** A deletion is told to those who missed it until all have it; or so long, and so many of each owner, while one of them is away. */
-const DELETION_AGE_MS = 86_400_000;
+const ABSENCE_MS = 86_400_000;
+/** Of each owner, for those that are away. */
 const MAX_DELETIONS = 10_000;
 /** So long after a change its receivers are asked whether they have it: a lost packet costs this, and not the wait for a digest. */
 const CONFIRM_MS = 200;
@@ -32,9 +32,8 @@ const MAX_TARGETS = 32;
 const SENDS_PER_TURN = 16;
 /** Owners whose deletions are compared with what each member knows: of 200 members, 10 µs each. */
 const OWNERS_PER_TURN = 16;
-/** An owner that no live member of the cluster has heard of is hidden after the one and forgotten after the other. */
+/** An owner that no live member of the cluster has heard of for so long is hidden. */
 const ABSENT_HIDE_MS = 60_000;
-const ABSENT_FORGET_MS = 86_400_000;
 
 export interface SoftStateOptions {
   /** This node's id, which is also its name in gossip. */
@@ -43,8 +42,8 @@ export interface SoftStateOptions {
   random: Random;
   log: Logger;
   local: LocalStore;
-  /** How long a deletion is remembered for a member that is away; who is away for longer starts over. Default: a day. */
-  deletionAgeMs?: number | undefined;
+  /** How long a member that is away is waited for: what it wrote is kept, and what was deleted meanwhile is remembered. Who is away for longer starts over. Milliseconds. Default: a day. */
+  absenceMs?: number | undefined;
 }
 
 export interface ClusterState extends SoftState {
@@ -61,7 +60,7 @@ export interface ClusterState extends SoftState {
   close(): void;
 }
 
-export function createSoftState({ self, clock, random, log, local, deletionAgeMs = DELETION_AGE_MS }: SoftStateOptions): ClusterState {
+export function createSoftState({ self, clock, random, log, local, absenceMs = ABSENCE_MS }: SoftStateOptions): ClusterState {
   // Above all former epochs; the clock's seconds help when the disk was put back to an older state.
   const own = emptyOwner(Math.max(Number(local.get('state/epoch') ?? 0) + 1, Math.floor(clock.wallNow() / 1000)));
   local.put('state/epoch', String(own.epoch));
@@ -266,7 +265,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
       }
       const since = absentSince.get(owner) ?? clock.now();
       absentSince.set(owner, since);
-      if (clock.now() - since > ABSENT_FORGET_MS) forget(owner);
+      if (clock.now() - since > absenceMs) forget(owner);
       else if (clock.now() - since > ABSENT_HIDE_MS) view.setHidden(owner, true);
     }
   }
@@ -277,7 +276,7 @@ export function createSoftState({ self, clock, random, log, local, deletionAgeMs
     const waiting = [...owners].filter(([, { records }]) => records.deletions.size > 0);
     const some = (): void => {
       for (const [owner, state] of waiting.splice(0, OWNERS_PER_TURN)) {
-        forgetDeletions(state, { passed: progress.passed(owner, state.epoch, present), now: clock.now(), maxAge: deletionAgeMs, maxCount: MAX_DELETIONS });
+        forgetDeletions(state, { passed: progress.passed(owner, state.epoch, present), now: clock.now(), maxAge: absenceMs, maxCount: MAX_DELETIONS });
       }
       if (waiting.length > 0 && !closed) clock.setTimeout(some, 0);
     };

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import tap, { test } from 'tap';
 import { fuzz } from '../gossip/hostile-for-tests.ts';
+import type { Shipment } from './owner.ts';
 import { decodeMessage, encodeMessage, type StateMessage } from './wire.ts';
 
 const records: StateMessage = {
@@ -20,9 +21,30 @@ const digest: StateMessage = { kind: 'digest', from: 'id1', owners: { id1: [1, 4
 const CASES = Number(process.env['FUZZ_CASES'] ?? 200_000);
 tap.setTimeout(Math.max(240_000, CASES));
 
-void test('messages', async (t) => {
+void test('a message is read as it was written; one of another version is none', async (t) => {
   for (const message of [records, digest]) t.same(decodeMessage(encodeMessage(message)), { message, leftOut: 0 });
   t.equal(decodeMessage(Buffer.from('\u0001{}')), undefined);
+});
+
+const shipped = (...list: Shipment['records']): StateMessage => ({ kind: 'records', from: 'id1', shipments: [{ owner: 'id1', epoch: 1, from: 0, upTo: list.length, completeAt: 0, records: list }] });
+const leftOut = (...list: Shipment['records']): number | undefined => decodeMessage(encodeMessage(shipped(...list)))?.leftOut;
+
+void test('every kind of record that a node may publish passes', async (t) => {
+  const backend = { networkId: 'n', endpointId: 'e', ip: '10.1.0.2', port: 80, targetPort: 8080, service: 's' };
+  t.equal(leftOut(
+    ['endpoint', 'e', 1, { networkId: 'n', endpointId: 'e', ip: '10.1.0.2', ip6: 'fd00::2', mac: '02:42:0a:01:00:02' }],
+    ['name', 'e', 2, { networkId: 'n', networkName: 'web', endpointId: 'e', ip: '10.1.0.2', ip6: 'fd00::2', name: 'a', names: [], service: '' }],
+    ...(['tcp', 'udp', 'sctp'] as const).map((protocol, i): Shipment['records'][number] => ['backend', `${protocol}/80/e`, 3 + i, { ...backend, protocol, mode: 'ingress' }]),
+    ['backend', 'tcp/192.0.2.1:80/e', 6, { ...backend, protocol: 'tcp', mode: 'host', hostIp: '192.0.2.1' }],
+  ), 0);
+});
+
+void test('a record whose addresses are none is left out, wherever it has one', async (t) => {
+  t.equal(leftOut(
+    ['endpoint', 'e', 1, { networkId: 'n', endpointId: 'e', ip: '10.1.0.2', ip6: 'nowhere', mac: '02:42:0a:01:00:02' }],
+    ['name', 'e', 2, { networkId: 'n', networkName: 'web', endpointId: 'e', ip: '10.1.0.2', ip6: '::g', name: 'a', names: [], service: '' }],
+    ['backend', 'tcp/80/e', 3, { networkId: 'n', endpointId: 'e', ip: '10.1.0.2', port: 80, targetPort: 8080, service: 's', protocol: 'tcp', mode: 'host', hostIp: '0.0.0.0; drop' }],
+  ), 3);
 });
 
 void test('whatever is sent', async (t) => {

@@ -21,7 +21,7 @@ const text = v.pipe(v.string(), v.maxLength(MAX_TEXT));
 const id = v.pipe(text, v.minLength(1));
 const ip = v.pipe(text, v.ip());
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535));
-const protocol = v.picklist(['tcp', 'udp']);
+const protocol = v.picklist(['tcp', 'udp', 'sctp']);
 const list = <T extends v.GenericSchema>(item: T) => v.pipe(v.array(item), v.maxLength(1000));
 
 /** Fields that a newer version added are let through: they are for the newer one. */
@@ -29,9 +29,9 @@ const VALUES = {
   node: v.looseObject({
     id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
   }),
-  endpoint: v.looseObject({ networkId: id, endpointId: id, ip, mac: v.pipe(text, v.mac()) }),
-  name: v.looseObject({ networkId: id, networkName: text, endpointId: id, ip, name: text, names: list(text), service: text }),
-  backend: v.looseObject({ networkId: id, endpointId: id, ip, protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']) }),
+  endpoint: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), mac: v.pipe(text, v.mac()) }),
+  name: v.looseObject({ networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text }),
+  backend: v.looseObject({ networkId: id, endpointId: id, ip, protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
 } satisfies Record<TableName, v.GenericSchema>;
 
 const record = v.tuple([v.string(), text, count, v.unknown()]);

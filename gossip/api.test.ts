@@ -1,9 +1,11 @@
 /** What a program that uses the library can rely on. */
 import { type Test, test } from 'tap';
+import type { Clock } from '../base/clock.ts';
 import type { Delegate, GossipOptions } from './gossip.ts';
 import { Keyring } from './keyring.ts';
+import type { Member } from './members.ts';
 import { PROFILES } from './tuning.ts';
-import type { Versions } from './versions.ts';
+import { OWN_VERSIONS, type Versions } from './versions.ts';
 import { KEY, World, addressOf } from './world-for-tests.ts';
 
 const SECOND = 1_000;
@@ -120,6 +122,23 @@ void test('state exchange: both sides get the other\'s user state, and whether i
   t.same(merged.sort(), ['n0 gets of n1, joining', 'n1 gets of n0, joining']);
 });
 
+void test('state exchange: five hundred members are written and taken in over many turns of the loop, packets being heard between them', async (t) => {
+  const turns = [0, 0];
+  const counting = (world: World, i: number): Clock => ({
+    now: () => world.clock.now(), wallNow: () => world.clock.wallNow(), clearTimeout: (timer) => world.clock.clearTimeout(timer),
+    setTimeout: (run, ms) => (ms === 0 && turns[i]!++, world.clock.setTimeout(run, ms)),
+  });
+  const world = new World(1, NO_KEY);
+  t.teardown(() => world.stop());
+  const known = Array.from({ length: 500 }, (_, i): Member => ({ name: `k${i}`, address: addressOf(1_000 + i), meta: Buffer.alloc(0), versions: OWN_VERSIONS, state: 'alive', incarnation: 1, since: 0 }));
+  world.start(0, { seeds: null, known, clock: counting(world, 0) });
+  const joining = world.start(1, { seeds: null, clock: counting(world, 1) }).join([addressOf(0)]);
+  t.match(await after(world, 100, joining), { value: { joined: 1 } });
+  t.equal(world.nodes.get(1)!.members().length, 502);
+  t.ok(turns[0]! >= 20, `written in ${turns[0]} turns`);
+  t.ok(turns[1]! >= 20, `taken in in ${turns[1]} turns`);
+});
+
 void test('vetoes: a merge is refused on both sides, a member on one', async (t) => {
   const world = await joined(t, 1, {}, () => ({ delegate: { mayAdd: ({ name }) => { if (name === 'n3') throw new Error('not this one'); } } }));
   const wary = world.start(2, { seeds: null, delegate: { mayMerge: () => { throw new Error('no strangers'); } } });
@@ -129,6 +148,20 @@ void test('vetoes: a merge is refused on both sides, a member on one', async (t)
   await after(world, SECOND, third.join([addressOf(0)]));
   t.notOk(world.nodes.get(0)!.member('n3'));
   t.ok(world.nodes.get(0)!.stats.dropped.refused > 0);
+});
+
+void test('vetoes: a merge that only the other side refuses leaves the joiner unknown there', async (t) => {
+  const asked: string[] = [];
+  const mayMerge: Delegate['mayMerge'] = (candidates) => {
+    asked.push(candidates.map(({ name }) => name).join());
+    if (asked.length > 1) throw new Error('no more');
+  };
+  const world = await joined(t, 2, { tuning: { gossipInterval: 60 * SECOND, probeInterval: 60 * SECOND } }, (i) => (i === 0 ? { delegate: { mayMerge } } : {}));
+  const joiner = world.start(2, { seeds: null });
+  await after(world, SECOND, joiner.join([addressOf(0)]));
+  t.same(asked, ['n1', 'n2'], 'asked of those that join, and not of each other');
+  t.equal(world.nodes.get(0)!.member('n2'), undefined);
+  t.equal(world.nodes.get(0)!.stats.dropped.refused, 1, 'and it is counted');
 });
 
 void test('versions: a joiner that does not fit is told, although the other side answered', async (t) => {
@@ -220,4 +253,17 @@ void test('a flood from one address is limited, and others are still heard', asy
   const { dropped } = world.nodes.get(0)!.stats;
   t.ok(dropped.flood > 15_000, `${dropped.flood} dropped unread`);
   t.equal(failed.value, 0);
+});
+
+void test('streams from one address are limited, and others are still served', async (t) => {
+  const world = await joined(t, 2, { tuning: { streamsPerSource: 5, streamTimeout: 2 * SECOND } });
+  const attacker = world.network.transport(addressOf(66));
+  for (let i = 0; i < 100; i++) void attacker.dial(addressOf(0), SECOND).then((stream) => stream.write(Buffer.of(6)));
+  await world.clock.advance(SECOND);
+  t.equal(world.nodes.get(0)!.stats.dropped.flood, 95, 'closed unread');
+  t.match(await after(world, SECOND, world.nodes.get(1)!.sendReliable('n0', Buffer.from('still heard'))), { status: 'fulfilled' });
+  await world.clock.advance(3 * SECOND);
+  void attacker.dial(addressOf(0), SECOND);
+  await world.clock.advance(SECOND);
+  t.equal(world.nodes.get(0)!.stats.dropped.flood, 95, 'those that stood still have ended, and there is room again');
 });

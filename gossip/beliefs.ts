@@ -45,7 +45,9 @@ export interface Beliefs {
   alive(word: Alive): void;
   suspect(word: Accusation): void;
   dead(word: Accusation): void;
-  /** The other side of a state exchange. True when it was news. */
+  /** What the other side of a state exchange is told. */
+  records(): NodeRecord[];
+  /** What it told. True when it was news. */
   merge(records: readonly NodeRecord[]): boolean;
   /** `done` is called once the new data was passed on often enough. */
   updateMeta(meta: Buffer, done: () => void): void;
@@ -82,6 +84,12 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
     suspicions.get(node)?.end();
     suspicions.delete(node);
   }
+
+  /**
+   * Who went is remembered for reapTime, and others are told of it in the first half of that; who learns of it so, for the
+   * second half. Else those who have forgotten would learn of it again from those who have not, for ever.
+   */
+  const toldUntil = (): number => clock.now() - tuning.reapTime / 2;
 
   // This node ---------------------------------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
       suspicions.set(word.node, startSuspicion(suspicionLimits(tuning, members.liveCount), word.from, () => clock.now(), timers, () => fail(word.node)));
       announce('suspect', member, encodeAccusation('suspect', word), false);
     } else if (running && word.incarnation >= members.get(word.node)!.incarnation && running.confirm(word.from)) {
-      queue.add(encodeAccusation('suspect', word), { about: word.node });
+      queue.add(encodeAccusation('suspect', word), { about: word.node, beside: true });
     }
   }
 
@@ -163,6 +171,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,
+    records: () => members.records(toldUntil()),
     merge: (records) => {
       const before = changes;
       for (const record of records) {
@@ -172,7 +181,7 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
         if (record.state === 'alive') continue;
         if (!known && record.state !== 'suspect') {
           // Its death is no news to pass on, but its old word must not be taken for a new life.
-          if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, clock.now()) });
+          if (isSane(record.versions) && admits(record)) notify({ type: 'leave', member: members.gone(record, toldUntil()) });
         } else if (record.state === 'left') dead({ node, incarnation: theirs, from: node });
         // Not dead on hearsay: suspected, so that it can refute.
         else suspect({ node, incarnation: theirs, from: name });

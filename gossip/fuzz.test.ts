@@ -7,6 +7,7 @@ import { silentLogger as log } from '../base/log.ts';
 import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { CAPTURED, SEALED_WITH } from './captured-for-tests.ts';
+import { decodeCoordinate } from './coordinates.ts';
 import { createEnvelope } from './envelope.ts';
 import { compound, messagesOf } from './framing.ts';
 import { createGossip, type Gossip } from './gossip.ts';
@@ -43,9 +44,9 @@ const tame = (parse: (data: Buffer) => unknown) => (data: Buffer): void => {
 
 const lzw = ['', 'A', 'ABABABAB', 'x'.repeat(3_000)].map((text) => compress(Buffer.from(text)));
 const inPlain = Object.entries(CAPTURED).filter(([name]) => !/^(sealed|labelled)/.test(name)).map(([, hex]) => Buffer.from(hex, 'hex'));
-const MESSAGES = [decodePing, decodeIndirectPing, decodeAck, decodeAccusation, decodeAlive, decodeError, decodeCompressed, (body: Buffer) => unpack(body)];
+const MESSAGES = [decodePing, decodeIndirectPing, decodeAck, decodeAccusation, decodeAlive, decodeError, decodeCompressed, decodeCoordinate, (body: Buffer) => unpack(body)];
 const PARSERS: Record<string, { samples: readonly Buffer[]; parse: (data: Buffer) => unknown }> = {
-  'messages': { samples: inPlain.map((each) => each.subarray(1)), parse: (data) => MESSAGES.forEach((parse) => tame(parse)(data)) },
+  'messages': { samples: [...inPlain.map((each) => each.subarray(1)), decodeAck(Buffer.from(CAPTURED.ackWithPayload, 'hex').subarray(1)).payload], parse: (data) => MESSAGES.forEach((parse) => tame(parse)(data)) },
   'compounds': { samples: [...inPlain, compound(inPlain)], parse: messagesOf },
   'LZW': { samples: lzw, parse: (data) => decompress(data, 1 << 16) },
   'state exchanges and user messages of streams': { samples: inPlain.map((each) => each.subarray(1)), parse: (data) => [decodePushPull, decodeUserStream].forEach((parse) => tame(parse)(data)) },

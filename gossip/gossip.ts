@@ -42,11 +42,13 @@ export interface GossipOptions extends EnvelopeOptions {
   log: Logger;
   /** Up to 512 bytes that every member sees beside the name. */
   meta?: Uint8Array;
+  /** What it speaks; members that do not fit are refused, and refuse it. Default: memberlist's 1 to 5, speaking 2, and nothing of the delegate's. */
   versions?: Versions;
-  /** Default: lan, memberlist's. */
+  /** How patient and how talkative it is; the same on all members, or some are accused by others in vain. Default: lan, memberlist's. */
   profile?: ProfileName;
-  /** Over the profile. */
+  /** Single knobs over the profile. */
   tuning?: Partial<Tuning> | undefined;
+  /** What hears messages, adds state to exchanges, and may refuse members. Default: nothing does. */
   delegate?: Delegate;
   /**
    * Members of a former life, as `members()` gave them: taken for what they were, without an event and without a word to
@@ -144,9 +146,9 @@ export function createGossip(options: GossipOptions): Gossip {
     transport.send(packet, to);
   }
 
-  function news(bytes: number, to: Address): Buffer[] {
+  function news(bytes: number, to: Address, isDead = false): Buffer[] {
     const members = beliefs.members.liveCount;
-    return queue.take(bytes, { to: addressKey(to), audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
+    return queue.take(bytes, { to: addressKey(to), beside: isDead, audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
   }
 
   function sendWithNews(to: Address, message: Buffer): void {
@@ -240,7 +242,7 @@ export function createGossip(options: GossipOptions): Gossip {
   timers.loop(() => tuning.probeInterval, () => prober.probe());
   queue.onNews = timers.loopWhile(() => queue.length > 0, () => tuning.gossipInterval, () => {
     const hears = (member: Member): boolean => member.name !== name && (isLive(member) || (member.state === 'dead' && clock.now() - member.since < tuning.gossipToTheDeadTime));
-    for (const member of beliefs.members.sample(tuning.gossipNodes, random, hears)) sendPacket(member.address, news(room, member.address), checksums(member.versions));
+    for (const member of beliefs.members.sample(tuning.gossipNodes, random, hears)) sendPacket(member.address, news(room, member.address, !isLive(member)), checksums(member.versions));
   });
 
   /** Until `start`'s callback, the time-out, or the signal. */

@@ -107,14 +107,15 @@ export class Members {
     return this.#set({ ...known, state: left ? 'left' : 'dead', incarnation, since: now });
   }
 
-  /** One that is heard of for the first time when it is already gone. */
-  gone(record: NodeRecord, now: number): Member {
+  /** One that is heard of for the first time when it is already gone, since then. */
+  gone(record: NodeRecord, since: number): Member {
     const { node: name, address, meta, versions, state, incarnation } = record;
-    return this.#set({ name, address, meta, versions, state: state === 'left' ? 'left' : 'dead', incarnation, since: now });
+    return this.#set({ name, address, meta, versions, state: state === 'left' ? 'left' : 'dead', incarnation, since });
   }
 
-  records(): NodeRecord[] {
-    return this.all().map(({ name, address, meta, versions, state, incarnation }) => ({ node: name, address, meta, versions, state, incarnation }));
+  /** All but those that went before then. */
+  records(goneAfter: number): NodeRecord[] {
+    return this.all().filter((member) => isLive(member) || member.since > goneAfter).map(({ name, address, meta, versions, state, incarnation }) => ({ node: name, address, meta, versions, state, incarnation }));
   }
 
   #believable(name: string, incarnation: number): Member | undefined {

@@ -17,11 +17,12 @@ const TLS_HANDSHAKE = 0x16;
 
 /**
  * Resolves once both are bound. `bind.port` 0 takes any; `advertise` is where others reach it, the bound address by
- * default. A stream that begins as TLS goes to `onTls`, whole: a second service needs no second port. Rejects with
+ * default. Packets and streams leave from the bound address, unless it is 0.0.0.0 or ::, which leave it to the routes. A stream that begins as TLS goes to `onTls`, whole: a second service needs no second port. Rejects with
  * WEFT-GOSSIP-BIND.
  */
 export async function openTransport({ bind, advertise, onTls }: { bind: Address; advertise?: Address; onTls?: (socket: Socket) => void }): Promise<Transport> {
   const family = isIPv6(bind.host) ? 6 : 4;
+  const isAny = ipToBytes(bind.host).every((byte) => byte === 0);
   // With a look-up of its own a send does not go through dns.lookup and the next tick.
   const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: (host, _, done) => done(null, host, family) });
   const server = createServer({ noDelay: true });
@@ -60,7 +61,7 @@ export async function openTransport({ bind, advertise, onTls }: { bind: Address;
     address: advertise ?? { host: bytesToIp(ipToBytes(bind.host)), port: socket.address().port },
     send: (packet, to) => socket.send(packet, to.port, to.host, () => {}),
     dial: async (to, timeoutMs) => {
-      const stream = track(connect({ host: to.host, port: to.port, noDelay: true }));
+      const stream = track(connect({ host: to.host, port: to.port, noDelay: true, ...(!isAny && { localAddress: bind.host }) }));
       const timer = setTimeout(() => stream.destroy(new Error(`${to.host}:${to.port} does not answer`)), timeoutMs);
       try {
         await once(stream, 'connect');

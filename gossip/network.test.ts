@@ -12,6 +12,7 @@ import { createGossip, type Delegate, type Gossip } from './gossip.ts';
 import { Keyring } from './keyring.ts';
 import { openTransport } from './net-transport.ts';
 import type { Address } from './messages.ts';
+import type { Transport } from './transport.ts';
 import type { Versions } from './versions.ts';
 
 const KEY = Buffer.from('0123456789abcdef0123456789abcdef');
@@ -61,6 +62,24 @@ void test('two nodes on IPv6', { skip: networkInterfaces()['lo']?.some(({ family
   await second.sendReliable('first', Buffer.from('a stream'));
   await eventually('both messages', () => heard.length === 2);
   t.ok(await first.ping('second') < 1_000);
+});
+
+void test('streams leave from the address that packets leave from: the bound one, or what the routes say', async (t) => {
+  const open = async (host: string, advertise?: Address): Promise<Transport> => {
+    const transport = await openTransport({ bind: { host, port: 0 }, ...(advertise && { advertise }) });
+    t.teardown(() => transport.close());
+    return transport;
+  };
+  const [target, bound, anywhere] = [await open('127.0.2.4'), await open('127.0.2.5'), await open('0.0.0.0')];
+  const sources: string[] = [];
+  target.onStream((_, from) => sources.push(from.host));
+  target.onPacket((_, from) => sources.push(from.host));
+  for (const each of [bound, anywhere]) {
+    (await each.dial(target.address, 1_000)).close();
+    each.send(Buffer.of(1), target.address);
+    await eventually('both came', () => sources.length === 2);
+    t.same(sources.splice(0), each === bound ? ['127.0.2.5', '127.0.2.5'] : ['127.0.0.1', '127.0.0.1']);
+  }
 });
 
 void test('a port that is taken', async (t) => {

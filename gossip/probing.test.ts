@@ -39,6 +39,20 @@ void test('a ping for another name is not answered, one for no name is', async (
   t.same(acks(peer), [2]);
 });
 
+void test('a ping on a stream is answered on it; one for another name is closed without a word', async (t) => {
+  const stage = await onStage(t);
+  for (const [node, expected] of [['self', [5]], ['', [5]], ['other', []]] as const) {
+    const stream = await Promise.all([stage.network.transport({ host: '10.0.0.77', port: 7946 }).dial(stage.node.address, 1_000), stage.clock.advance(5)]).then(([opened]) => opened);
+    const answered: Buffer[] = [];
+    let ended = false;
+    stream.onData((data) => answered.push(data));
+    stream.onEnd(() => (ended = true));
+    stream.write(encodePing({ seq: 5, node }));
+    await stage.clock.advance(20);
+    t.same([answered.map((data) => decodeAck(data.subarray(1)).seq), ended], [expected, true], `for "${node}"`);
+  }
+});
+
 void test('an ack goes where the ping says, else to where it came from', async (t) => {
   const stage = await onStage(t);
   const [peer, elsewhere] = [stage.stranger('peer'), stage.stranger('elsewhere')];

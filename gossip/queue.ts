@@ -13,12 +13,15 @@ interface Item {
   readonly origin: string | undefined;
   readonly done: (() => void) | undefined;
   readonly told: Set<string>;
+  readonly toldBeside: Set<string>;
   transmits: number;
 }
 
 export interface NewsOptions {
   /** A later item about the same replaces this one. */
   about?: string;
+  /** It replaces none itself. */
+  beside?: boolean;
   /** The address (as `take` is given it) that the news is from. */
   origin?: string;
   /** Called when it was passed on often enough, or replaced. */
@@ -32,6 +35,8 @@ export interface Receiver {
   audience: number;
   /** After so many times an item is done. */
   limit: number;
+  /** One of those who are thought dead: it may hear news as well, and takes nothing from the share of the others. */
+  beside?: boolean;
 }
 
 const before = (a: Item, b: Item): number => a.transmits - b.transmits || b.message.length - a.message.length || b.order - a.order;
@@ -39,20 +44,21 @@ const before = (a: Item, b: Item): number => a.transmits - b.transmits || b.mess
 export class BroadcastQueue {
   /** In the order in which they are to be sent. */
   readonly #items: Item[] = [];
-  readonly #byAbout = new Map<string, Item>();
+  readonly #byAbout = new Map<string, Set<Item>>();
   #order = 0;
   /** Called whenever there is something new to pass on. */
   onNews = (): void => {};
 
-  add(message: Buffer, { about, origin, done }: NewsOptions = {}): void {
-    const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), transmits: 0 };
+  add(message: Buffer, { about, beside = false, origin, done }: NewsOptions = {}): void {
+    const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), toldBeside: new Set(), transmits: 0 };
     if (about !== undefined) {
-      const earlier = this.#byAbout.get(about);
-      if (earlier) {
-        this.#items.splice(this.#items.indexOf(earlier), 1);
-        earlier.done?.();
+      const earlier = this.#byAbout.get(about) ?? new Set();
+      for (const each of beside ? [] : earlier) {
+        earlier.delete(each);
+        this.#items.splice(this.#items.indexOf(each), 1);
+        each.done?.();
       }
-      this.#byAbout.set(about, item);
+      this.#byAbout.set(about, earlier.add(item));
     }
     this.#insert(item);
     this.onNews();
@@ -63,25 +69,29 @@ export class BroadcastQueue {
   }
 
   /** Messages for one packet with `room` bytes left, each counted as passed on once. */
-  take(room: number, { to, audience, limit }: Receiver): Buffer[] {
+  take(room: number, { to, audience, limit, beside = false }: Receiver): Buffer[] {
     const taken: Item[] = [];
     let left = room;
     for (const item of this.#items) {
       // One place is left for the message that news travels with.
       if (left <= PART_OVERHEAD || taken.length === MAX_PARTS - 1) break;
       const size = item.message.length + PART_OVERHEAD;
-      if (size > left || !this.#mayTell(item, to, audience)) continue;
+      if (size > left || !(beside ? !item.toldBeside.has(to) : this.#mayTell(item, to, audience))) continue;
       left -= size;
       taken.push(item);
     }
     for (const item of taken) {
+      if (beside) {
+        item.toldBeside.add(to);
+        continue;
+      }
       this.#items.splice(this.#items.indexOf(item), 1);
       item.told.add(to);
       if (++item.transmits < limit) {
         this.#insert(item);
         continue;
       }
-      if (item.about !== undefined) this.#byAbout.delete(item.about);
+      this.#forget(item);
       item.done?.();
     }
     return taken.map(({ message }) => message);
@@ -93,6 +103,13 @@ export class BroadcastQueue {
     item.told.clear();
     if (item.origin !== undefined) item.told.add(item.origin);
     return true;
+  }
+
+  #forget(item: Item): void {
+    if (item.about === undefined) return;
+    const others = this.#byAbout.get(item.about)!;
+    others.delete(item);
+    if (others.size === 0) this.#byAbout.delete(item.about);
   }
 
   #insert(item: Item): void {

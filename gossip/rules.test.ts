@@ -5,6 +5,8 @@ import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { createAwareness } from './awareness.ts';
 import { createBeliefs, type MemberEvent } from './beliefs.ts';
+import { createCoordinates, type Coordinate } from './coordinates.ts';
+import { Members, type Member } from './members.ts';
 import { decodeAlive, type Accusation, type Address, type Alive } from './messages.ts';
 import { BroadcastQueue } from './queue.ts';
 import { startSuspicion, suspicionLimits, suspicionTimeout } from './suspicion.ts';
@@ -36,7 +38,7 @@ function setUp() {
   return { clock, queue, awareness, events, told, beliefs, alive, accuse, state };
 }
 
-void test('words about others', async (t) => {
+void test('words about others: which is believed, and which event comes of it', async (t) => {
   type Setting = ReturnType<typeof setUp>;
   const rows: [what: string, words: (s: Setting) => unknown, state: string, events: string[]][] = [
     ['a new member', (s) => s.alive(5), 'alive 5', ['join b alive']],
@@ -67,7 +69,7 @@ void test('words about others', async (t) => {
   }
 });
 
-void test('words about this node', async (t) => {
+void test('words about this node that are not its own are outbid, save a namesake\'s', async (t) => {
   const { beliefs, queue, awareness, accuse, state } = setUp();
   t.equal(state('self'), 'alive 1000', 'the clock\'s seconds');
   beliefs.suspect(accuse(999, 'c', 'self'));
@@ -98,7 +100,7 @@ void test('who is thought gone and does not know is told', async (t) => {
   t.equal(told.length, 1);
 });
 
-void test('another member\'s state', async (t) => {
+void test('another member\'s state: its dead are suspected, strangers among them are remembered as gone', async (t) => {
   const { beliefs, alive, events, state } = setUp();
   const record = (node: string, incarnation: number, state_: 'alive' | 'suspect' | 'dead' | 'left') => ({ node, incarnation, state: state_, address: there, meta: Buffer.alloc(0), versions: OWN_VERSIONS });
   alive(5);
@@ -110,7 +112,7 @@ void test('another member\'s state', async (t) => {
   t.equal(state('c'), 'left 1');
 });
 
-void test('suspicion', async (t) => {
+void test('suspicion lasts by the formula, and each new accuser shortens it to what is left of its time', async (t) => {
   const limits = suspicionLimits(LAN, 10);
   t.same(limits, { expected: 2, min: 4000, max: 24000 });
   t.same([0, 1, 2, 3].map((n) => suspicionTimeout(limits, n)), [24000, 11381, 4000, 4000]);
@@ -134,7 +136,7 @@ void test('suspicion', async (t) => {
   t.equal(over, 6000, 'at once: the least time has passed');
 });
 
-void test('the queue of news', async (t) => {
+void test('the queue: the least often sent first, then the longest, then the newest; a later word replaces the earlier', async (t) => {
   const queue = new BroadcastQueue();
   const done: string[] = [];
   const item = (text: string): Buffer => Buffer.from(text);
@@ -153,6 +155,26 @@ void test('the queue of news', async (t) => {
   t.equal(queue.take(10_000, { to: 'x', audience: 3, limit: 4 }).length, 254, 'no more than a compound takes');
 });
 
+void test('the queue: what is said beside others replaces none, and is replaced with them', async (t) => {
+  const queue = new BroadcastQueue();
+  const done: string[] = [];
+  const word = (text: string, beside: boolean): void => queue.add(Buffer.from(text), { about: 'b', beside, done: () => done.push(text) });
+  const take = (): string[] => queue.take(100, { to: 'x', audience: 1, limit: 4 }).map(String).sort();
+  word('accused by c', false);
+  word('accused by d', true);
+  t.same([take(), done], [['accused by c', 'accused by d'], []]);
+  word('alive', false);
+  t.same([take(), done], [['alive'], ['accused by c', 'accused by d']]);
+});
+
+void test('the queue: who is told beside the others hears each piece once and uses nothing up', async (t) => {
+  const queue = new BroadcastQueue();
+  const take = (to: string, beside: boolean): number => queue.take(100, { to, beside, audience: 2, limit: 2 }).length;
+  queue.add(Buffer.from('news'));
+  t.same([take('dead', true), take('dead', true), take('b', false), take('dead too', true), take('c', false)], [1, 0, 1, 1, 1]);
+  t.equal(queue.length, 0);
+});
+
 void test('news is for all, not for the one that asks most', async (t) => {
   const queue = new BroadcastQueue();
   const take = (to: string): number => queue.take(100, { to, audience: 3, limit: 4 }).length;
@@ -164,12 +186,46 @@ void test('news is for all, not for the one that asks most', async (t) => {
   t.equal(queue.length, 0);
 });
 
-void test('formulas', async (t) => {
+void test('how often news is sent and states are exchanged grows with the logarithm of the members', async (t) => {
   t.same([1, 9, 10, 99, 100, 999].map((n) => retransmitLimit(4, n)), [4, 4, 8, 8, 12, 12]);
   t.same([32, 33, 65, 129, 1000].map(pushPullScale), [1, 2, 3, 4, 6]);
 });
 
-void test('versions', async (t) => {
+void test('members at random: none twice, only those that fit, all of a few, and each as likely as the other', async (t) => {
+  const random = seededRandom(1);
+  for (const size of [3, 10, 200]) {
+    const members = new Members();
+    for (let i = 0; i < size; i++) members.alive({ incarnation: 1, node: `n${i}`, address: there, meta: Buffer.alloc(0), versions: OWN_VERSIONS }, 0);
+    const drawn = new Map<string, number>();
+    const odd = ({ name }: Member): boolean => Number(name.slice(1)) % 2 === 1;
+    for (let i = 0; i < 4_000; i++) {
+      const names = members.sample(3, random, odd).map(({ name }) => name);
+      if (new Set(names).size !== Math.min(3, size >> 1)) t.fail(`${names.join()} of ${size}`);
+      for (const name of names) drawn.set(name, (drawn.get(name) ?? 0) + 1);
+    }
+    const counts = [...drawn.values()];
+    t.equal(counts.length, size >> 1, `each of the ${size >> 1} that fit, of ${size}`);
+    const expected = (4_000 * Math.min(3, size >> 1)) / (size >> 1);
+    t.ok(Math.max(...counts) < expected * 1.5 && Math.min(...counts) > expected * 0.5, `${Math.min(...counts)} to ${Math.max(...counts)} times`);
+  }
+});
+
+void test('coordinates: what cannot be true moves nothing', async (t) => {
+  const coordinates = createCoordinates(seededRandom(1));
+  const at = (more: Partial<Coordinate> = {}): Coordinate => ({ vector: [0.01, 0, 0, 0, 0, 0, 0, 0], height: 0.001, adjustment: 0, error: 0.5, ...more });
+  const before = coordinates.own;
+  for (const rogue of [
+    at({ vector: [1e9, 0, 0, 0, 0, 0, 0, 0] }), at({ vector: [NaN, 0, 0, 0, 0, 0, 0, 0] }), at({ vector: [0.01] }), at({ vector: [] }), at({ height: -1 }), at({ height: Infinity }), at({ adjustment: 60 }), at({ error: -0.1 }),
+  ]) coordinates.observe('rogue', rogue, 0.01);
+  for (const seconds of [-1, NaN, 11, Infinity]) coordinates.observe('slow', at(), seconds);
+  t.same([coordinates.own, coordinates.of('rogue'), coordinates.of('slow')], [before, undefined, undefined]);
+  coordinates.observe('honest', at(), 0.01);
+  t.notSame(coordinates.own, before);
+  for (let i = 0; i < 1_000; i++) coordinates.observe(`p${i % 7}`, at({ vector: [9.9, -9.9, 9.9, -9.9, 9.9, -9.9, 9.9, -9.9], error: 0 }), i % 2 === 0 ? 0 : 10);
+  t.ok(coordinates.own.vector.every((value) => Number.isFinite(value) && Math.abs(value) <= 10), 'and what can be just so keeps it within bounds');
+});
+
+void test('versions: members fit where each speaks what all the others do', async (t) => {
   const serf = [1, 5, 2, 2, 5, 5] as const;
   checkVersions([{ name: 'a', versions: serf }, { name: 'b', versions: [1, 5, 2, 2, 5, 4] }]);
   t.throws(() => checkVersions([{ name: 'a', versions: serf }, { name: 'b', versions: OWN_VERSIONS }]), /delegate protocol version 5 of member a/);

@@ -109,6 +109,26 @@ void test('a member that is reached only through others, or only by streams, sta
   await world.stop();
 });
 
+void test('who is gone is forgotten by all, although they tell each other, and newcomers, of it', async (t) => {
+  const world = new World(1, { tuning: { ...FAST, reapTime: 120_000, pushPullInterval: 5_000 } });
+  for (let i = 0; i < 6; i++) world.start(i);
+  await world.until(() => world.agreed, 5_000);
+  await world.crash(5);
+  const left = world.nodes.get(4)!;
+  void left.leave();
+  world.nodes.delete(4);
+  await world.clock.advance(10_000);
+  await left.shutdown();
+  for (let i = 6; i < 10; i++) {
+    await world.clock.advance(20_000);
+    world.start(i);
+  }
+  t.ok([...world.nodes.values()].filter((node) => node.member('n5') && node.member('n4')).length >= 4, 'remembered for a while');
+  await world.clock.advance(60_000);
+  t.same([...world.nodes.values()].flatMap((node) => node.members()).filter(({ state }) => state !== 'alive').map(({ name }) => name), []);
+  await world.stop();
+});
+
 void test('without seeds, failed members are looked for', async (t) => {
   const world = new World(1, { tuning: FAST });
   world.start(0, { seeds: [] });

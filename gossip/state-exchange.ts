@@ -53,7 +53,7 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
   }
 
   async function encodeState(join: boolean): Promise<Buffer> {
-    const nodes = beliefs.members.records();
+    const nodes = beliefs.records();
     const records: Buffer[] = [];
     let userState = Buffer.alloc(0);
     guarded(() => (userState = Buffer.from(delegate?.localState?.(join) ?? [])));

@@ -26,7 +26,7 @@ export interface Tuning {
   gossipToTheDeadTime: number;
   /** So long a failed member's name stays with its address; 0: a later incarnation may come from anywhere at once. */
   reclaimTime: number;
-  /** A failed or departed member is remembered for so long: the one to be looked for, the other so that old word does not raise it. */
+  /** A failed or departed member is remembered for so long: the one to be looked for, the other so that old word does not raise it. Others are told of it for half of that. */
   reapTime: number;
   /** For streams, dialling included. */
   streamTimeout: number;

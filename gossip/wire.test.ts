@@ -1,4 +1,5 @@
 /** Byte for byte what Go peers write, and everything that they write is understood. */
+import { createCipheriv } from 'node:crypto';
 import { type Test, test } from 'tap';
 import { seededRandom } from '../base/random.ts';
 import { CAPTURED, SEALED_WITH } from './captured-for-tests.ts';
@@ -117,6 +118,24 @@ void test('seals', async (t) => {
       }
     }
   }
+});
+
+void test('a padding that makes no sense is refused, although the seal is right', async (t) => {
+  const key = Buffer.alloc(16, 1);
+  const open = (text: Buffer): Buffer | undefined => {
+    const nonce = Buffer.alloc(12, 3);
+    const cipher = createCipheriv('aes-128-gcm', key, nonce);
+    return new Keyring(key).open(Buffer.concat([Buffer.of(0), nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()]), Buffer.alloc(0));
+  };
+  t.same(open(Buffer.concat([Buffer.from('text'), Buffer.alloc(12, 12)])), Buffer.from('text'));
+  for (const [what, text] of [['none', Buffer.alloc(0)], ['of 0', Buffer.alloc(16, 0)], ['of 17', Buffer.alloc(32, 17)], ['not of whole blocks', Buffer.alloc(15, 1)]] as const) t.equal(open(text), undefined, what);
+});
+
+void test('a compound has up to 255 parts, and one part is sent as it is', async (t) => {
+  const parts = (count: number): Buffer[] => Array.from({ length: count }, (_, i) => Buffer.of(8, i & 255));
+  t.same(compound(parts(1)), parts(1)[0]);
+  t.same(messagesOf(compound(parts(255))), parts(255));
+  t.throws(() => compound(parts(256)), RangeError);
 });
 
 void test('a keyring', async (t) => {

@@ -15,7 +15,6 @@ import (
 // bench measures a whole cluster in this process, on addresses 127.1.x.y of a network namespace in which nothing else
 // talks: bytes and packets are those of the loopback device. bench/gossip-nodes.ts measures ours in the same way.
 type bench struct {
-	joinOnly     bool
 	kills, casts int
 	steady       time.Duration
 }
@@ -28,10 +27,10 @@ func (b bench) run(n int, o options) {
 		peers[i] = newPeer(o)
 	}
 	result := map[string]any{"join_s": joinAll(peers)}
-	if !b.joinOnly {
+	if b.kills > 0 {
 		time.Sleep(8 * time.Second)
 		result["broadcast_ms"] = b.broadcasts(peers)
-		time.Sleep(12 * time.Second)
+		time.Sleep(8 * time.Second)
 		cpu, bytes, packets, start := processor(), 0.0, 0.0, time.Now()
 		bytesBefore, packetsBefore := loopback()
 		time.Sleep(b.steady)
@@ -74,7 +73,7 @@ func (b bench) broadcasts(peers []*peer) []float64 {
 		source.note(message)
 		source.queue.QueueBroadcast(broadcast(message))
 		took = append(took, lastOf(peers, start, 30*time.Second, func(p *peer) (time.Time, bool) { at, ok := p.heard[message]; return at, ok })*1000)
-		time.Sleep(3 * time.Second)
+		time.Sleep(time.Second)
 	}
 	return took
 }
@@ -89,7 +88,7 @@ func (b bench) detections(peers []*peer) []float64 {
 		start := time.Now()
 		victim.list.Shutdown()
 		took = append(took, lastOf(peers, start, 2*time.Minute, func(p *peer) (time.Time, bool) { at, ok := p.lost[name]; return at, ok }))
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * time.Second)
 	}
 	return took
 }

@@ -22,10 +22,9 @@ func main() {
 	delegate := flag.Bool("serf", false, "speak Serf's delegate versions, so that Serf's agents accept it")
 	n := flag.Int("n", 0, "measure that many nodes")
 	measure := bench{}
-	flag.BoolVar(&measure.joinOnly, "joinonly", false, "measure joining only")
-	flag.IntVar(&measure.kills, "kills", 3, "")
-	flag.IntVar(&measure.casts, "casts", 5, "")
-	flag.DurationVar(&measure.steady, "steady", 20*time.Second, "how long to look at the quiet cluster")
+	flag.IntVar(&measure.kills, "kills", 0, "how many end without a word; 0: measure joining only")
+	flag.IntVar(&measure.casts, "casts", 9, "")
+	flag.DurationVar(&measure.steady, "steady", 30*time.Second, "how long to look at the quiet cluster")
 	flag.Parse()
 
 	secret, err := base64.StdEncoding.DecodeString(*key)
