@@ -18,7 +18,7 @@ import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { watchCarrier } from '../drivers/carrier.ts';
-import { watchDisturbances } from '../drivers/disturbances.ts';
+import { watchDisturbances, watchLinks } from '../drivers/disturbances.ts';
 import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
@@ -73,6 +73,7 @@ import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
+export const BRIDGES_PATH = '/run/netns/weft-bridge';
 const RETRY_MS = 1_000;
 const OCCUPIED_INTERVAL_MS = 15_000;
 const STALE_AFTER_MS = 30_000;
@@ -187,7 +188,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
   const overlay = createOverlayDriver({ fabric, state, self: () => self, networks: () => registry.list(), vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({
-    host: hostNetns, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
+    host: hostNetns, path: BRIDGES_PATH, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
     published: new Map(local.list('bridge-ports/').map(({ key: at, value }) => [at.slice('bridge-ports/'.length), JSON.parse(value) as PortMapping[]])),
   });
   const macvlan = createMacvlanDriver({
@@ -345,12 +346,12 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       log.debug({ detail: errorText(error) }, 'an endpoint could not be announced: neighbours ask again by themselves');
     }
   };
-  const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(hostRtnl, onCarrier)];
+  const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(bridge.inside, onCarrier), watchCarrier(hostRtnl, onCarrier)];
   state.ready();
   // What is made for the first time since the host was switched on was not broken.
   if (fabric.fresh) await overlay.ensureFabric();
   await repairs.run();
-  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
+  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, repairs.disturbed), watchLinks(bridge.inside, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, repairs.disturbed));
 
   // Serving -----------------------------------------------------------------------------------------------------------
   const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };

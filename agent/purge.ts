@@ -21,7 +21,7 @@ import { inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import type { LocalStore } from '../store/store.ts';
 import { removeMember } from '../store/supervised-etcd.ts';
-import { FABRIC_PATH } from './agent.ts';
+import { BRIDGES_PATH, FABRIC_PATH } from './agent.ts';
 import type { Config } from './config.ts';
 import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
@@ -92,7 +92,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
     () => releaseDocker(config, log),
     () => releaseStore(config, local, log),
     async () => {
-      const bridge = createBridgeDriver({ host: hostNetns, networks: () => [], published: new Map(), journal, log });
+      const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks: () => [], published: new Map(), journal, log });
       const failed = await bridge.purge();
       bridge.close();
       if (failed.length > 0) throw failed[0];

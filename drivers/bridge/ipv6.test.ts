@@ -40,7 +40,7 @@ test('bridge networks with IPv6', async (t) => {
   const networks: Network[] = [];
   const endpoints: Endpoint[] = [];
   const journal = new Map<string, string>();
-  const driver = createBridgeDriver({ host: host.netns, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
+  const driver = createBridgeDriver({ host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
   t.teardown(async () => {
     await driver.purge();
     driver.close();
