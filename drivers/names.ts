@@ -9,6 +9,8 @@ export const overlayBridge = (networkId: string): string => `wb-${networkId.slic
 export const overlayTunnel = (networkId: string): string => `wv-${networkId.slice(0, DIGITS)}`;
 /** Of a bridge network: the host's link on it, its bridge, and the bridge's port towards the host. */
 export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(0, DIGITS)}`;
+/** Matches the host's links on all of them. */
+export const HOST_BRIDGES = 'wbr-*';
 export const apartBridge = overlayBridge;
 export const apartUplink = (networkId: string): string => `wu-${networkId.slice(0, DIGITS)}`;
 /** An endpoint's link while it is the host's. */

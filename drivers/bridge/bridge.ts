@@ -13,12 +13,13 @@ import type { Netns, Rtnl } from '../../linux/types.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeAllForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
+import { HOST_BRIDGES } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
 import { joinAnswer } from '../veth.ts';
 import { checkBridgeName, createBridgeLinks, gatewayLink } from './links.ts';
 import { settingsOf, validateBridge, withDefaultGateways } from './options.ts';
 import { createPublishedPorts } from './ports.ts';
-import { BRIDGES, bridgeRules } from './rules.ts';
+import { bridgeRules } from './rules.ts';
 
 export interface BridgeOptions {
   host: Netns;
@@ -81,7 +82,7 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
   }
 
   /** What the host's FORWARD chain has to accept for the networks. */
-  const patternsOf = (on: readonly Network[]): string[] => [...new Set(on.map((network) => settingsOf(network).name ?? BRIDGES))];
+  const patternsOf = (on: readonly Network[]): string[] => [...new Set(on.map((network) => settingsOf(network).name ?? HOST_BRIDGES))];
 
   function ensureHost(found: Repair[]): void {
     const forwarding = writeSysctl(host, 'net/ipv4/ip_forward', '1');

@@ -1,11 +1,9 @@
 /** The host's rules for bridges of this node: isolation, way out, published ports. */
 import { familyOf, type Family } from '../../base/prefix.ts';
 import type { Protocol } from '../../cnm/model.ts';
+import { HOST_BRIDGES } from '../names.ts';
 import { elements, foreignSource, quoted } from '../nft-table.ts';
 import type { BridgeSettings, GatewayMode } from './options.ts';
-
-/** Matches all that no user has named. */
-export const BRIDGES = 'wbr-*';
 
 /** `hostIp` '' is every address of the host; `hostPort` undefined: nothing is translated, the container's own port is open. */
 export interface PortRule { protocol: Protocol; hostIp: string; hostPort: number | undefined; ip: string; port: number }
@@ -88,7 +86,7 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
   }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" drop
-    ${foreignSource(BRIDGES)}
+    ${foreignSource(HOST_BRIDGES)}
   }
   chain forward { type filter hook forward priority filter; policy accept;
     ct state established,related accept
