@@ -54,14 +54,17 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
   const ports = createPublishedPorts(host, applyRules);
   /** Until they are held again, or given up. */
   const earlier = new Map(published);
+  /** Networks that were deleted here, until nobody lists them any more: a repair must not bring them back. */
+  const leaving = new Set<string>();
   const docker = watchDockerBridges(rtnl, () => bridges().length > 0 && guarded(applyRules));
 
   function bridges(): Network[] {
-    return networks().filter(({ driver }) => driver === 'bridge');
+    return networks().filter(({ driver, id }) => driver === 'bridge' && !leaving.has(id));
   }
 
   /** Without a network there are no rules either. */
-  function applyRules(on = bridges()): void {
+  function applyRules(): void {
+    const on = bridges();
     if (on.length === 0) {
       table.remove();
       return;
@@ -120,16 +123,17 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
       requireIpv6(host, network);
     },
     createNetwork: async (network) => {
+      leaving.delete(network.id);
       // Rules first: there is no moment in which packets pass that they would stop.
       applyRules();
       links.ensure(network, []);
       ensureHost([]);
     },
     deleteNetwork: async (network) => {
+      leaving.add(network.id);
       await links.remove(network);
-      const left = bridges().filter(({ id }) => id !== network.id);
-      applyRules(left);
-      const needed = patternsOf(left);
+      applyRules();
+      const needed = patternsOf(bridges());
       for (const pattern of patternsOf([network])) if (!needed.includes(pattern)) removeForwardAccepts(nft, pattern);
     },
     createEndpoint: async (network, endpoint) => addPort(network, endpoint),
@@ -143,6 +147,8 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
 
     repair: async (all, endpoints) => {
       const found: Repair[] = [];
+      const listed = new Set(networks().map(({ id }) => id));
+      for (const id of leaving) if (!listed.has(id)) leaving.delete(id);
       // Before anything else: networks and endpoints come while this waits for the kernel.
       await links.removeStrangers(all, endpoints, found);
       endpoints.forEach(restorePorts);
