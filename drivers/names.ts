@@ -11,7 +11,7 @@ export const overlayTunnel = (networkId: string): string => `wv-${networkId.slic
 export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(0, DIGITS)}`;
 /** Matches the host's links on all of them. */
 export const HOST_BRIDGES = 'wbr-*';
-export const apartBridge = overlayBridge;
+export const apartBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const apartUplink = (networkId: string): string => `wu-${networkId.slice(0, DIGITS)}`;
 /** An endpoint's link while it is the host's. */
 export const macvlanLink = (endpointId: string): string => `wm-${endpointId.slice(0, DIGITS)}`;
