@@ -133,7 +133,8 @@ test('bridge networks with IPv6', async (t) => {
     t.teardown(() => server.kill());
     await until(() => server.out().includes('up\nup'));
     const ask = (port: number): boolean => client.space.succeeds('busybox', 'timeout', '2', 'busybox', 'nc', '-w', '1', 'fd24::2', String(port));
-    t.ok(client.space.pings('fd24::2') || client.space.pings('fd24::2') || client.space.pings('fd24::2'), 'routed: reached where it is');
+    t.ok(host.pings('fd24::2'));
+    t.ok(client.space.pings('fd24::2'), 'routed: reached where it is');
     t.notOk(ask(80), 'by ping alone, as long as nothing is published');
     const [made] = endpoints.filter(({ networkId }) => networkId === open.id);
     const published = { protocol: 'tcp', hostIp: 'fd24::2', hostPort: 80, containerPort: 80 } as const;
