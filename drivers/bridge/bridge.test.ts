@@ -8,13 +8,15 @@
 //  w1 w2       d1          v1 v2          k1
 //
 //  web 10.20.0.0/24, dbs 10.21.0.0/24, vault 10.22.0.0/24 (internal), Docker's 172.18.0.0/24
-import { test } from 'tap';
+import tap, { test } from 'tap';
 import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { Link } from '../../linux/types.ts';
 import { apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge, hostEnd } from '../names.ts';
 import { type Space, Underlay, ask, askUdp, endpoint, network, plugIn, serve, until } from '../testbed.ts';
 import { createBridgeDriver, type BridgeDriver } from './bridge.ts';
+
+tap.setTimeout(90_000);
 
 const underlay = new Underlay();
 const web = network('web', 'bridge', '10.20.0.0/24');
