@@ -13,7 +13,7 @@ import { identityDirectory } from '../cluster/identity/files.ts';
 import { addressesOf } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
-import { watchDisturbances } from '../drivers/disturbances.ts';
+import { watchDisturbances, watchLinks } from '../drivers/disturbances.ts';
 import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
@@ -215,12 +215,15 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     const network = registry.get(endpoint.networkId);
     if (network && endpoint.sandbox !== undefined) joined(network, endpoint);
   }
-  const stops = [fabric.rtnl, hostRtnl].map((rtnl) => followCarriers(rtnl, { endpoints, publisher, clock, log }));
+  const stops = [fabric.rtnl, bridge.inside, hostRtnl].map((rtnl) => followCarriers(rtnl, { endpoints, publisher, clock, log }));
   state.ready();
   // What is made for the first time since the host was switched on was not broken.
   if (fabric.fresh) await overlay.ensureFabric();
   await repairs.run();
-  stops.push(watchDisturbances(fabric.rtnl, fabric.netns, clock, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, clock, repairs.disturbed));
+  stops.push(
+    watchDisturbances(fabric.rtnl, fabric.netns, clock, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, clock, repairs.disturbed),
+    watchLinks(bridge.inside, clock, repairs.disturbed),
+  );
 
   // Docker's calls are answered; store, peers and Docker's events join in ----------------------------------------------
   await docker.serve(inherited);

@@ -16,6 +16,7 @@ import type { NetworkRegistry } from './networks.ts';
 import { knownBridgePorts } from './published-ports.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
+export const BRIDGES_PATH = '/run/netns/weft-bridge';
 
 export interface DriversOptions {
   config: Pick<Config, 'nodePrefix' | 'vxlanPort'>;
@@ -39,7 +40,7 @@ export function openDrivers({ config, self, state, registry, addresses, local, o
   };
   const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
   const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
-  const bridge = createBridgeDriver({ host: hostNetns, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
+  const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const macvlan = createMacvlanDriver({
     host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part: 'macvlan' }),
     hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>

@@ -116,12 +116,7 @@ test('a node of the cluster that a restored store was of is told to join again',
 });
 
 test('a certificate is renewed in time, by each node at another moment', async (t) => {
-  const awake = setInterval(() => {}, 1000);
-  t.teardown(() => clearInterval(awake));
-  const etcd = await etcdForTests((end) => t.teardown(end));
-  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
-  t.teardown(() => store.close());
-  const folder = t.testdir();
+  const { store, folder } = await cluster(t);
   let later = 0;
   // Each hour's look comes at once.
   const clock: Clock = { ...systemClock, wallNow: () => Date.now() + later, setTimeout: (callback) => systemClock.setTimeout(callback, 20) };

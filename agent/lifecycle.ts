@@ -8,8 +8,9 @@ import { wantedVni } from '../drivers/options.ts';
 import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { asTaken, checkedRange, refuseOverlap, type Occupied } from '../ipam/subnets.ts';
-import { sharesSubnet } from './network-scope.ts';
+import { bridgeNameOf, sharesSubnet } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
+import { byRoute } from './occupied.ts';
 
 export interface NetworkLifecycle {
   get(id: string): Network | undefined;
@@ -40,9 +41,11 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
   const { registry, controller, addresses, log } = options;
 
   function checkHere(network: Network): void {
+    // A bridge of the user's is there before its network is.
+    const bridge = bridgeNameOf(network);
     const others = asTaken([
       ...registry.list().flatMap((each) => each.subnets.map((other) => ({ prefix: other.subnet, by: `network ${each.name || each.id.slice(0, 12)}` }))),
-      ...options.occupiedHere(),
+      ...options.occupiedHere().filter(({ by }) => bridge === undefined || by !== byRoute(bridge)),
     ]);
     for (const { subnet } of network.subnets) refuseOverlap(parsePrefix(subnet)!, others, options.defaultPools);
   }

@@ -1,5 +1,6 @@
 /** Where a network of each driver exists. */
 import type { Network } from '../cnm/model.ts';
+import { NAME_OPTION } from '../drivers/bridge/options.ts';
 import { hasParent } from '../drivers/macvlan/options.ts';
 
 const SCOPES = new Map<string, (options: Network['options']) => Network['scope']>([
@@ -16,3 +17,6 @@ export const scopeOf = (driver: string, options: Network['options']): Network['s
 
 /** Whether its subnet is one that hosts have as well: it is the LAN's. */
 export const sharesSubnet = ({ driver, scope }: Pick<Network, 'driver' | 'scope'>): boolean => driver === 'macvlan' && scope === 'cluster';
+
+/** What a bridge network's bridge is called by whoever made the network. */
+export const bridgeNameOf = ({ driver, options }: Pick<Network, 'driver' | 'options'>): string | undefined => (driver === 'bridge' ? options[NAME_OPTION] : undefined);

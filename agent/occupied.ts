@@ -14,6 +14,9 @@ import { NODES } from './node-prefix.ts';
 const LINK_LOCAL = parsePrefix('fe80::/10')!;
 const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-|wmh-)/;
 
+/** Whose a prefix is that a link of this host's leads to. */
+export const byRoute = (link: string): string => `the route by ${link}`;
+
 /** `docker`: its networks of other drivers than ours; `own`: ours. */
 export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetworks, own }: { nodePrefix: string; docker: readonly DockerNetwork[]; own: readonly Network[] }): Occupied[] {
   const names = new Map(host.links().map((link) => [link.index, link.name]));
@@ -27,7 +30,7 @@ export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetwork
     const dev = route.dev === undefined ? undefined : names.get(route.dev);
     const prefix = parsePrefix(route.dst);
     if (!prefix || dev === undefined || OUR_LINKS.test(dev) || overlaps(prefix, LINK_LOCAL)) return [];
-    return known.has(route.dst) ? [] : [{ prefix: route.dst, by: `the route by ${dev}` }];
+    return known.has(route.dst) ? [] : [{ prefix: route.dst, by: byRoute(dev) }];
   });
   return [{ prefix: nodePrefix, by: NODES }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix(prefix));
 }

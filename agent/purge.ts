@@ -25,7 +25,7 @@ import type { Config } from './config.ts';
 import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGINS, PLUGIN_PREFIX } from './docker/plugins.ts';
-import { FABRIC_PATH } from './drivers.ts';
+import { BRIDGES_PATH, FABRIC_PATH } from './drivers.ts';
 import { fencedBy, knownNumber, nodeId } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 import { findOriginal } from './original.ts';
@@ -92,7 +92,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
     () => releaseDocker(config, log),
     () => releaseStore(config, local, log),
     async () => {
-      const bridge = createBridgeDriver({ host: hostNetns, networks: () => [], published: new Map(), journal, log });
+      const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks: () => [], published: new Map(), journal, log });
       const failed = await bridge.purge();
       bridge.close();
       if (failed.length > 0) throw failed[0];

@@ -5,7 +5,7 @@ import type { Link, Netns, Rtnl } from '../linux/types.ts';
 import { MADE_BY_WEFT } from './names.ts';
 
 /** Not the ends of veth pairs: they come and go with containers. */
-const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wv-.*|wmh-.*|wmp-.*)$/;
+const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wu-.*|wv-.*|wmh-.*|wmp-.*)$/;
 const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
@@ -27,7 +27,8 @@ export function watchDisturbances(rtnl: Rtnl, netns: Netns, clock: Clock, onDist
   return () => stops.forEach((stop) => stop());
 }
 
-function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void): () => void {
+/** For a namespace without rules. */
+export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void): () => void {
   const there = new Set(rtnl.links().map(({ index }) => index));
   const losers = new Set<number>();
   let timer: TimerHandle;

@@ -32,9 +32,10 @@ export async function removeUnless(rtnl: Rtnl, name: string, isRight: (link: Lin
   if (link && !isRight(link)) await rtnl.deleteLink(link.index);
 }
 
-export function ensureAddress(rtnl: Rtnl, index: number, address: string, found: Repair[]): void {
+/** `protocol` is entered with an address that was missing. */
+export function ensureAddress(rtnl: Rtnl, index: number, address: string, found: Repair[], protocol?: number): void {
   if (rtnl.addresses(index).some((each) => each.address === address)) return;
-  rtnl.addAddress(index, address);
+  rtnl.addAddress(index, address, protocol);
   found.push({ what: `address ${address} was missing` });
 }
 

@@ -1,44 +1,54 @@
 /**
  * Docker sets the policy of FORWARD to DROP, and no accept in a table of ours can overrule that: the accepts for our
  * links go into that chain itself, appended, so that whatever a user drops before them stays dropped. They are native
- * nft rules, which iptables shows as its own. Where the chain does not exist nothing is dropped, and nothing is added.
+ * nft rules, which iptables shows as its own. Where the chain does not exist nothing is dropped, and nothing is added. A
+ * comment tells them from a user's own for the same link.
  */
 import type { Family } from '../base/prefix.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 
 const CHAINS = { 4: 'ip filter FORWARD', 6: 'ip6 filter FORWARD' } as const;
+const COMMENT = 'weft';
+/** What no link of a user's is called: a firewall that is saved and restored loses comments. */
+const OURS = /^(weft-up|wbr-\*)$/;
 
-interface Accepts { add: string[]; handles: number[] }
+interface Accept { chain: string; key: string; pattern: string; handle: number; isOurs: boolean }
 
-function compare(nft: Nft, chain: string, pattern: string): Accepts | undefined {
-  const objects = nft.query(`list chain ${chain}`);
-  if (!objects) return undefined;
-  const present = objects.flatMap((object) => acceptOf(object, pattern) ?? []);
-  const wanted = ['iifname', 'oifname'];
-  return {
-    add: wanted.filter((key) => !present.some((each) => each.key === key)).map((key) => `add rule ${chain} ${key} "${pattern}" counter accept\n`),
-    handles: present.map(({ handle }) => handle),
-  };
+/** undefined where there is no such chain. */
+function acceptsIn(nft: Nft, chain: string): Accept[] | undefined {
+  return nft.query(`list chain ${chain}`)?.flatMap((object) => acceptOf(object, chain));
 }
 
 /** libnftables-json(5): { rule: { expr: [{ match: { left: { meta: { key } }, right } }, …, { accept: null }], handle } } */
-function acceptOf(object: NftJson, pattern: string): { key: string; handle: number } | undefined {
-  const rule = object['rule'] as { handle: number; expr: Record<string, unknown>[] } | undefined;
-  if (!rule?.expr.some((each) => 'accept' in each)) return undefined;
+function acceptOf(object: NftJson, chain: string): Accept[] {
+  const rule = object['rule'] as { handle: number; comment?: string; expr: Record<string, unknown>[] } | undefined;
+  if (!rule?.expr.some((each) => 'accept' in each)) return [];
   const matches = rule.expr.flatMap((each) => (each['match'] as { left: { meta?: { key: string } }; right: unknown } | undefined) ?? []);
   const [only] = matches;
-  return matches.length === 1 && only?.right === pattern && only.left.meta ? { key: only.left.meta.key, handle: rule.handle } : undefined;
+  if (matches.length !== 1 || typeof only?.right !== 'string' || !only.left.meta) return [];
+  return [{ chain, key: only.left.meta.key, pattern: only.right, handle: rule.handle, isOurs: rule.comment === COMMENT || OURS.test(only.right) }];
 }
 
 /** `pattern` is an interface name, or a prefix with '*'. Returns whether something was missing. */
 export function ensureForwardAccepts(nft: Nft, pattern: string, families: readonly Family[]): boolean {
-  const missing = families.flatMap((family) => compare(nft, CHAINS[family], pattern)?.add ?? []);
+  const missing = families.flatMap((family) => {
+    const chain = CHAINS[family];
+    const present = acceptsIn(nft, chain);
+    if (!present) return [];
+    return ['iifname', 'oifname'].filter((key) => !present.some((each) => each.key === key && each.pattern === pattern))
+      .map((key) => `add rule ${chain} ${key} "${pattern}" counter accept comment "${COMMENT}"\n`);
+  });
   if (missing.length > 0) nft.run(missing.join(''));
   return missing.length > 0;
 }
 
-export function removeForwardAccepts(nft: Nft, pattern: string): void {
+export const removeForwardAccepts = (nft: Nft, pattern: string): void => remove(nft, (each) => each.pattern === pattern);
+
+/** Those of all links of ours. */
+export const removeAllForwardAccepts = (nft: Nft): void => remove(nft, () => true);
+
+function remove(nft: Nft, which: (accept: Accept) => boolean): void {
   for (const chain of Object.values(CHAINS)) {
-    for (const handle of compare(nft, chain, pattern)?.handles ?? []) nft.run(`delete rule ${chain} handle ${handle}\n`);
+    for (const accept of acceptsIn(nft, chain) ?? []) if (accept.isOurs && which(accept)) nft.run(`delete rule ${chain} handle ${accept.handle}\n`);
   }
 }

@@ -7,14 +7,19 @@ export const hostEnd = (endpointId: string): string => `wc-${endpointId.slice(0,
 export const bridgeEnd = (endpointId: string): string => `we-${endpointId.slice(0, DIGITS)}`;
 export const overlayBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const overlayTunnel = (networkId: string): string => `wv-${networkId.slice(0, DIGITS)}`;
+/** Of a bridge network: the host's link on it, its bridge, and the bridge's port towards the host. */
 export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(0, DIGITS)}`;
+/** Matches the host's links on all of them. */
+export const HOST_BRIDGES = 'wbr-*';
+export const apartBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
+export const apartUplink = (networkId: string): string => `wu-${networkId.slice(0, DIGITS)}`;
 /** An endpoint's link while it is the host's. */
 export const macvlanLink = (endpointId: string): string => `wm-${endpointId.slice(0, DIGITS)}`;
 /** The host's own link on a macvlan network. */
 export const hostAccessLink = (networkId: string): string => `wmh-${networkId.slice(0, DIGITS)}`;
 /** What a macvlan network without a parent stands on. */
 export const isolatedParent = (networkId: string): string => `wmp-${networkId.slice(0, DIGITS)}`;
-/** Of links whose name is the user's, although we made them (an 802.1Q sub-interface): their link group. */
+/** Of links whose name is the user's, although we made them (an 802.1Q sub-interface, a bridge): their link group. */
 export const MADE_BY_WEFT = 0x77656d64;
 
 /** The digits of the endpoint that a bridge's end of a veth pair belongs to. */

@@ -15,7 +15,11 @@ import { interfacePrefix } from './options.ts';
  * A bridge of the host's needs `hairpin`: where br_netfilter is loaded (Docker does), a container that asks for its own
  * published port is sent back by the bridge itself, through the port it came in by.
  */
-export interface PortOptions { hairpin?: boolean }
+export interface PortOptions {
+  hairpin?: boolean;
+  /** No frames pass between it and other such ports. */
+  isolated?: boolean;
+}
 
 /** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
 export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions = {}): void {
@@ -36,8 +40,8 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
  * The bridge knows the endpoint's address from us and learns none, and lets no frame from another address in: a
  * container cannot draw another one's traffic to itself.
  */
-function setPort(inside: Rtnl, port: number, { hairpin = false }: PortOptions): void {
-  inside.setBridgePort(port, { learning: false, locked: true, hairpin });
+function setPort(inside: Rtnl, port: number, { hairpin = false, isolated = false }: PortOptions): void {
+  inside.setBridgePort(port, { learning: false, locked: true, hairpin, isolated });
 }
 
 /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */

@@ -12,7 +12,7 @@ table inet weft-ports {
   map ports { type inet_proto . inet_service : verdict; }
   map bound { type ipv4_addr . inet_proto . inet_service : verdict; }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
-    iifname != "lo" ip daddr 127.0.0.0/8 drop
+    ip daddr 127.0.0.0/8 iifname != "lo" drop
   }
   chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;
     fib daddr type local meta l4proto { tcp, udp, sctp } ip daddr . meta l4proto . th dport vmap @bound

@@ -82,7 +82,7 @@ test('addresses', (t) => {
     assert.partialDeepStrictEqual(data, { family: AF_INET, index: at, prefixlen: length });
     assert.deepEqual([attrs.local, attrs.address].map((each) => bytesToIp(each!)), [ip, ip]);
     const told = written(rt.formatAddressMessage, { kind: 'address', data: { family: AF_INET, index: at, prefixlen: length, scope: 253 }, attrs: { local: Buffer.from(ipToBytes(ip)) } });
-    assert.deepEqual(decodeAddress(told), [{ index: at, address: `${ip}/${length}`, scope: 253 }]);
+    assert.deepEqual(decodeAddress(told), [{ index: at, address: `${ip}/${length}`, scope: 253, protocol: 0 }]);
   }));
   t.end();
 });

@@ -1,6 +1,6 @@
 /** Addresses of links: encoded and decoded (rtnetlink(7), linux/if_addr.h). */
 import { bytesToIp, ipToBytes } from '../base/ip.ts';
-import { attribute, parseAttributes, u32 } from './attributes.ts';
+import { attribute, optional, parseAttributes, u32 } from './attributes.ts';
 import { AF_INET, AF_INET6 } from './rtnl-links.ts';
 import type { Address } from './types.ts';
 
@@ -9,7 +9,7 @@ export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
 
 const HEADER = 8;
-const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8 } as const;
+const IFA = { ADDRESS: 1, LOCAL: 2, FLAGS: 8, PROTO: 11 } as const;
 const IFA_F_NODAD = 2;
 
 /** struct ifaddrmsg */
@@ -24,7 +24,7 @@ function header(family: number, length: number, index: number): Buffer {
 export const addressQuery = (index = 0): Buffer => header(0, 0, index);
 
 /** `address` is 'ip/length'. IPv6 is usable at once: whoever hands out addresses has made sure that there is no duplicate. */
-export function encodeAddress(index: number, address: string): Buffer {
+export function encodeAddress(index: number, address: string, protocol?: number): Buffer {
   const [ip = '', length] = address.split('/');
   const bytes = ipToBytes(ip);
   const v4 = bytes.length === 4;
@@ -32,11 +32,12 @@ export function encodeAddress(index: number, address: string): Buffer {
     header(v4 ? AF_INET : AF_INET6, length === undefined ? bytes.length * 8 : Number(length), index),
     attribute(IFA.LOCAL, bytes), attribute(IFA.ADDRESS, bytes),
     ...(v4 ? [] : [u32(IFA.FLAGS, IFA_F_NODAD)]),
+    ...optional(protocol, (value) => attribute(IFA.PROTO, Buffer.from([value]))),
   ]);
 }
 
 export function decodeAddress(body: Buffer): Address[] {
   const attributes = parseAttributes(body.subarray(HEADER));
   const ip = attributes.get(IFA.LOCAL) ?? attributes.get(IFA.ADDRESS);
-  return ip ? [{ index: body.readUInt32LE(4), address: `${bytesToIp(ip)}/${body.readUInt8(1)}`, scope: body.readUInt8(3) }] : [];
+  return ip ? [{ index: body.readUInt32LE(4), address: `${bytesToIp(ip)}/${body.readUInt8(1)}`, scope: body.readUInt8(3), protocol: attributes.get(IFA.PROTO)?.readUInt8() ?? 0 }] : [];
 }

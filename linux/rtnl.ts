@@ -103,8 +103,8 @@ export function openRtnl(netns: Netns): Rtnl {
     moveLink: (index, to, rename) => slow.request(`move link ${index}`, () => ({ type: RTM_SETLINK, flags: 0, body: encodeMove(index, to, rename) })),
 
     addresses: (index) => list('list addresses', RTM_GETADDR, addressQuery(index)).flatMap(decodeAddress),
-    addAddress: (index, address) =>
-      void tolerate(EXISTS, () => ask(`add address ${address}`, RTM_NEWADDR, encodeAddress(index, address), NLM_F_CREATE | NLM_F_EXCL)),
+    addAddress: (index, address, protocol) =>
+      void tolerate(EXISTS, () => ask(`add address ${address}`, RTM_NEWADDR, encodeAddress(index, address, protocol), NLM_F_CREATE | NLM_F_EXCL)),
     deleteAddress: (index, address) => void tolerate(MISSING, () => ask(`delete address ${address}`, RTM_DELADDR, encodeAddress(index, address))),
 
     routes: (filter = {}) => list('list routes', RTM_GETROUTE, routeQuery(filter)).flatMap(decodeRoute),

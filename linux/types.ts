@@ -59,8 +59,8 @@ export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: s
  */
 export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean; locked?: boolean }
 
-/** `address` is 'ip/length'. */
-export interface Address { index: number; address: string; scope: number }
+/** `address` is 'ip/length'. `protocol` says who made it (0: nobody says so). */
+export interface Address { index: number; address: string; scope: number; protocol: number }
 
 /** `dst` is a prefix; 'default' for the default route. `table` defaults to 254 (main). */
 export interface Route {
@@ -93,8 +93,8 @@ export interface Rtnl {
   /** `to` must stay open until the promise is settled. The index may be another one there. */
   moveLink(index: number, to: Netns, rename?: string): Promise<void>;
   addresses(index?: number): Address[];
-  /** Existing is not an error. */
-  addAddress(index: number, address: string): void;
+  /** Existing is not an error. `protocol`: ignored before Linux 5.18. */
+  addAddress(index: number, address: string, protocol?: number): void;
   deleteAddress(index: number, address: string): void;
   routes(filter?: { table?: number; dev?: number }): Route[];
   /** Existing is replaced. */

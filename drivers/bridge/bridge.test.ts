@@ -8,19 +8,22 @@
 //  w1 w2       d1          v1 v2          k1
 //
 //  web 10.20.0.0/24, dbs 10.21.0.0/24, vault 10.22.0.0/24 (internal), Docker's 172.18.0.0/24
-import { test } from 'tap';
+import tap, { test } from 'tap';
 import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { Link } from '../../linux/types.ts';
-import { bridgeEnd, gatewayMac, hostBridge, hostEnd } from '../names.ts';
+import { apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge, hostEnd } from '../names.ts';
 import { type Space, Underlay, ask, askUdp, endpoint, network, plugIn, serve, until } from '../testbed.ts';
 import { createBridgeDriver, type BridgeDriver } from './bridge.ts';
+
+tap.setTimeout(90_000);
 
 const underlay = new Underlay();
 const web = network('web', 'bridge', '10.20.0.0/24');
 const dbs = network('dbs', 'bridge', '10.21.0.0/24');
 const vault = network('vault', 'bridge', '10.22.0.0/24', { internal: true });
 const GATEWAY = '10.20.0.1';
+const BRIDGES = `/run/netns/weft-d-${process.pid}-bridges`;
 const DOCKERS = 'br-0123456789ab';
 
 interface Container { space: Space; endpoint: Endpoint; ip: string }
@@ -49,7 +52,7 @@ class BridgeHost {
   /** What weftd does when it starts; after stop(), once more. */
   start(): void {
     this.driver = createBridgeDriver({
-      host: this.space.netns, networks: () => this.networks, published: this.published,
+      host: this.space.netns, path: BRIDGES, networks: () => this.networks, published: this.published,
       journal: (name, before) => {
         if (!this.journal.has(name)) this.journal.set(name, before);
       },
@@ -103,6 +106,11 @@ class BridgeHost {
   link(name: string): Link | undefined {
     return this.space.rtnl.link(name);
   }
+
+  /** Runs a command where the bridges are. */
+  inside(...command: string[]): string {
+    return this.space.run('nsenter', `--net=${BRIDGES}`, ...command);
+  }
 }
 
 const port = (hostPort: number, containerPort: number, more: Partial<PortMapping> = {}): PortMapping => ({ protocol: 'tcp', hostIp: '', hostPort, containerPort, ...more });
@@ -130,7 +138,8 @@ test('bridge networks of one host', async (t) => {
   await t.test('a network comes, and goes without a trace', async (t) => {
     await host.create(web);
     const bridge = host.link(hostBridge(web.id))!;
-    t.match(bridge, { kind: 'bridge', mac: gatewayMac(web.id), mtu: 1500, up: true });
+    t.match(bridge, { kind: 'veth', mac: gatewayMac(web.id), mtu: 1500, up: true });
+    t.match(host.driver.inside.link(apartBridge(web.id)), { kind: 'bridge', mtu: 1500, up: true });
     t.match(host.space.rtnl.addresses(bridge.index), [{ address: `${GATEWAY}/24` }]);
     t.same([...host.journal], [['net/ipv4/ip_forward', '0']], 'the host forwards, and what it was is written down');
     t.match(host.space.run('iptables', '-S', 'FORWARD'), /-A FORWARD -i wbr-\+.*-j ACCEPT/);
@@ -174,8 +183,10 @@ test('bridge networks of one host', async (t) => {
     const inside = w1.space.rtnl.link('eth0')!;
     t.match(inside, { mac: w1.endpoint.mac, mtu: 1500, up: true, carrier: true });
     t.match(w1.space.rtnl.routes().find(({ dst }) => dst === 'default'), { via: GATEWAY });
-    t.equal(host.link(bridgeEnd(w1.endpoint.id))!.master, host.link(hostBridge(web.id))!.index);
-    t.match(host.space.run('bridge', '-d', 'link', 'show', 'dev', bridgeEnd(w1.endpoint.id)), /hairpin on.*learning off.*locked on/s);
+    const apart = host.driver.inside;
+    t.equal(apart.link(bridgeEnd(w1.endpoint.id))!.master, apart.link(apartBridge(web.id))!.index);
+    t.match(host.inside('bridge', '-d', 'link', 'show', 'dev', bridgeEnd(w1.endpoint.id)), /learning off.*locked on/s);
+    t.same(host.inside('nft', 'list', 'ruleset'), '', 'no rule is asked what containers send to each other');
     const made = host.space.snapshot();
     await host.driver.createEndpoint(web, w1.endpoint);
     await host.driver.join(web, w1.endpoint);
@@ -283,18 +294,23 @@ test('bridge networks of one host', async (t) => {
   });
 
   t.test('what is broken is mended, and said', async (t) => {
-    const bridge = hostBridge(web.id);
-    const member = bridgeEnd(w1.endpoint.id);
+    const [gateway, bridge, uplink, member] = [hostBridge(web.id), apartBridge(web.id), apartUplink(web.id), bridgeEnd(w1.endpoint.id)];
+    const inside = (...command: string[]): string[] => ['nsenter', `--net=${BRIDGES}`, ...command];
     await host.publish(w1, port(8080, 80));
     t.same(await host.repair(), [], 'nothing is wrong');
     const cases: [string, string[], RegExp][] = [
-      ['bridge down', ['ip', 'link', 'set', bridge, 'down'], /another up/],
-      ['bridge gone', ['ip', 'link', 'del', bridge], /wbr-.* was missing/],
-      ['another MAC', ['ip', 'link', 'set', bridge, 'address', '02:00:00:00:00:01'], /another mac/],
-      ['another MTU', ['ip', 'link', 'set', bridge, 'mtu', '1400'], /another mtu/],
-      ['gateway', ['ip', 'address', 'del', `${GATEWAY}/24`, 'dev', bridge], /address 10\.20\.0\.1\/24 was missing/],
-      ['port without bridge', ['ip', 'link', 'set', member, 'nomaster'], /another master/],
-      ['address behind a port', ['bridge', 'fdb', 'del', w1.endpoint.mac, 'dev', member, 'master'], /address of port/],
+      ['bridge down', inside('ip', 'link', 'set', bridge, 'down'), /another up/],
+      ['bridge gone', inside('ip', 'link', 'del', bridge), /wb-.* was missing/],
+      ['another MTU', inside('ip', 'link', 'set', bridge, 'mtu', '1400'), /another mtu/],
+      ['gateway down', ['ip', 'link', 'set', gateway, 'down'], /another up/],
+      ['gateway gone', ['ip', 'link', 'del', gateway], /wbr-.* was missing/],
+      ['another MAC', ['ip', 'link', 'set', gateway, 'address', '02:00:00:00:00:01'], /another mac/],
+      ['another MTU of the gateway', ['ip', 'link', 'set', gateway, 'mtu', '1400'], /another mtu/],
+      ['address', ['ip', 'address', 'del', `${GATEWAY}/24`, 'dev', gateway], /address 10\.20\.0\.1\/24 was missing/],
+      ['gateway without bridge', inside('ip', 'link', 'set', uplink, 'nomaster'), /another master/],
+      ['address behind the gateway\'s port', inside('bridge', 'fdb', 'del', gatewayMac(web.id), 'dev', uplink, 'master'), /address of port/],
+      ['port without bridge', inside('ip', 'link', 'set', member, 'nomaster'), /another master/],
+      ['address behind a port', inside('bridge', 'fdb', 'del', w1.endpoint.mac, 'dev', member, 'master'), /address of port/],
       ['all rules', ['nft', 'flush', 'ruleset'], /weft-bridge/],
       ['one rule', ['nft', 'flush', 'chain', 'inet', 'weft-bridge', 'forward'], /weft-bridge/],
       ['one port', ['nft', 'delete', 'element', 'inet', 'weft-bridge', 'ports', '{ tcp . 8080 }'], /weft-bridge/],
@@ -351,9 +367,9 @@ test('bridge networks of one host', async (t) => {
     t.equal(sourceName, hostEnd(made.id));
     t.ok(host.link(sourceName), 'Join makes what is missing');
     host.endpoints.push(made);
-    host.space.run('ip', 'link', 'set', bridgeEnd(made.id), 'down', 'nomaster');
+    host.inside('ip', 'link', 'set', bridgeEnd(made.id), 'down', 'nomaster');
     await host.repair();
-    t.match(host.link(bridgeEnd(made.id)), { up: true, master: host.link(hostBridge(web.id))!.index }, 'half made');
+    t.match(host.driver.inside.link(bridgeEnd(made.id)), { up: true, master: host.driver.inside.link(apartBridge(web.id))!.index }, 'half made');
     host.endpoints.pop();
     t.match(await host.repair(), [/we-.* belonged to nothing/]);
     t.notOk(host.link(sourceName));
@@ -365,10 +381,10 @@ test('bridge networks of one host', async (t) => {
     const lost = network('lost', 'bridge', '10.23.0.0/24');
     await host.create(lost);
     host.networks.pop();
-    t.match(await host.repair(), [/wbr-.* belonged to nothing/]);
+    t.match(await host.repair(), [/wb-.* belonged to nothing/, /wu-.* belonged to nothing/]);
     t.notMatch(host.space.run('nft', 'list', 'table', 'inet', 'weft-bridge'), /10\.23\.0\.0/);
     host.networks.push(lost);
-    t.match(await host.repair(), [/wbr-.* was missing/, /address .* was missing/]);
+    t.match(await host.repair(), [/wb-.* was missing/, /wbr-.* was missing/, /address .* was missing/]);
     await host.delete(lost);
     t.same(await host.repair(), []);
   });

@@ -1,35 +1,30 @@
-/** The bridge driver: networks of one node. Its bridges live in the host namespace, where leaving traffic has the shortest way. */
+/** The bridge driver: networks of one node. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { parsePrefix } from '../../base/prefix.ts';
 import { runAll } from '../../base/undo.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
+import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nft.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../../linux/types.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
-import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
-import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
-import { disableIpv6, enableIpv6, ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
-import { bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
+import { ensureForwardAccepts, removeAllForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
+import { HOST_BRIDGES } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
-import { ensurePort, joinAnswer, makePair } from '../veth.ts';
+import { joinAnswer } from '../veth.ts';
+import { checkBridgeName, createBridgeLinks, gatewayLink } from './links.ts';
+import { settingsOf, validateBridge, withDefaultGateways } from './options.ts';
 import { createPublishedPorts } from './ports.ts';
-import { BRIDGES, bridgeRules } from './rules.ts';
-
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION];
-const OURS = /^(wbr|we)-/;
-const PORT = { hairpin: true };
-const LARGEST_MTU = 65535;
-/** Docker's. */
-const DEFAULT_MTU = 1500;
+import { bridgeRules } from './rules.ts';
 
 export interface BridgeOptions {
   host: Netns;
+  /** Where the namespace of the bridges is, or will be. */
+  path: string;
   networks(): readonly Network[];
   /** Ports published by an earlier weftd, by endpoint. */
   published: ReadonlyMap<string, PortMapping[]>;
@@ -39,7 +34,8 @@ export interface BridgeOptions {
 }
 
 export interface BridgeDriver extends Driver {
-  readonly rtnl: Rtnl;
+  /** Where the bridges are that no user has named. */
+  readonly inside: Rtnl;
   /** Throws WEFT-PORT-HOST, WEFT-PORT-ADDRESS. Returns the ports with the host ports that were chosen. Idempotent. */
   publish(endpoint: Endpoint): Promise<PortMapping[]>;
   unpublish(endpointId: string): void;
@@ -48,28 +44,33 @@ export interface BridgeDriver extends Driver {
   close(): void;
 }
 
-export function createBridgeDriver({ host, networks, published, journal, log }: BridgeOptions): BridgeDriver {
+export function createBridgeDriver({ host, path, networks, published, journal, log }: BridgeOptions): BridgeDriver {
+  const netns = isNetns(path) ? openNetns(path) : createNetns(path);
   const rtnl = openRtnl(host);
+  const inside = openRtnl(netns);
   const nft = openNft(host);
+  const links = createBridgeLinks(rtnl, inside, journal);
   const table = createNftTable(nft, 'inet weft-bridge');
   const ports = createPublishedPorts(host, applyRules);
   /** Until they are held again, or given up. */
   const earlier = new Map(published);
+  /** Networks that were deleted here, until nobody lists them any more: a repair must not bring them back. */
+  const leaving = new Set<string>();
   const docker = watchDockerBridges(rtnl, () => bridges().length > 0 && guarded(applyRules));
 
   function bridges(): Network[] {
-    return networks().filter(({ driver }) => driver === 'bridge');
+    return networks().filter(({ driver, id }) => driver === 'bridge' && !leaving.has(id));
   }
 
   /** Without a network there are no rules either. */
-  function applyRules(on = bridges()): void {
+  function applyRules(): void {
+    const on = bridges();
     if (on.length === 0) {
       table.remove();
-      removeForwardAccepts(nft, BRIDGES);
       return;
     }
     table.set(bridgeRules({
-      networks: on.flatMap(({ id, internal, subnets }) => subnets.map(({ subnet }) => ({ bridge: hostBridge(id), subnet, internal }))),
+      networks: on.map((network) => ({ ...settingsOf(network), link: gatewayLink(network), internal: network.internal, subnets: network.subnets.map(({ subnet }) => subnet) })),
       ports: ports.rules(),
       dockerBridges: docker.names(),
     }));
@@ -83,23 +84,8 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     }
   }
 
-  /** Returns the index of the network's bridge. */
-  function ensureNetwork(network: Network, found: Repair[]): number {
-    const name = hostBridge(network.id);
-    const mac = gatewayMac(network.id);
-    const index = ensureLink(rtnl, name, { mtu: mtuOf(network), mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name, mac }), found);
-    const withIpv6 = hasIpv6(network) && isIpv6On(host);
-    // Without addresses of its own it has no link-local one either, by which a container would reach the host past every rule of ours.
-    if (withIpv6) enableIpv6(host, name);
-    else disableIpv6(host, name);
-    for (const { subnet, gateway } of network.subnets) {
-      const { family, length } = parsePrefix(subnet)!;
-      if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, index, `${gateway}/${length}`, found);
-    }
-    // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
-    writeSysctl(host, `net/ipv4/conf/${name}/route_localnet`, '1');
-    return index;
-  }
+  /** What the host's FORWARD chain has to accept for the networks. */
+  const patternsOf = (on: readonly Network[]): string[] => [...new Set(on.map((network) => settingsOf(network).name ?? HOST_BRIDGES))];
 
   function ensureHost(found: Repair[]): void {
     const forwarding = writeSysctl(host, 'net/ipv4/ip_forward', '1');
@@ -109,21 +95,20 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     }
     const withIpv6 = bridges().some(hasIpv6) && isIpv6On(host);
     if (withIpv6) ensureIpv6Forwarding(host, rtnl, journal, found);
-    if (ensureForwardAccepts(nft, BRIDGES, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
+    for (const pattern of patternsOf(bridges())) {
+      if (ensureForwardAccepts(nft, pattern, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
+    }
   }
 
-  const mtuOf = (network: Network): number => wantedMtu(network, LARGEST_MTU, 0) ?? DEFAULT_MTU;
-
-  function ensureEndpoint(network: Network, endpoint: Endpoint): void {
+  function addPort(network: Network, endpoint: Endpoint): void {
     requireIpv6(host, network);
-    const bridge = rtnl.link(hostBridge(network.id))?.index ?? ensureNetwork(network, []);
-    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), PORT);
+    links.addPort(network, endpoint);
   }
 
   /** What an earlier weftd published. */
   function restorePorts(endpoint: Endpoint): void {
     const mappings = earlier.get(endpoint.id);
-    if (!mappings || endpoint.address === undefined) return;
+    if (!mappings) return;
     earlier.delete(endpoint.id);
     if (!ports.restore(endpoint, mappings)) log.warn({ endpoint: endpoint.id.slice(0, 12) }, 'a published port, or its address, was taken from us while weftd was away');
   }
@@ -131,36 +116,41 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
   return {
     name: 'bridge',
     scope: 'node',
-    rtnl,
+    inside,
     validate: (network) => {
-      checkOptions(network, OPTIONS);
-      wantedMtu(network, LARGEST_MTU, 0);
-      interfacePrefix(network);
+      validateBridge(network);
+      checkBridgeName(rtnl, network, bridges());
       requireIpv6(host, network);
     },
     createNetwork: async (network) => {
+      leaving.delete(network.id);
       // Rules first: there is no moment in which packets pass that they would stop.
       applyRules();
-      ensureNetwork(network, []);
+      links.ensure(network, []);
       ensureHost([]);
     },
     deleteNetwork: async (network) => {
-      await rtnl.deleteLink(hostBridge(network.id));
-      applyRules(bridges().filter(({ id }) => id !== network.id));
+      leaving.add(network.id);
+      await links.remove(network);
+      applyRules();
+      const needed = patternsOf(bridges());
+      for (const pattern of patternsOf([network])) if (!needed.includes(pattern)) removeForwardAccepts(nft, pattern);
     },
-    createEndpoint: async (network, endpoint) => ensureEndpoint(network, endpoint),
-    deleteEndpoint: (_, endpoint) => rtnl.deleteLink(bridgeEnd(endpoint.id)),
+    createEndpoint: async (network, endpoint) => addPort(network, endpoint),
+    deleteEndpoint: (network, endpoint) => links.removePort(network, endpoint),
     join: async (network, endpoint) => {
       // A crash may have come between the endpoint's record and its link.
-      ensureEndpoint(network, endpoint);
-      return joinAnswer(network, endpoint);
+      addPort(network, endpoint);
+      return joinAnswer(withDefaultGateways(network), endpoint);
     },
     leave: async () => {},
 
     repair: async (all, endpoints) => {
       const found: Repair[] = [];
+      const listed = new Set(networks().map(({ id }) => id));
+      for (const id of leaving) if (!listed.has(id)) leaving.delete(id);
       // Before anything else: networks and endpoints come while this waits for the kernel.
-      await removeStrangers(rtnl, OURS, [...all.map(({ id }) => hostBridge(id)), ...endpoints.map(({ id }) => bridgeEnd(id))], found);
+      await links.removeStrangers(all, endpoints, found);
       endpoints.forEach(restorePorts);
       applyRules();
       if (bridges().length === 0) return found;
@@ -169,31 +159,34 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       for (const network of all) {
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
-        const bridge = ensureNetwork(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found, PORT);
+        const bridge = links.ensure(network, found);
+        for (const endpoint of endpoints) if (endpoint.networkId === network.id) links.ensurePort(network, endpoint, bridge, found);
         await nextTurn();
       }
       return found;
     },
 
-    publish: (endpoint) => ports.publish(endpoint),
+    publish: async (endpoint) => {
+      const network = bridges().find(({ id }) => id === endpoint.networkId);
+      return network ? ports.publish(endpoint, settingsOf(network)) : [];
+    },
     unpublish: (endpointId) => {
       earlier.delete(endpointId);
       guarded(() => ports.unpublish(endpointId));
     },
     purge: async () => {
       const { errors } = await runAll([
-        () => removeForwardAccepts(nft, BRIDGES),
+        () => removeAllForwardAccepts(nft),
         () => table.remove(),
-        () => deleteLinks(rtnl, ({ name }) => OURS.test(name)),
+        () => links.purge(),
+        () => deleteNetns(path),
       ]);
       return errors;
     },
     close: () => {
       docker.close();
       ports.close();
-      nft.close();
-      rtnl.close();
+      for (const each of [nft, inside, rtnl, netns]) each.close();
     },
   };
 }

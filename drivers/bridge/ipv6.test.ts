@@ -13,7 +13,7 @@ import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, JoinAnswer, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import { hostBridge } from '../names.ts';
-import { type Space, Underlay, capture, endpoint, network, plugIn } from '../testbed.ts';
+import { type Space, Underlay, capture, endpoint, network, plugIn, until } from '../testbed.ts';
 import { createBridgeDriver } from './bridge.ts';
 
 const underlay = new Underlay();
@@ -40,7 +40,7 @@ test('bridge networks with IPv6', async (t) => {
   const networks: Network[] = [];
   const endpoints: Endpoint[] = [];
   const journal = new Map<string, string>();
-  const driver = createBridgeDriver({ host: host.netns, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
+  const driver = createBridgeDriver({ host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
   t.teardown(async () => {
     await driver.purge();
     driver.close();
@@ -112,6 +112,48 @@ test('bridge networks with IPv6', async (t) => {
     t.notOk(w1.space.succeeds('busybox', 'ping', '-6', '-c', '1', '-W', '1', '-I', 'fd77::7', clientAddress));
     t.equal((await wire()).trim(), '');
     w1.space.run('ip', 'address', 'del', 'fd77::7/128', 'dev', 'eth0');
+  });
+
+  t.test('gateway modes of IPv6', async (t) => {
+    const mode = (name: string, subnet: string, value: string, more: Partial<Network> = {}): Network => network(name, 'bridge', subnet, { options: { 'com.docker.network.bridge.gateway_mode_ipv6': value }, ...more });
+    const open = mode('open', 'fd24::/64', 'routed');
+    const cut = mode('cut', 'fd25::/64', 'isolated', { internal: true });
+    t.throws(() => driver.validate({ ...cut, internal: false }), { code: 'WEFT-OPTION-VALUE', message: /--internal/ });
+    for (const each of [open, cut]) {
+      driver.validate(each);
+      networks.push(each);
+      await driver.createNetwork(each);
+    }
+    const { space: o1 } = await attach('o1', open, 'fd24::2/64');
+    const { space: c1 } = await attach('c1', cut, 'fd25::2/64');
+    await attach('c2', cut, 'fd25::3/64');
+    host.run('ip', 'address', 'add', 'fe80::98/64', 'dev', 'eth0', 'nodad');
+    underlay.router.run('ip', '-6', 'route', 'add', 'fd24::/64', 'via', 'fe80::98', 'dev', 'r1');
+    const server = o1.serve(process.execPath, '-e', 'for (const port of [80, 81]) require("net").createServer((s) => s.end(s.remoteAddress)).listen(port, "::", () => console.log("up"))');
+    t.teardown(() => server.kill());
+    await until(() => server.out().includes('up\nup'));
+    const ask = (port: number): boolean => client.space.succeeds('busybox', 'timeout', '2', 'busybox', 'nc', '-w', '1', 'fd24::2', String(port));
+    t.ok(host.pings('fd24::2'));
+    t.ok(client.space.pings('fd24::2'), 'routed: reached where it is');
+    t.notOk(ask(80), 'by ping alone, as long as nothing is published');
+    const [made] = endpoints.filter(({ networkId }) => networkId === open.id);
+    const published = { protocol: 'tcp', hostIp: 'fd24::2', hostPort: 80, containerPort: 80 } as const;
+    t.same(await driver.publish({ ...made!, ports: [{ ...published, hostIp: '', hostPort: 8080 }] }), [published]);
+    t.ok(ask(80));
+    t.notOk(ask(81));
+    const wire = await capture(client.space, 'eth0', 'icmp6 and ip6[40] = 128');
+    o1.pings(clientAddress);
+    t.match(await wire(), /fd24::2 > /, 'with its own address');
+    t.ok(c1.pings('fd25::3'));
+    t.notMatch(host.run('ip', '-6', '-o', 'address'), /fd25::/, 'isolated: the host is not there');
+    driver.unpublish(made!.id);
+    for (const each of endpoints.splice(endpoints.findIndex(({ networkId }) => networkId === open.id))) await driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
+    for (const each of [open, cut]) {
+      await driver.deleteNetwork(each);
+      networks.splice(networks.indexOf(each), 1);
+    }
+    underlay.router.run('ip', '-6', 'route', 'del', 'fd24::/64');
+    host.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
   });
 
   t.test('what others break is mended', async (t) => {

@@ -1,17 +1,22 @@
 /** Published ports of this host's bridge networks: who has which, and the sockets that keep them. */
 import { WeftError, weftError } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
+import { familyOf } from '../../base/prefix.ts';
 import { withUndo } from '../../base/undo.ts';
 import type { Endpoint, PortMapping } from '../../cnm/model.ts';
 import { choiceOf, distinctPorts, hasNoChoice } from '../../cnm/ports.ts';
 import { deleteFlows } from '../../linux/conntrack.ts';
 import { reservePort, type Reservation } from '../../linux/port-reservation.ts';
 import { KernelError, type Netns } from '../../linux/types.ts';
+import type { BridgeSettings } from './options.ts';
 import type { PortRule } from './rules.ts';
 
 export interface PublishedPorts {
-  /** Throws WEFT-PORT-HOST, -RANGE, -TWICE, -ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen. Idempotent. */
-  publish(endpoint: Endpoint): Promise<PortMapping[]>;
+  /**
+   * Throws WEFT-PORT-HOST, -RANGE, -TWICE, -ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen,
+   * or, where nothing is translated, with the endpoint's own. Idempotent.
+   */
+  publish(endpoint: Endpoint, settings: BridgeSettings): Promise<PortMapping[]>;
   /** As an earlier weftd published them. Returns whether all could be held again. */
   restore(endpoint: Endpoint, ports: PortMapping[]): boolean;
   has(endpointId: string): boolean;
@@ -20,7 +25,7 @@ export interface PublishedPorts {
   close(): void;
 }
 
-interface Published { ip: string; ports: PortMapping[]; reservations: Reservation[] }
+interface Published { ips: string[]; ports: PortMapping[]; reservations: Reservation[] }
 
 /** `apply` puts the rules into the kernel. */
 export function createPublishedPorts(host: Netns, apply: () => void): PublishedPorts {
@@ -66,13 +71,20 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
     for (const { protocol, hostPort } of ports) if (protocol === 'udp') deleteFlows(host, { protocol, originalDestinationPort: hostPort });
   }
 
+  /** Where nothing is translated a port is open at the endpoint's own addresses, and no port of the host's is taken. */
+  const direct = (ips: readonly string[], { mode }: BridgeSettings, { protocol, containerPort }: PortMapping): PortMapping[] =>
+    ips.filter((ip) => mode[familyOf(ip)] === 'routed').map((hostIp) => ({ protocol, containerPort, hostPort: containerPort, hostIp }));
+
   return {
-    publish: (endpoint) => withUndo(async (undo) => {
+    publish: (endpoint, settings) => withUndo(async (undo) => {
       const known = published.get(endpoint.id);
       if (known) return known.ports;
-      const entry: Published = { ip: withoutLength(endpoint.address ?? ''), ports: [], reservations: [] };
+      const entry: Published = { ips: addressesOf(endpoint), ports: [], reservations: [] };
       undo.push(() => entry.reservations.forEach((reservation) => reservation.release()));
-      for (const mapping of distinctPorts(endpoint.ports)) {
+      const asked = endpoint.ports.map((port) => ({ ...port, hostIp: port.hostIp === '' ? settings.binding : port.hostIp }));
+      for (const mapping of distinctPorts(asked)) {
+        entry.ports.push(...direct(entry.ips, settings, mapping));
+        if (endpoint.address === undefined || settings.mode[4] === 'routed') continue;
         if (mapping.hostIp.includes(':')) throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing on the IPv6 address ${mapping.hostIp}`, hint: 'publish on an IPv4 address' });
         const { port, reservation } = hold(mapping);
         entry.ports.push(port);
@@ -86,9 +98,11 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       return entry.ports;
     }),
     restore: (endpoint, ports) => {
-      const reservations = ports.flatMap(reserveAgain);
-      published.set(endpoint.id, { ip: withoutLength(endpoint.address ?? ''), ports, reservations });
-      return reservations.length === ports.length;
+      const ips = addressesOf(endpoint);
+      const ofHost = ports.filter(({ hostIp }) => !ips.includes(hostIp));
+      const reservations = ofHost.flatMap(reserveAgain);
+      published.set(endpoint.id, { ips, ports, reservations });
+      return reservations.length === ofHost.length;
     },
     has: (endpointId) => published.has(endpointId),
     unpublish: (endpointId) => {
@@ -99,10 +113,15 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       apply();
       forgetFlows(entry.ports);
     },
-    rules: () => [...published.values()].flatMap(({ ip, ports }) =>
-      ports.map(({ protocol, hostIp, hostPort, containerPort }) => ({ protocol, hostIp, hostPort, ip, port: containerPort }))),
+    rules: () => [...published.values()].flatMap(({ ips, ports }) => ports.map(({ protocol, hostIp, hostPort, containerPort }): PortRule => {
+      const isDirect = ips.includes(hostIp);
+      return { protocol, hostIp, hostPort: isDirect ? undefined : hostPort, ip: isDirect ? hostIp : ips[0]!, port: containerPort };
+    })),
     close: () => {
       for (const { reservations } of published.values()) for (const reservation of reservations) reservation.release();
     },
   };
 }
+
+/** The IPv4 address first. */
+const addressesOf = ({ address, addressIpv6 }: Endpoint): string[] => [address, addressIpv6].flatMap((each) => (each === undefined ? [] : [withoutLength(each)]));

@@ -106,7 +106,10 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
 
   function fabricSysctls(): void {
     const values = {
-      'net/ipv4/ip_forward': '1', 'net/ipv4/conf/all/rp_filter': '0', 'net/ipv4/conf/default/rp_filter': '0',
+      'net/ipv4/ip_forward': '1',
+      // Nothing in the fabric has a socket: looking for one is in vain.
+      'net/ipv4/ip_early_demux': '0',
+      'net/ipv4/conf/all/rp_filter': '0', 'net/ipv4/conf/default/rp_filter': '0',
       // Overlay frames would pass the fabric's own IP rules a second time.
       'net/bridge/bridge-nf-call-iptables': '0', 'net/bridge/bridge-nf-call-ip6tables': '0', 'net/bridge/bridge-nf-call-arptables': '0',
       // The fabric's links would announce themselves to the tunnels otherwise; those that need IPv6 get it one by one.

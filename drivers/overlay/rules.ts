@@ -44,13 +44,15 @@ export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subne
     iifname "weft-up" oifname != "weft-up" ip6 saddr @overlay6 masquerade
   }
   chain guard { type filter hook forward priority filter; policy accept;
+    tcp flags syn jump mss
     udp dport ${vxlanPort} ${OUR_VXLAN} ip daddr @members drop
+    ct state established,related accept
     oifname "weft-up" iifname != "weft-up" ct direction original ct status & dnat != dnat drop
     iifname "weft-up" oifname @dockers ct direction original ct status & dnat != dnat drop
   }
-  chain mss { type filter hook forward priority mangle; policy accept;
-    iifname "weft-up" tcp flags syn tcp option maxseg size set rt mtu
-    oifname "weft-up" tcp flags syn tcp option maxseg size set rt mtu
+  chain mss {
+    iifname "weft-up" tcp option maxseg size set rt mtu
+    oifname "weft-up" tcp option maxseg size set rt mtu
   }`;
 
 export interface FabricRules {
@@ -70,8 +72,10 @@ export interface FabricRules {
 }
 
 /**
- * Zones keep apart two connections of one client (same address, same port) that came through different nodes to one
- * backend; the empty nat chain makes NAT choose another port where their replies would clash. Within a network everything
+ * A mark has done its work once a packet is routed; where it stayed, the host's rules would choose VXLAN's own way by it. Most
+ * packets belong to a connection that has been let in: that is asked first, and nothing else of them. Zones keep apart two
+ * connections of one client (same address, same port) that came through different nodes to one backend; the empty nat chain
+ * makes NAT choose another port where their replies would clash. Within a network everything
  * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace. An
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
  * through the host, and what the host sends to one that nobody has would go back and forth.
@@ -82,28 +86,26 @@ export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, 
   set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
   set internal { type ifname; ${elements(quoted(internalBridges))} }
-  chain sources { type filter hook prerouting priority raw; policy accept;
+  chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     ${foreignSource('wb-*')}
-  }
-  chain by_node_zone { type filter hook prerouting priority raw; policy accept;
 ${byNode(peers, (map) => `iifname "weft-in" ct original zone set ether saddr ${map}`, String)}
   }
   chain by_node_mark { type filter hook prerouting priority mangle; policy accept;
-${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr ${map}`, (number) => String(nodeMark(number)))}
-    iifname != "weft-in" ct direction reply ct mark & 0xff000000 == 0x48000000 meta mark set ct mark
+${byNode(peers, (map) => `ct state new iifname "weft-in" ct mark set ether saddr ${map}`, (number) => String(nodeMark(number)))}
+    ct mark & 0xff000000 == 0x48000000 ct direction reply iifname != "weft-in" meta mark set ct mark
   }
   chain clashes { type nat hook postrouting priority srcnat + 5; policy accept;
   }
-  chain by_node_unmark { type filter hook postrouting priority srcnat + 10; policy accept;
-    oifname "weft-in" meta mark set 0
-  }
   chain forward { type filter hook forward priority filter; policy drop;
+    meta mark != 0 meta mark set 0
+    tcp flags syn jump mss
+    iifname "uplink" oifname "uplink" drop
+    ct state established,related accept
     iifname . oifname @networks accept
     ip daddr @subnets oifname "uplink" drop
     ip6 daddr @subnets6 oifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
-    iifname "weft-in" ct state established,related accept
     iifname "weft-in" ip saddr ${nodePrefix} accept
     iifname "weft-in" ip6 saddr ${nodePrefix6} accept
     iifname "weft-in" ip daddr . meta l4proto . th dport @backends accept
@@ -111,9 +113,9 @@ ${byNode(peers, (map) => `iifname "weft-in" ct state new ct mark set ether saddr
     iifname "uplink" accept
     oifname { "uplink", "weft-in" } accept
   }
-  chain mss { type filter hook forward priority mangle; policy accept;
-    iifname "weft-in" tcp flags syn tcp option maxseg size set rt mtu
-    oifname "weft-in" tcp flags syn tcp option maxseg size set rt mtu
+  chain mss {
+    iifname "weft-in" tcp option maxseg size set rt mtu
+    oifname "weft-in" tcp option maxseg size set rt mtu
   }`;
 
 /** One rule whose value depends on the node that a packet came from; none where there are no other nodes. */

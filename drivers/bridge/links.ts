@@ -1,0 +1,179 @@
+/**
+ * The links of a bridge network. Its bridge stands in a namespace where nothing is routed and no rule is asked, so that
+ * what containers send to each other costs a bridge and no more. A veth pair joins it to the host, whose end is the gateway:
+ *
+ *   container     bridges' namespace         host
+ *     eth0 ──── we-… ── wb-… ── wu-… ──── wbr-… (gateway's address)
+ *
+ * A bridge that the user has named is one of the host's, for that is where they look for it; ports and gateway are its own.
+ */
+import { weftError } from '../../base/errors.ts';
+import { parsePrefix } from '../../base/prefix.ts';
+import type { Repair } from '../../cnm/driver.ts';
+import type { Endpoint, Network } from '../../cnm/model.ts';
+import { writeSysctl } from '../../linux/sysctl.ts';
+import type { Link, Rtnl } from '../../linux/types.ts';
+import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
+import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
+import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
+import { ensurePort, makePair, type PortOptions } from '../veth.ts';
+import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
+
+/** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
+const ADDRESS_BY_WEFT = 0x77;
+const OURS_APART = /^(wb|wu|we)-/;
+const OURS_ON_HOST = /^(wbr|we)-/;
+
+export interface BridgeLinks {
+  /** Makes or mends the network's links. Returns the index of its bridge. */
+  ensure(network: Network, found: Repair[]): number;
+  remove(network: Network): Promise<void>;
+  /** Makes the endpoint's pair unless it is there, and before it what of the network is not. */
+  addPort(network: Network, endpoint: Endpoint): void;
+  ensurePort(network: Network, endpoint: Endpoint, bridge: number, found: Repair[]): void;
+  removePort(network: Network, endpoint: Endpoint): Promise<void>;
+  removeStrangers(networks: readonly Network[], endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
+  purge(): Promise<void>;
+}
+
+/** The host's link on the network: what packets come from and go to. */
+export const gatewayLink = (network: Network): string => settingsOf(network).name ?? hostBridge(network.id);
+
+/** `journal` is called with the value of a host sysctl before it is changed for the first time. */
+export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: string, before: string) => void): BridgeLinks {
+  const placeOf = ({ name }: BridgeSettings): Rtnl => (name === undefined ? apart : host);
+  const bridgeOf = (network: Network, { name }: BridgeSettings): string => name ?? apartBridge(network.id);
+  const portOptions = ({ name, icc }: BridgeSettings): PortOptions => ({ hairpin: name !== undefined, isolated: !icc });
+
+  function hostSysctl(name: string, value: string): void {
+    const before = writeSysctl(host.netns, name, value);
+    if (before !== undefined && before !== value) journal(name, before);
+  }
+
+  function ensureApart(network: Network, { mtu }: BridgeSettings, found: Repair[]): number {
+    // br_netfilter filters bridged frames in every namespace unless it is told not to.
+    for (const family of ['ip', 'ip6', 'arp']) writeSysctl(apart.netns, `net/bridge/bridge-nf-call-${family}tables`, '0');
+    const [name, uplink, gateway] = [apartBridge(network.id), apartUplink(network.id), hostBridge(network.id)];
+    const mac = gatewayMac(network.id);
+    const bridge = ensureLink(apart, name, { mtu, up: true }, linkMaker(apart, { kind: 'bridge', name }), found);
+    ensureLink(host, gateway, { mtu, mac, up: true }, () => {
+      host.addLink({ kind: 'veth', name: gateway, mtu, mac, peer: { name: uplink, mtu, netns: apart.netns, master: bridge, up: true } });
+      apart.addPortMac(apart.link(uplink)!.index, mac);
+    }, found);
+    const port = ensureLink(apart, uplink, { mtu, master: bridge, up: true }, () => {}, found);
+    apart.setBridgePort(port, { learning: false });
+    if (!apart.portMacs(port).includes(mac)) {
+      apart.addPortMac(port, mac);
+      found.push({ what: `the address of port ${uplink} was missing` });
+    }
+    // What a container sends under a foreign address gets no further.
+    writeSysctl(host.netns, `net/ipv4/conf/${gateway}/rp_filter`, '1');
+    return bridge;
+  }
+
+  function ensureNamed(network: Network, name: string, { mtu }: BridgeSettings, found: Repair[]): number {
+    const mac = gatewayMac(network.id);
+    const present = host.link(name);
+    if (present && present.kind !== 'bridge') throw notABridge(name);
+    const isAdopted = present !== undefined && present.group !== MADE_BY_WEFT;
+    return ensureLink(host, name, isAdopted ? { up: true } : { mtu, mac, up: true }, linkMaker(host, { kind: 'bridge', name, mac, group: MADE_BY_WEFT }), found);
+  }
+
+  /** The host's own addresses on the network. */
+  function ensureGateway(network: Network, { inhibitIpv4, mode, name }: BridgeSettings, found: Repair[]): void {
+    const { index, name: gateway, group } = host.link(gatewayLink(network))!;
+    const isAdopted = name !== undefined && group !== MADE_BY_WEFT;
+    const withIpv6 = hasIpv6(network) && isIpv6On(host.netns);
+    if (isAdopted) {
+      if (withIpv6) hostSysctl(`net/ipv6/conf/${gateway}/disable_ipv6`, '0');
+    } else if (withIpv6 && mode[6] !== 'isolated') {
+      enableIpv6(host.netns, gateway);
+    } else {
+      // Without addresses of its own it has no link-local one either, by which a container would reach the host past every rule of ours.
+      disableIpv6(host.netns, gateway);
+    }
+    for (const { subnet, gateway: ip } of network.subnets) {
+      const { family, length } = parsePrefix(subnet)!;
+      const isWanted = family === 4 ? !inhibitIpv4 : withIpv6;
+      if (ip === undefined || !isWanted || mode[family] === 'isolated') continue;
+      ensureAddress(host, index, `${ip}/${length}`, found, isAdopted ? ADDRESS_BY_WEFT : undefined);
+    }
+    // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
+    const localnet = `net/ipv4/conf/${gateway}/route_localnet`;
+    if (isAdopted) hostSysctl(localnet, '1');
+    else writeSysctl(host.netns, localnet, '1');
+  }
+
+  function ensure(network: Network, found: Repair[]): number {
+    const settings = settingsOf(network);
+    const bridge = settings.name === undefined ? ensureApart(network, settings, found) : ensureNamed(network, settings.name, settings, found);
+    ensureGateway(network, settings, found);
+    return bridge;
+  }
+
+  /** Gives an adopted bridge back as it was. */
+  function release(bridge: Link): void {
+    for (const { index, address, protocol } of host.addresses(bridge.index)) if (protocol === ADDRESS_BY_WEFT) host.deleteAddress(index, address);
+  }
+
+  return {
+    ensure,
+    remove: async (network) => {
+      const { name } = settingsOf(network);
+      if (name === undefined) {
+        await Promise.all([host.deleteLink(hostBridge(network.id)), apart.deleteLink(apartBridge(network.id))]);
+        return;
+      }
+      const bridge = host.link(name);
+      if (bridge?.group === MADE_BY_WEFT) await host.deleteLink(bridge.index);
+      else if (bridge) release(bridge);
+    },
+
+    addPort: (network, endpoint) => {
+      const settings = settingsOf(network);
+      const inside = placeOf(settings);
+      const bridge = inside.link(bridgeOf(network, settings))?.index ?? ensure(network, []);
+      makePair(host, inside, endpoint, bridge, settings.mtu, portOptions(settings));
+    },
+    ensurePort: (network, endpoint, bridge, found) => {
+      const settings = settingsOf(network);
+      ensurePort(placeOf(settings), endpoint, bridge, found, portOptions(settings));
+    },
+    removePort: (network, endpoint) => placeOf(settingsOf(network)).deleteLink(bridgeEnd(endpoint.id)),
+
+    removeStrangers: async (networks, endpoints, found) => {
+      const named = new Map(networks.flatMap((network) => {
+        const { name } = settingsOf(network);
+        return name === undefined ? [] : [[network.id, name] as const];
+      }));
+      const ends = (onHost: boolean): string[] => endpoints.filter(({ networkId }) => named.has(networkId) === onHost).map(({ id }) => bridgeEnd(id));
+      const unnamed = networks.filter(({ id }) => !named.has(id)).map(({ id }) => id);
+      const names = new Set(named.values());
+      await removeStrangers(apart, OURS_APART, [...unnamed.flatMap((id) => [apartBridge(id), apartUplink(id)]), ...ends(false)], found);
+      await removeStrangers(host, OURS_ON_HOST, [...unnamed.map(hostBridge), ...ends(true)], found);
+      await deleteLinks(host, ({ kind, group, name }) => {
+        const isStranger = kind === 'bridge' && group === MADE_BY_WEFT && !names.has(name);
+        if (isStranger) found.push({ what: `link ${name} belonged to nothing` });
+        return isStranger;
+      });
+    },
+
+    purge: async () => {
+      for (const link of host.links()) if (link.kind === 'bridge' && link.group !== MADE_BY_WEFT) release(link);
+      await deleteLinks(host, ({ name, kind, group }) => OURS_ON_HOST.test(name) || (kind === 'bridge' && group === MADE_BY_WEFT));
+      await deleteLinks(apart, ({ name }) => OURS_APART.test(name));
+    },
+  };
+}
+
+/** Of what the user named. Throws WEFT-OPTION-VALUE where it exists and is no bridge, or is another network's. */
+export function checkBridgeName(host: Rtnl, network: Network, others: readonly Network[]): void {
+  const { name } = settingsOf(network);
+  if (name === undefined) return;
+  const link = host.link(name);
+  if (link && link.kind !== 'bridge') throw notABridge(name);
+  const other = others.find((each) => each.id !== network.id && settingsOf(each).name === name);
+  if (other) throw weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: `it is the bridge of network ${other.name || other.id.slice(0, 12)}` });
+}
+
+const notABridge = (name: string): Error => weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: 'it is a link that is no bridge; name another one' });

@@ -1,0 +1,128 @@
+//     router
+//       │ 10.99.1.0/24
+//   host 10.99.1.1
+//   ┌───┴──────┐
+//  site0      br9 (somebody else's, 10.41.0.1/24)
+//  │   │       │
+//  s1  s2      a1
+//
+//  site 10.40.0.0/24 on site0, a bridge that its user has named; adopted on br9, which was there before
+import { test } from 'tap';
+import { silentLogger } from '../../base/log.ts';
+import type { Endpoint, Network } from '../../cnm/model.ts';
+import { bridgeEnd } from '../names.ts';
+import { type Space, Underlay, endpoint, network, plugIn } from '../testbed.ts';
+import { createBridgeDriver } from './bridge.ts';
+import { NAME_OPTION } from './options.ts';
+
+const underlay = new Underlay();
+const site = network('site', 'bridge', '10.40.0.0/24', { options: { [NAME_OPTION]: 'site0' } });
+const adopted = network('adopted', 'bridge', '10.41.0.0/24', { options: { [NAME_OPTION]: 'br9' } });
+
+test('bridges that their users have named', async (t) => {
+  t.teardown(() => underlay.remove());
+  const { space: host } = underlay.host(1, 1);
+  host.run('iptables', '-P', 'FORWARD', 'DROP');
+  host.run('ip', 'link', 'add', 'br9', 'address', '02:00:00:00:00:09', 'type', 'bridge');
+  host.run('ip', 'link', 'set', 'br9', 'up');
+  host.run('ip', 'address', 'add', '10.41.9.9/32', 'dev', 'br9');
+  host.run('iptables', '-A', 'FORWARD', '-i', 'br9', '-j', 'ACCEPT');
+  // A bridge has carrier once it has had a port.
+  const state = (): string => `${host.snapshot().replaceAll(/<[^>]*>/g, '')}${host.run('ip', '-4', '-o', 'address')}`;
+  const before = state();
+  const networks: Network[] = [];
+  const endpoints: Endpoint[] = [];
+  const journal = new Map<string, string>();
+  const driver = createBridgeDriver({
+    host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger,
+  });
+  t.teardown(async () => {
+    await driver.purge();
+    driver.close();
+  });
+  const create = async (added: Network): Promise<void> => {
+    driver.validate(added);
+    networks.push(added);
+    await driver.createNetwork(added);
+  };
+  const attach = async (name: string, on: Network, address: string): Promise<Space> => {
+    const space = underlay.space(name);
+    const made = endpoint(name, on, address);
+    await driver.createEndpoint(on, made);
+    endpoints.push(made);
+    await plugIn(host, space, made, await driver.join(on, made));
+    return space;
+  };
+  const repair = async (): Promise<string[]> => (await driver.repair(networks, endpoints)).map(({ what }) => what);
+  const restored = (): string => {
+    for (const [name, value] of journal) host.run('sysctl', '-qw', `${name.replaceAll('/', '.')}=${value}`);
+    return state();
+  };
+
+  await create(site);
+  await create(adopted);
+  const s1 = await attach('s1', site, '10.40.0.2/24');
+  await attach('s2', site, '10.40.0.3/24');
+  const a1 = await attach('a1', adopted, '10.41.0.2/24');
+
+  t.test('they are the host\'s, and so are their ports', async (t) => {
+    t.match(host.rtnl.link('site0'), { kind: 'bridge', up: true });
+    for (const { id, networkId } of endpoints) t.equal(host.rtnl.link(bridgeEnd(id))!.master, host.rtnl.link(networkId === site.id ? 'site0' : 'br9')!.index);
+    t.match(host.run('bridge', '-d', 'link', 'show', 'dev', bridgeEnd(endpoints[0]!.id)), /hairpin on/, 'br_netfilter sends back by the port what came by it');
+    for (const [from, to] of [[s1, '10.40.0.3'], [s1, '10.40.0.1'], [a1, '10.41.0.1']] as const) t.ok(from.pings(to), to);
+    t.notOk(a1.pings('10.40.0.2'), 'networks are apart');
+    t.same(await repair(), []);
+  });
+
+  t.test('what is not to be had', async (t) => {
+    const named = (name: string): (() => void) => () => driver.validate(network('other', 'bridge', '10.42.0.0/24', { options: { [NAME_OPTION]: name } }));
+    t.throws(named('br9'), { code: 'WEFT-OPTION-VALUE', message: /bridge of network adopted/ });
+    t.throws(named('eth0'), { code: 'WEFT-OPTION-VALUE', message: /no bridge/ });
+    t.doesNotThrow(() => driver.validate(adopted), 'its own');
+  });
+
+  t.test('what is broken is mended, and of an adopted bridge no more than is ours', async (t) => {
+    const cases: [string[], RegExp][] = [
+      [['ip', 'link', 'set', 'site0', 'down'], /site0 had another up/],
+      [['ip', 'link', 'del', 'site0'], /site0 was missing/],
+      [['ip', 'link', 'set', bridgeEnd(endpoints[0]!.id), 'nomaster'], /another master/],
+      [['ip', 'address', 'del', '10.41.0.1/24', 'dev', 'br9'], /address 10\.41\.0\.1/],
+      [['ip', 'link', 'set', 'br9', 'down'], /br9 had another up/],
+      [['nft', 'flush', 'chain', 'ip', 'filter', 'FORWARD'], /FORWARD/],
+    ];
+    for (const [breakIt, words] of cases) {
+      host.run(...breakIt);
+      t.match((await repair()).join('; '), words);
+      t.same(await repair(), []);
+    }
+    host.run('ip', 'link', 'set', 'br9', 'mtu', '1400');
+    t.same(await repair(), [], 'its MTU is its owner\'s');
+    host.run('ip', 'link', 'set', 'br9', 'mtu', '1500');
+    t.ok(s1.pings('10.40.0.3') && a1.pings('10.41.0.1'));
+    host.run('iptables', '-I', 'FORWARD', '-i', 'br9', '-j', 'ACCEPT');
+  });
+
+  t.test('one that we made and that belongs to nothing', async (t) => {
+    networks.splice(networks.indexOf(site), 1);
+    const [first, second, third] = endpoints.splice(0);
+    endpoints.push(third!);
+    t.ok(first && second);
+    t.ok((await repair()).includes('link site0 belonged to nothing'));
+    t.notOk(host.rtnl.link('site0'));
+    await create(site);
+  });
+
+  t.test('they go: the one that we made, and what the other was given', async (t) => {
+    await driver.deleteEndpoint(adopted, endpoints.pop()!);
+    for (const each of [site, adopted]) {
+      await driver.deleteNetwork(each);
+      networks.splice(networks.indexOf(each), 1);
+    }
+    t.notOk(host.rtnl.link('site0'));
+    t.equal(restored(), before);
+    await create(adopted);
+    await create(site);
+    t.same(await driver.purge(), []);
+    t.equal(restored(), before, 'a purge, too');
+  });
+});
