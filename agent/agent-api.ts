@@ -2,12 +2,10 @@
 import type { Endpoints } from '../cnm/controller.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
-import type { Ingress } from '../ingress/ingress.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
-import { bridgePorts } from './bridge-ports.ts';
 import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
@@ -17,6 +15,7 @@ import type { IpamApi } from './ipam-api.ts';
 import type { NetworkCommands } from './network-commands.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { NodeCommands } from './node-commands.ts';
+import type { PublishedPorts } from './published-ports.ts';
 import type { Publisher } from './publisher.ts';
 import type { Reachability, ReachabilityReport } from './reachability.ts';
 import type { RepairLoop } from './repair.ts';
@@ -33,7 +32,7 @@ export interface AgentApiOptions {
   endpoints: Endpoints;
   addresses: AddressManager;
   publisher: Publisher;
-  mesh: Ingress;
+  ports: PublishedPorts;
   resolver: Resolver;
   repairs: RepairLoop;
   networks: NetworkCommands;
@@ -52,7 +51,7 @@ export interface AgentApiOptions {
 }
 
 export function createAgentApi(options: AgentApiOptions): AgentApi {
-  const { self, store, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link } = options;
+  const { self, store, state, registry, endpoints, addresses, publisher, resolver, repairs, networks, commands, link } = options;
 
   let lastProbe: ReachabilityReport | undefined;
 
@@ -98,7 +97,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         const workload = publisher.workloadOf(endpoint.id);
         return { id: endpoint.id, network: registry.get(endpoint.networkId)?.name ?? '', address: endpoint.address, addressIpv6: endpoint.addressIpv6, name: workload?.name, service: workload?.service, joined: endpoint.sandbox !== undefined };
       }),
-      ports: [...mesh.list(), ...bridgePorts({ local: options.local, endpoints, publisher, node: self().name })],
+      ports: options.ports.list(),
     }),
     networks: async () => networks.list(),
     network: async (reference) => networks.inspect(reference),

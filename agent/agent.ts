@@ -1,32 +1,22 @@
 /** Builds weftd's parts and wires them. Everything is served from this node's own disk; store, peers and Docker join in when they answer. */
 import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { systemClock, sleep } from '../base/clock.ts';
+import { systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
-import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
-import { contains, parsePrefix } from '../base/prefix.ts';
 import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
-import { announce } from '../cnm/announce.ts';
 import { createController } from '../cnm/controller.ts';
-import type { Endpoint, Network, PortMapping } from '../cnm/model.ts';
+import type { Endpoint, Network } from '../cnm/model.ts';
 import { startCluster } from '../cluster/cluster.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
-import { addressesOf, type NodeInfo } from '../cluster/state.ts';
+import { addressesOf } from '../cluster/state.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
-import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
-import { watchCarrier } from '../drivers/carrier.ts';
 import { watchDisturbances } from '../drivers/disturbances.ts';
-import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
-import { openFabric } from '../drivers/overlay/fabric.ts';
-import { createOverlayDriver } from '../drivers/overlay/overlay.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
 import { createMesh } from '../ingress/mesh.ts';
-import { HOST_HOLDER } from '../ipam/ipam.ts';
 import { createAddressManager } from '../ipam/manager.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import { deleteFlowsTo } from '../linux/conntrack.ts';
@@ -34,36 +24,31 @@ import { hostNetns, openNetns } from '../linux/netns.ts';
 import { openNft } from '../linux/nft.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { endConnections } from '../linux/tcp-connections.ts';
-import { servePlugin } from '../plugin-spec/server.ts';
 import type { LocalStore } from '../store/store.ts';
 import { createAddressClaims } from './address-claims.ts';
 import type { AgentApi } from './api.ts';
 import { createAgentApi } from './agent-api.ts';
+import { followCarriers } from './carriers.ts';
 import type { Config } from './config.ts';
-import { createDockerClient, type DockerNetwork } from './docker/client.ts';
-import { createCopies } from './docker/copies.ts';
-import { createIpamDriver } from './docker/ipam-driver.ts';
-import { createStaleRemoval, removeReleasedEndpoints } from './docker/stale.ts';
-import { startDockerLink, type DockerLink } from './docker/link.ts';
-import { createNetworkDriver } from './docker/network-driver.ts';
-import { createNetworkMap } from './docker/network-map.ts';
-import { createReplicator, PLUGINS, PLUGIN_PREFIX } from './docker/replicator.ts';
-import { createWorkloads } from './docker/workloads.ts';
+import { createDocker } from './docker/docker.ts';
+import { openDrivers } from './drivers.ts';
 import { createEndpoints } from './endpoints.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
 import { claimNumber, knownNumber, nodeId } from './identity.ts';
+import { insist } from './insist.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkCommands } from './network-commands.ts';
-import { DRIVERS } from './network-scope.ts';
+import { createNetworkUse } from './network-use.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { nodePrefixProblems } from './node-prefix.ts';
 import { createNodeDirectory } from './nodes.ts';
-import { occupiedPrefixes } from './occupied.ts';
 import { settleOnHost } from './one-host.ts';
+import { createOwnRecord } from './own-record.ts';
+import { createPublishedPorts } from './published-ports.ts';
 import { addressesIn, createPublisher } from './publisher.ts';
 import type { Reachability } from './reachability.ts';
 import { REACHABILITY_PATH } from './reachability-ports.ts';
@@ -72,16 +57,8 @@ import { createSandboxes } from './sandboxes.ts';
 import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 
-export const FABRIC_PATH = '/run/netns/weft';
-const RETRY_MS = 1_000;
-const OCCUPIED_INTERVAL_MS = 15_000;
-const STALE_AFTER_MS = 30_000;
 /** A start that weftd's own restart interrupted takes no longer to go on. */
 const STALE_AT_START_MS = 5_000;
-/** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
-const SERVICE_TIMEOUT_MS = 2_000;
-/** After an interface came up; neighbours that remember a former holder of its address are few. */
-const ANNOUNCE_AFTER_MS = 50;
 
 export interface AgentOptions {
   config: Config;
@@ -98,18 +75,6 @@ export interface Agent {
   readonly api: AgentApi;
   /** Traffic goes on. */
   stop(): Promise<void>;
-}
-
-/** Asks until it is answered: only a node's very first start has to wait for the store. */
-async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await ask();
-    } catch (error) {
-      log.warn({ detail: errorText(error) }, `${what}: tried again`);
-      await sleep(systemClock, RETRY_MS);
-    }
-  }
 }
 
 export async function startAgent({ config, nodeStore, local, log, inherited, fence }: AgentOptions): Promise<Agent> {
@@ -156,20 +121,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // This node, as the others see it -----------------------------------------------------------------------------------
   const hostRtnl = openRtnl(hostNetns);
   const hostNft = openNft(hostNetns);
-  const underlayMtu = (): number => {
-    const device = hostRtnl.addresses().find((address) => withoutLength(address.address) === config.advertise)?.index;
-    return (device === undefined ? undefined : hostRtnl.link(device)?.mtu) ?? 1500;
-  };
-  let foreignNetworks: DockerNetwork[] = [];
-  const here = (): Occupied[] => occupiedPrefixes(hostRtnl, { nodePrefix: config.nodePrefix, docker: foreignNetworks, own: registry.list() });
-  let self: NodeInfo = { id, name, number, vtep: config.advertise, underlayMtu: underlayMtu(), occupied: here(), skippedPorts: [] };
-  const publishSelf = (change: Partial<NodeInfo>): void => {
-    self = { ...self, ...change };
-    state.publish('node', 'self', self);
-  };
-  const journal = (sysctl: string, before: string): void => {
-    if (local.get(`sysctl/${sysctl}`) === undefined) local.put(`sysctl/${sysctl}`, before);
-  };
+  const own = createOwnRecord({ node: { id, name, number }, config, rtnl: hostRtnl, registry, state });
   const nodeName = (node: string): string => state.list('node').find(({ owner }) => owner === node)?.value.name ?? node;
 
   const occupied = (): Occupied[] => state.list('node').flatMap(({ owner, value }) => value.occupied.map(({ prefix, by }) => ({ prefix, by: owner === id ? by : `${by} of node ${value.name}` })));
@@ -184,23 +136,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
-  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
-  const overlay = createOverlayDriver({ fabric, state, self: () => self, networks: () => registry.list(), vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
-  const bridge = createBridgeDriver({
-    host: hostNetns, networks: () => registry.list(), journal, log: log.child({ part: 'bridge' }),
-    published: new Map(local.list('bridge-ports/').map(({ key: at, value }) => [at.slice('bridge-ports/'.length), JSON.parse(value) as PortMapping[]])),
-  });
-  const macvlan = createMacvlanDriver({
-    host: hostNetns, self: () => self, networks: () => registry.list(), clock, log: log.child({ part: 'macvlan' }),
-    hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>
-      withoutLength(await addresses.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft', network: network.name, ...(range !== undefined && { range }) })))),
-    releaseHostAddresses: async (network, own) => {
-      for (const address of own) {
-        const pool = network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, address));
-        if (pool) await addresses.releaseAddress(pool.subnet, address);
-      }
-    },
-    onCarrier: (endpointId, up) => publisher.carrier(endpointId, up),
+  const { fabric, overlay, bridge, macvlan } = openDrivers({
+    config, self: own.info, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
@@ -208,27 +145,16 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const publisher = createPublisher({ state, names, local });
   const resolver = createResolver({ names, log: log.child({ part: 'dns' }), clock, random });
   const sandboxes = createSandboxes({ resolver, log });
-  state.watch('name', (change) => {
-    if (change.type === 'put') names.put(change.record.value);
-    else names.remove(change.record.value.networkId, change.record.value.endpointId);
-  });
-
+  const joined = (network: Network, endpoint: Endpoint): void => {
+    publisher.joined(network, endpoint);
+    if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
+  };
+  const left = (network: Network, endpoint: Endpoint): void => {
+    publisher.left(endpoint);
+    if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
+  };
   const controller = createController({
-    drivers: [overlay, bridge, macvlan],
-    networks: registry,
-    endpoints,
-    addresses: createAddressClaims(addresses, id),
-    events: {
-      joined: (network, endpoint) => {
-        publisher.joined(network, endpoint);
-        if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
-      },
-      left: (network, endpoint) => {
-        publisher.left(endpoint);
-        if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
-      },
-    },
-    log,
+    drivers: [overlay, bridge, macvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,
   });
 
   // Published ports ---------------------------------------------------------------------------------------------------
@@ -236,76 +162,35 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const mesh = createMesh({
     host: hostNetns, nft: hostNft, state, claims, local, random, log: log.child({ part: 'ingress' }), nodeName,
     onLocalBackends: (backends) => overlay.setBackends(backends),
-    onSkipped: (ports) => publishSelf({ skippedPorts: ports }),
+    onSkipped: (skippedPorts) => own.publish({ skippedPorts }),
     // The translation is remembered on both sides of the uplink.
     forgetFlows: ({ ip, port }) => [hostNetns, fabric.netns].forEach((netns) => deleteFlowsTo(netns, 'udp', ip, port)),
   });
-  const publish = async (endpoint: Endpoint, service: string): Promise<void> => {
-    const network = registry.get(endpoint.networkId);
-    if (endpoint.address === undefined) throw weftError('WEFT-FEATURE-MISSING', { feature: 'publishing ports of a container without an IPv4 address', hint: 'put it on a network with both' });
-    if (network?.driver === 'bridge') {
-      const ports = await bridge.publish(endpoint);
-      local.put(`bridge-ports/${endpoint.id}`, JSON.stringify(ports));
-    } else if (network?.driver === 'macvlan') {
-      log.warn({ network: network.name, endpoint: endpoint.id.slice(0, 12) }, 'ports of a container on a macvlan network are not published: the LAN reaches it at its own address');
-    } else if (network) {
-      await mesh.publish(network, endpoint, service);
-    }
-  };
-  const revoke = async (endpointId: string): Promise<void> => {
-    if (local.get(`bridge-ports/${endpointId}`) !== undefined) local.delete(`bridge-ports/${endpointId}`);
-    bridge.unpublish(endpointId);
-    await mesh.revoke(endpointId);
-  };
+  const ports = createPublishedPorts({ local, registry, endpoints, publisher, bridge, mesh, node: name, log });
 
   // Networks ----------------------------------------------------------------------------------------------------------
-  const endpointsOn = (networkId: string): string[] => [
-    ...state.list('endpoint').filter(({ owner, value }) => owner !== id && value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
-    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${name}`),
-  ];
-  const inUse = (network: Network): string | undefined => {
-    const used = endpointsOn(network.id);
-    if (used.length > 0) return `it has endpoints: ${used.join(', ')}`;
-    const away = network.scope === 'cluster' ? state.members().find((member) => member.state === 'dead') : undefined;
-    return away && `node ${away.name} does not answer and may have endpoints on it`;
-  };
-  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: here, defaultPools: config.defaultPools, endpointsOn, log });
+  const { endpointsOn, inUse } = createNetworkUse({ node: { id, name }, state, endpoints, nodeName });
+  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: own.occupied, defaultPools: config.defaultPools, endpointsOn, log });
 
-  const docker = createDockerClient({ socketPath: config.dockerSocket, log });
-  const map = createNetworkMap(local);
-  const copies = createCopies(registry);
-  const replicator = createReplicator({ docker, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
-  const workloads = createWorkloads({ docker, onWorkload: publisher.workload, log });
-  const early = async (endpointId: string, dockerNetworkId: string) => {
-    const workload = await workloads.early(endpointId, dockerNetworkId);
-    if (workload && endpoints.get(endpointId)) publisher.workload(workload);
-    return workload;
-  };
   const commands = createSandboxCommands({
-    local, registry, controller, endpoints, publisher, publish, revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+    local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+  });
+  const docker = createDocker({
+    config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, clock, log,
   });
   const networks = createNetworkCommands({
-    self: () => self, state, registry, endpoints, addresses, publisher, lifecycle, docker, map, replicator, sandboxes: commands, nodeName, inUse,
+    self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse,
   });
-  let link: DockerLink | undefined;
 
   registry.onChange(({ type, network }) => {
     if (network.scope !== 'cluster') {
-      publishSelf({ occupied: here() });
+      own.publishOccupied();
       return;
     }
     const run = type === 'put' ? controller.createNetwork(network) : controller.deleteNetwork(network);
     run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
-    void replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
+    void docker.replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
-
-  const stale = { endpoints, controller, isNative: commands.isNative, revoke, clock, log };
-  const removeStale = createStaleRemoval(stale);
-  const serviceOf = async (endpoint: Endpoint, dockerNetworkId: string): Promise<string> => {
-    const workload = link?.up ? await Promise.race([early(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
-    const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
-    return workload?.service ?? held ?? endpoint.id.slice(0, 12);
-  };
 
   // Repair ------------------------------------------------------------------------------------------------------------
   const repairs = createRepairLoop({ clock, log, passes: [
@@ -313,59 +198,29 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     () => mesh.repair(),
     async () => {
       await sandboxes.repair();
-      await removeStale(STALE_AFTER_MS);
+      await docker.removeStale();
       return [];
     },
   ] });
 
   // From here on: what was there before this start --------------------------------------------------------------------
-  publishSelf({});
+  own.publish({});
   // After a boot nothing is half way through a start: without this, a container that was just started is a dead backend for a while.
-  await removeStale(fabric.fresh ? 0 : STALE_AT_START_MS);
+  await docker.removeStale(fabric.fresh ? 0 : STALE_AT_START_MS);
   for (const endpoint of endpoints.list()) {
     const network = registry.get(endpoint.networkId);
-    if (!network || endpoint.sandbox === undefined) continue;
-    publisher.joined(network, endpoint);
-    sandboxes.joined(endpoint.sandbox, network);
+    if (network && endpoint.sandbox !== undefined) joined(network, endpoint);
   }
-  const byDigits = (digits: string): string | undefined => endpoints.list().find((endpoint) => endpoint.id.startsWith(digits))?.id;
-  const onCarrier = (digits: string, up: boolean, isNew: boolean): void => {
-    const endpointId = byDigits(digits);
-    if (endpointId === undefined) return;
-    publisher.carrier(endpointId, up);
-    // Not at once: Docker is about to ask for the endpoint, and the container's start waits for the answer.
-    if (isNew) clock.setTimeout(() => announceQuietly(endpointId), ANNOUNCE_AFTER_MS);
-  };
-  const announceQuietly = (endpointId: string): void => {
-    const endpoint = endpoints.get(endpointId);
-    if (!endpoint) return;
-    try {
-      announce(endpoint);
-    } catch (error) {
-      log.debug({ detail: errorText(error) }, 'an endpoint could not be announced: neighbours ask again by themselves');
-    }
-  };
-  const stops = [watchCarrier(fabric.rtnl, onCarrier), watchCarrier(hostRtnl, onCarrier)];
+  const stops = [fabric.rtnl, hostRtnl].map((rtnl) => followCarriers(rtnl, { endpoints, publisher, clock, log }));
   state.ready();
   // What is made for the first time since the host was switched on was not broken.
   if (fabric.fresh) await overlay.ensureFabric();
   await repairs.run();
   stops.push(watchDisturbances(fabric.rtnl, fabric.netns, clock, repairs.disturbed), watchDisturbances(hostRtnl, hostNetns, clock, repairs.disturbed));
 
-  // Serving -----------------------------------------------------------------------------------------------------------
-  const driverOptions = { node: id, controller, lifecycle, map, copies, endpoint: (endpointId: string) => endpoints.get(endpointId), early, serviceOf, publish, revoke, log, onDeleted: (network: Network) => link?.deleted(network) };
-  const plugins = [
-    ...DRIVERS.map((driver) => servePlugin({ name: `${PLUGIN_PREFIX}${driver}`, network: createNetworkDriver({ driver, ...driverOptions }), log, clock })),
-    servePlugin({ name: 'weft', ipam: createIpamDriver({ addresses, registry, map, copies, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }), log, clock }),
-  ];
-  for (const [i, plugin] of PLUGINS.entries()) {
-    const path = join(config.pluginDir, `${plugin}.sock`);
-    const fd = inherited.get(path);
-    await plugins[i]!.listen(fd === undefined ? { path } : { fd });
-  }
-
-  // Store, peers and Docker join in -----------------------------------------------------------------------------------
-  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, belongs: directory.has, onInstalled: (version) => publishSelf({ gossipKeys: version }), clock, random, log: log.child({ part: 'identity' }) });
+  // Docker's calls are answered; store, peers and Docker's events join in ----------------------------------------------
+  await docker.serve(inherited);
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, belongs: directory.has, onInstalled: (gossipKeys) => own.publish({ gossipKeys }), clock, random, log: log.child({ part: 'identity' }) });
   const nodes = createNodeCommands({
     self: id, store, state, directory, keys: gossipKeyring, clock,
     holdsStoreAlone: async (node) => {
@@ -384,48 +239,38 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       }));
     },
   });
-  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close());
+  stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close(), own.follow());
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
   background('this node could not be entered in the store', async () => {
     await claimNumber(store, local, id, lastNodeNumber(config.nodePrefix));
     await directory.announce({ id, name, number, address: config.advertise, gossipPort: config.gossipPort });
   });
   background('addresses could not be compared with the store', () => addresses.start());
-  link = startDockerLink({
-    docker, replicator, workloads, removeStale: () => removeStale(STALE_AFTER_MS), onUp: () => ipam.dockerAnswers(), inUse, clock, log,
-    remove: (network) => lifecycle.remove(network.id),
-    onForeignNetworks: (networks) => {
-      foreignNetworks = networks;
-      publishSelf({ occupied: here() });
-    },
-  });
-  const occupiedTimer = setInterval(() => publishSelf({ occupied: here(), underlayMtu: underlayMtu() }), OCCUPIED_INTERVAL_MS).unref();
+  const link = docker.follow(() => ipam.dockerAnswers());
   log.info({ node: id, name, number, vtep: config.advertise }, 'weftd runs');
 
   const ipam = createIpamApi({
     node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
-    foreignNetworks: () => (link?.up ? foreignNetworks : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
+    foreignNetworks: () => (docker.isUp() ? own.foreignNetworks() : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
   });
   let probing: Promise<Reachability> | undefined;
   const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
-    self: () => self, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
+    self: own.info, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
     ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, store: config.storePort, storePeers: config.storePeerPort },
     storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
     mayHoldStore: () => storeMembers.mayHold(),
   })));
   const api = createAgentApi({
-    self: () => self, store, local, state, registry, endpoints, addresses, publisher, mesh, resolver, repairs, networks, commands, link, replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
     otherProblems: () => [...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 
   return {
     api,
     stop: async () => {
-      clearInterval(occupiedTimer);
       repairs.close();
-      link?.close();
       const { errors } = await runAll([
-        ...plugins.map((plugin) => () => plugin.close()),
+        () => docker.close(),
         ...stops,
         () => sandboxes.close(),
         () => mesh.close(),
@@ -436,7 +281,6 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
         () => ipam.close(),
         () => addresses.close(),
         () => resolver.close(),
-        () => docker.close(),
         () => bridge.close(),
         () => macvlan.close(),
         () => fabric.close(),

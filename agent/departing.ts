@@ -1,11 +1,9 @@
 /** Docker's plugin calls on a host that takes part no more: everything may go, nothing new is made. */
-import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
-import { servePlugin } from '../plugin-spec/server.ts';
 import type { IpamDriverHandlers, NetworkDriverHandlers } from '../plugin-spec/types.ts';
 import type { Config } from './config.ts';
-import { PLUGINS } from './docker/replicator.ts';
+import { servePlugins } from './docker/plugins.ts';
 
 export interface DepartingOptions {
   config: Config;
@@ -17,7 +15,7 @@ export interface DepartingOptions {
   log: Logger;
 }
 
-export async function serveDeparting({ config, reason, inherited, clock, log }: DepartingOptions): Promise<{ close(): Promise<void> }> {
+export function serveDeparting({ config, reason, inherited, clock, log }: DepartingOptions): Promise<{ close(): Promise<void> }> {
   const refuse = (): Promise<never> => Promise.reject(reason);
   const network: NetworkDriverHandlers = {
     capabilities: () => ({ scope: 'local', connectivityScope: 'local', gwAllocChecker: false }),
@@ -39,11 +37,5 @@ export async function serveDeparting({ config, reason, inherited, clock, log }: 
     requestAddress: refuse,
     releaseAddress: async () => {},
   };
-  const plugins = PLUGINS.map((name) => ({ name, plugin: servePlugin({ name, log, clock, ...(name === 'weft' ? { ipam } : { network }) }) }));
-  for (const { name, plugin } of plugins) {
-    const path = join(config.pluginDir, `${name}.sock`);
-    const fd = inherited.get(path);
-    await plugin.listen(fd === undefined ? { path } : { fd });
-  }
-  return { close: async () => void (await Promise.all(plugins.map(({ plugin }) => plugin.close()))) };
+  return servePlugins({ network: () => network, ipam, config, inherited, clock, log });
 }

@@ -18,7 +18,7 @@ export interface Publisher {
 
 interface Published { network: Network; endpoint: Endpoint; named: boolean }
 
-/** Names on networks of this node alone never leave it. */
+/** The names that are answered here: those of every node's containers, and those on networks of this node alone, which never leave it. */
 export interface LocalNames { put(record: NameRecord): void; remove(networkId: string, endpointId: string): void }
 
 export function createPublisher({ state, names, local }: { state: SoftState; names: LocalNames; local: LocalStore }): Publisher {
@@ -28,6 +28,10 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
     return [workload.endpointId, workload];
   }));
   const carriers = new Set<string>();
+  state.watch('name', (change) => {
+    if (change.type === 'put') names.put(change.record.value);
+    else names.remove(change.record.value.networkId, change.record.value.endpointId);
+  });
 
   function refresh(entry: Published): void {
     const { network, endpoint } = entry;

@@ -5,7 +5,8 @@ import type { Logger } from '../../base/log.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import { watchDocker, type DockerEvent } from './events.ts';
-import { PLUGIN_PREFIX, type Replicator } from './replicator.ts';
+import { PLUGIN_PREFIX } from './plugins.ts';
+import type { Replicator } from './replicator.ts';
 import type { Workloads } from './workloads.ts';
 
 /** A prune tells of itself after it has removed the networks. */

@@ -4,13 +4,15 @@ import { withoutLength } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
 import { isHostAddress, parsePrefix } from '../../base/prefix.ts';
 import type { Controller } from '../../cnm/controller.ts';
-import type { Endpoint, Network, PortMapping, Workload } from '../../cnm/model.ts';
+import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { AddressPool, CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
 import type { Copies } from './copies.ts';
 import { ADDRESS_SPACE, NO_ADDRESS, NO_IPV4 } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import { scopeOf } from '../network-scope.ts';
+import type { PublishedPorts } from '../published-ports.ts';
 import type { NetworkMap } from './network-map.ts';
+import type { Starting } from './starting.ts';
 
 export interface NetworkDriverOptions {
   driver: string;
@@ -20,12 +22,8 @@ export interface NetworkDriverOptions {
   map: NetworkMap;
   copies: Copies;
   endpoint(id: string): Endpoint | undefined;
-  /** Name and labels of who joined; undefined when Docker does not say. Never inspects. */
-  early(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
-  /** Whose backend it is, by whatever can be known without waiting for Docker. */
-  serviceOf(endpoint: Endpoint, dockerNetworkId: string): Promise<string>;
-  publish(endpoint: Endpoint, service: string): Promise<void>;
-  revoke(endpointId: string): Promise<void>;
+  starting: Starting;
+  ports: Pick<PublishedPorts, 'publish' | 'revoke'>;
   /** Docker forgot a network of the cluster: remove it everywhere, or put it back. */
   onDeleted(network: Network): void;
   log: Logger;
@@ -131,7 +129,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
 
     deleteEndpoint: async ({ endpointId }) => {
       withoutElection.delete(endpointId);
-      await options.revoke(endpointId);
+      await options.ports.revoke(endpointId);
       await controller.deleteEndpoint(endpointId);
     },
 
@@ -142,7 +140,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       const { gateway, gatewayIpv6 } = answer;
       const isElected = !withoutElection.has(endpointId);
       // Not awaited: names matter once the container has an interface, which is later than this answer.
-      options.early(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
+      options.starting.workload(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
       return {
         interfaceName: { srcName: answer.sourceName, dstPrefix: answer.prefix },
         ...(gateway !== undefined && { gateway }),
@@ -153,7 +151,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     },
 
     leave: async ({ endpointId }) => {
-      await options.revoke(endpointId);
+      await options.ports.revoke(endpointId);
       await controller.leave(endpointId);
     },
 
@@ -163,10 +161,10 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       const wanted = ports(portMap);
       if (wanted.length === 0) return;
       const endpoint = { ...known, ports: wanted };
-      await options.publish(endpoint, await options.serviceOf(endpoint, networkId));
+      await options.ports.publish(endpoint, await options.starting.service(endpoint, networkId));
     },
 
-    revokeExternalConnectivity: ({ endpointId }) => options.revoke(endpointId),
+    revokeExternalConnectivity: ({ endpointId }) => options.ports.revoke(endpointId),
   };
 }
 

@@ -10,16 +10,13 @@ import type { Logger } from '../../base/log.ts';
 import { familyOf } from '../../base/prefix.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
-import { DRIVERS } from '../network-scope.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import type { Copies } from './copies.ts';
 import { WITHOUT_IPV4 } from './ipam-driver.ts';
 import type { NetworkMap } from './network-map.ts';
+import { PLUGIN_PREFIX } from './plugins.ts';
 
-export const PLUGIN_PREFIX = 'weft-';
-/** Names of all plugin sockets: a network driver's each, and the IPAM driver's. */
-export const PLUGINS: readonly string[] = [...DRIVERS.map((driver) => `${PLUGIN_PREFIX}${driver}`), 'weft'];
 /** Docker lists a network a moment after we have made it. */
 const BEING_MADE_MS = 10_000;
 /** Docker lists a network no more a moment before it tells its driver of the deletion. */

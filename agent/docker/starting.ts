@@ -1,0 +1,44 @@
+/** Whose an endpoint is while its container starts: by whatever can be known without waiting for the end of the start. */
+import { sleep, type Clock } from '../../base/clock.ts';
+import type { Endpoints } from '../../cnm/controller.ts';
+import type { Endpoint, Workload } from '../../cnm/model.ts';
+import type { PortClaims } from '../../ingress/claims.ts';
+import type { Publisher } from '../publisher.ts';
+import type { Workloads } from './workloads.ts';
+
+/** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
+const SERVICE_TIMEOUT_MS = 2_000;
+
+export interface Starting {
+  /** Name and labels of who joined, which are published as well; undefined when Docker does not say. Never inspects. */
+  workload(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
+  /** Whose backend it becomes. */
+  service(endpoint: Endpoint, dockerNetworkId: string): Promise<string>;
+}
+
+export interface StartingOptions {
+  workloads: Pick<Workloads, 'early'>;
+  /** Whether Docker answers. */
+  isUp(): boolean;
+  endpoints: Pick<Endpoints, 'get'>;
+  publisher: Pick<Publisher, 'workload'>;
+  claims: Pick<PortClaims, 'held'>;
+  clock: Clock;
+}
+
+export function createStarting({ workloads, isUp, endpoints, publisher, claims, clock }: StartingOptions): Starting {
+  async function workload(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined> {
+    const found = await workloads.early(endpointId, dockerNetworkId);
+    if (found && endpoints.get(endpointId)) publisher.workload(found);
+    return found;
+  }
+
+  return {
+    workload,
+    service: async (endpoint, dockerNetworkId) => {
+      const known = isUp() ? await Promise.race([workload(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
+      const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
+      return known?.service ?? held ?? endpoint.id.slice(0, 12);
+    },
+  };
+}

@@ -1,0 +1,55 @@
+/** The drivers of this host, and the fabric that the overlay's networks are in. */
+import type { Clock } from '../base/clock.ts';
+import { parsePrefix4, withoutLength } from '../base/ip.ts';
+import type { Logger } from '../base/log.ts';
+import { contains, parsePrefix } from '../base/prefix.ts';
+import type { NodeInfo, SoftState } from '../cluster/state.ts';
+import { createBridgeDriver, type BridgeDriver } from '../drivers/bridge/bridge.ts';
+import { createMacvlanDriver, type MacvlanDriver } from '../drivers/macvlan/macvlan.ts';
+import { openFabric, type Fabric } from '../drivers/overlay/fabric.ts';
+import { createOverlayDriver, type OverlayDriver } from '../drivers/overlay/overlay.ts';
+import { HOST_HOLDER, type AddressManager } from '../ipam/ipam.ts';
+import { hostNetns } from '../linux/netns.ts';
+import type { LocalStore } from '../store/store.ts';
+import type { Config } from './config.ts';
+import type { NetworkRegistry } from './networks.ts';
+import { knownBridgePorts } from './published-ports.ts';
+
+export const FABRIC_PATH = '/run/netns/weft';
+
+export interface DriversOptions {
+  config: Pick<Config, 'nodePrefix' | 'vxlanPort'>;
+  self(): NodeInfo;
+  state: SoftState;
+  registry: NetworkRegistry;
+  addresses: AddressManager;
+  local: LocalStore;
+  /** An endpoint whose link the drivers' own watch does not see. */
+  onCarrier(endpointId: string, up: boolean): void;
+  clock: Clock;
+  log: Logger;
+}
+
+export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: MacvlanDriver }
+
+export function openDrivers({ config, self, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
+  const networks = () => registry.list();
+  const journal = (sysctl: string, before: string): void => {
+    if (local.get(`sysctl/${sysctl}`) === undefined) local.put(`sysctl/${sysctl}`, before);
+  };
+  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
+  const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
+  const bridge = createBridgeDriver({ host: hostNetns, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
+  const macvlan = createMacvlanDriver({
+    host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part: 'macvlan' }),
+    hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>
+      withoutLength(await addresses.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft', network: network.name, ...(range !== undefined && { range }) })))),
+    releaseHostAddresses: async (network, own) => {
+      for (const address of own) {
+        const pool = network.subnets.find(({ subnet }) => contains(parsePrefix(subnet)!, address));
+        if (pool) await addresses.releaseAddress(pool.subnet, address);
+      }
+    },
+  });
+  return { fabric, overlay, bridge, macvlan };
+}

@@ -1,0 +1,17 @@
+import { sleep, systemClock } from '../base/clock.ts';
+import { errorText } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+
+const RETRY_MS = 1_000;
+
+/** Asks until it is answered: only a node's very first start has to wait for the store. */
+export async function insist<T>(what: string, log: Logger, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      log.warn({ detail: errorText(error) }, `${what}: tried again`);
+      await sleep(systemClock, RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * The ports of an endpoint, published as its network's driver has it: an overlay's by every node, a bridge's by this one, which alone
+ * knows them and keeps them on its disk.
+ */
+import { weftError } from '../base/errors.ts';
+import { withoutLength } from '../base/ip.ts';
+import type { Logger } from '../base/log.ts';
+import type { Endpoints } from '../cnm/controller.ts';
+import type { Endpoint, PortMapping } from '../cnm/model.ts';
+import type { BridgeDriver } from '../drivers/bridge/bridge.ts';
+import type { Ingress, PublishedPort } from '../ingress/ingress.ts';
+import type { LocalStore } from '../store/store.ts';
+import type { NetworkRegistry } from './networks.ts';
+import type { Publisher } from './publisher.ts';
+
+const PREFIX = 'bridge-ports/';
+
+/** As it publishes them: by endpoint, with the ports that were chosen. */
+export const knownBridgePorts = (local: LocalStore): Map<string, PortMapping[]> =>
+  new Map(local.list(PREFIX).map(({ key, value }) => [key.slice(PREFIX.length), JSON.parse(value) as PortMapping[]]));
+
+export interface PublishedPorts {
+  /** Idempotent. Throws WEFT-PORT-*, and WEFT-FEATURE-MISSING for an endpoint without an IPv4 address. */
+  publish(endpoint: Endpoint, service: string): Promise<void>;
+  /** Idempotent. */
+  revoke(endpointId: string): Promise<void>;
+  /** For `weft ps`: the cluster's, and this node's own. */
+  list(): PublishedPort[];
+}
+
+export interface PublishedPortsOptions {
+  local: LocalStore;
+  registry: NetworkRegistry;
+  endpoints: Endpoints;
+  publisher: Publisher;
+  bridge: Pick<BridgeDriver, 'publish' | 'unpublish'>;
+  mesh: Ingress;
+  /** This node's name. */
+  node: string;
+  log: Logger;
+}
+
+export function createPublishedPorts({ local, registry, endpoints, publisher, bridge, mesh, node, log }: PublishedPortsOptions): PublishedPorts {
+  const onBridges = (): PublishedPort[] => [...knownBridgePorts(local)].flatMap(([endpointId, ports]) => {
+    const address = endpoints.get(endpointId)?.address;
+    if (address === undefined) return [];
+    const service = publisher.workloadOf(endpointId)?.service ?? endpointId.slice(0, 12);
+    return ports.map(({ protocol, hostIp, hostPort, containerPort }): PublishedPort => ({
+      protocol, hostIp, port: hostPort, service, mode: 'host', backends: [{ endpointId, node, ip: withoutLength(address), port: containerPort }], skippedOn: [],
+    }));
+  });
+
+  return {
+    publish: async (endpoint, service) => {
+      const network = registry.get(endpoint.networkId);
+      if (endpoint.address === undefined) throw weftError('WEFT-FEATURE-MISSING', { feature: 'publishing ports of a container without an IPv4 address', hint: 'put it on a network with both' });
+      if (network?.driver === 'bridge') {
+        const ports = await bridge.publish(endpoint);
+        local.put(PREFIX + endpoint.id, JSON.stringify(ports));
+      } else if (network?.driver === 'macvlan') {
+        log.warn({ network: network.name, endpoint: endpoint.id.slice(0, 12) }, 'ports of a container on a macvlan network are not published: the LAN reaches it at its own address');
+      } else if (network) {
+        await mesh.publish(network, endpoint, service);
+      }
+    },
+    revoke: async (endpointId) => {
+      if (local.get(PREFIX + endpointId) !== undefined) local.delete(PREFIX + endpointId);
+      bridge.unpublish(endpointId);
+      await mesh.revoke(endpointId);
+    },
+    list: () => [...mesh.list(), ...onBridges()],
+  };
+}
