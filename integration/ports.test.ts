@@ -141,7 +141,7 @@ void test('every form of -p', async (t) => {
 
   for (const [protocol, number] of [['tcp', 6], ['sctp', 132]] as const) {
     const missing = !/^SCTP /m.test(readFileSync('/proc/net/protocols', 'utf8')) && protocol === 'sctp';
-    await t.test(`${protocol}: a conversation by another host`, { skip: missing && 'this kernel has no SCTP sockets; that its packets are led to the container is tested in ingress/mesh.test.ts' }, async (tt) => {
+    await t.test(`${protocol}: a conversation by another host`, { skip: missing && 'this kernel has no SCTP sockets; that its packets are led to the container is tested in ingress/sctp.test.ts' }, async (tt) => {
       await run(h1, 'talk', 'web', '-p', `9899:99/${protocol}`);
       const pid = await h1.docker('inspect', '-f', '{{.State.Pid}}', 'talk');
       h1.spawn(['nsenter', '-t', pid, '-n', 'python3', '-c', SERVER, String(number)]);
