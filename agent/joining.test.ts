@@ -47,13 +47,19 @@ async function node(t: Test, store: Store, number: number, folder: string, { clo
   return { token, removed, identity: () => joining.identity(), port, close: () => joining.close() };
 }
 
-test('fifty join at once at two nodes, and the token is changed while they do', async (t) => {
+/** The store of a cluster without nodes, and where their files go. */
+async function cluster(t: Test) {
+  // Timers of the code under test do not keep a process alive.
   const awake = setInterval(() => {}, 1000);
   t.teardown(() => clearInterval(awake));
   const etcd = await etcdForTests((end) => t.teardown(end));
   const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
   t.teardown(() => store.close());
-  const folder = t.testdir();
+  return { store, folder: t.testdir() };
+}
+
+test('fifty join at once at two nodes, and the token is changed while they do', async (t) => {
+  const { store, folder } = await cluster(t);
   const nodes = [await node(t, store, 1, folder), await node(t, store, 2, folder)];
   const earlier = [await nodes[0]!.token(), await nodes[1]!.token()];
   const joiners = await Promise.all(Array.from({ length: 55 }, async (_, i) => ({ id: idOf(100 + i), request: await requestCertificate(await newKey()), name: `h${i}`, address: `10.0.1.${i + 1}` })));
@@ -98,12 +104,7 @@ test('fifty join at once at two nodes, and the token is changed while they do', 
 });
 
 test('a node of the cluster that a restored store was of is told to join again', async (t) => {
-  const awake = setInterval(() => {}, 1000);
-  t.teardown(() => clearInterval(awake));
-  const etcd = await etcdForTests((end) => t.teardown(end));
-  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
-  t.teardown(() => store.close());
-  const folder = t.testdir();
+  const { store, folder } = await cluster(t);
   const before = await node(t, store, 1, folder);
   await before.token();
   before.close();
@@ -115,12 +116,7 @@ test('a node of the cluster that a restored store was of is told to join again',
 });
 
 test('a certificate is renewed in time, by each node at another moment', async (t) => {
-  const awake = setInterval(() => {}, 1000);
-  t.teardown(() => clearInterval(awake));
-  const etcd = await etcdForTests((end) => t.teardown(end));
-  const store = openEtcdStore({ endpoints: [etcd.endpoint], clock: systemClock, log });
-  t.teardown(() => store.close());
-  const folder = t.testdir();
+  const { store, folder } = await cluster(t);
   let later = 0;
   // Each hour's look comes at once.
   const clock: Clock = { ...systemClock, wallNow: () => Date.now() + later, setTimeout: (callback) => systemClock.setTimeout(callback, 20) };

@@ -18,6 +18,8 @@ export interface Check {
   run(kit: Kit): Promise<void>;
 }
 
+export const checksOf = (driver: Driver, checks: readonly Omit<Check, 'driver'>[]): Check[] => checks.map((check) => ({ ...check, driver }));
+
 /** Thrown by a check that has nothing to say about this plugin; the message is the reason. */
 export class NotApplicable extends Error {}
 
@@ -29,4 +31,11 @@ export function expect(condition: boolean, otherwise: string): asserts condition
 export async function allAtOnce<T>(promises: Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises);
   return Promise.all(promises);
+}
+
+/** Of a call that Docker makes again after each restart. */
+export async function expectSameEachTime({ ok }: Kit, call: string): Promise<void> {
+  const answers: string[] = [];
+  for (let i = 0; i < 3; i++) answers.push(JSON.stringify(await ok(call)));
+  expect(new Set(answers).size === 1, `answers differ: ${answers.join(', ')}`);
 }

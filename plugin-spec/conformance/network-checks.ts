@@ -1,24 +1,17 @@
 /** What dockerd asks of a network driver when all goes well. */
-import { NotApplicable, allAtOnce, expect, type Check } from './check.ts';
-import { endpointRequest, expectNotModified, idsOf, joinRequest, life, networkRequest, start, stop } from './network-requests.ts';
+import { NotApplicable, allAtOnce, checksOf, expect, expectSameEachTime } from './check.ts';
+import { endpointRequest, expectNotModified, idsOf, joinRequest, life, networkRequest, newNetwork, start, startAndStop, stop } from './network-requests.ts';
 
-const driver = 'NetworkDriver';
-
-export const networkChecks: Check[] = [
+export const networkChecks = checksOf('NetworkDriver', [
   {
     name: 'capabilities',
-    driver,
     level: 'must',
     rule: "GetCapabilities names a Scope ('local' or 'global') and answers the same each time.",
     why: 'Docker does not register a driver without a Scope, and asks up to three times in a row, again after each restart.',
-    run: async ({ ok }) => {
-      const answers = await allAtOnce([1, 2, 3].map(() => ok('NetworkDriver.GetCapabilities')));
-      expect(new Set(answers.map((answer) => JSON.stringify(answer))).size === 1, `answers differ: ${answers.map((answer) => JSON.stringify(answer)).join(', ')}`);
-    },
+    run: (kit) => expectSameEachTime(kit, 'NetworkDriver.GetCapabilities'),
   },
   {
     name: 'network',
-    driver,
     level: 'must',
     rule: 'A network and a container on it work from creation to removal, though there is nothing yet at the SandboxKey of Join.',
     why: 'That is docker network create, run -p 80, rm, network rm. Engines up to 27 make the sandbox only after Join; EndpointOperInfo is asked twice, and 404 there fails the start.',
@@ -26,7 +19,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'same-subnet',
-    driver,
     level: 'must',
     rule: 'What a removed network used can be used again at once.',
     why: 'Docker gives a freed subnet to the next network.',
@@ -37,23 +29,16 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'restart-container',
-    driver,
     level: 'must',
     rule: 'A stopped container starts again on its network, with its address and MAC address, under another endpoint id.',
     why: 'Endpoint ids and sandboxes are new at each start; the addresses of --ip and --mac-address are not.',
     run: async (kit) => {
-      const subnet = kit.newSubnet();
-      const ids = idsOf(kit);
-      await kit.ok('NetworkDriver.CreateNetwork', networkRequest(ids.NetworkID, subnet));
-      for (let i = 0; i < 2; i++) {
-        const each = { ...ids, EndpointID: kit.newId() };
-        await stop(kit, each, await start(kit, each, subnet.at(20), { mac: '02:42:0d:ec:af:02' }));
-      }
+      const { ids, subnet } = await newNetwork(kit);
+      for (let i = 0; i < 2; i++) await startAndStop(kit, ids, subnet.at(20), { mac: '02:42:0d:ec:af:02' });
     },
   },
   {
     name: 'fields-of-docker',
-    driver,
     level: 'must',
     rule: 'CreateEndpoint answers with fields that came empty only.',
     why: "Docker takes a field that it set and gets back for a modification ('Cannot be modified'), and rolls the endpoint back.",
@@ -64,7 +49,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'mac-address',
-    driver,
     level: 'should',
     rule: 'CreateEndpoint answers with a MAC address when none came.',
     why: 'Otherwise docker inspect shows none, and the address is whatever the kernel gave.',
@@ -72,7 +56,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'internal',
-    driver,
     level: 'must',
     rule: 'Join answers without a gateway on an internal network.',
     why: 'Docker would set a default route out of a network that must have none, and ask for published ports on it.',
@@ -83,7 +66,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'ipv6',
-    driver,
     level: 'must',
     rule: 'A network with IPv6 is refused, or works like any other.',
     why: 'docker network create --ipv6.',
@@ -92,15 +74,11 @@ export const networkChecks: Check[] = [
       const subnet = kit.newSubnet();
       const { error } = await kit.outcome('NetworkDriver.CreateNetwork', networkRequest(NetworkID, subnet, { ipv6: true }));
       if (error !== undefined) throw new NotApplicable(`the driver takes no IPv6: ${error}`);
-      const ids = { NetworkID, EndpointID: kit.newId() };
-      const answered = await start(kit, ids, subnet.at(20), { ipv6: subnet.ipv6.at(0x20) });
-      expectNotModified(answered, ['Address', 'AddressIPv6']);
-      await stop(kit, ids, answered);
+      expectNotModified(await startAndStop(kit, { NetworkID }, subnet.at(20), { ipv6: subnet.ipv6.at(0x20) }), ['Address', 'AddressIPv6']);
     },
   },
   {
     name: 'parallel-networks',
-    driver,
     level: 'must',
     rule: 'Networks that are made, used and removed at the same time do not disturb each other.',
     why: 'Docker serialises the calls of one network, not those of several.',
@@ -108,14 +86,11 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'several-endpoints',
-    driver,
     level: 'must',
     rule: 'Containers of one network have links of their own, and one may leave while others stay.',
     why: 'Docker moves the link that Join names into the sandbox: one name twice fails the second container.',
     run: async (kit) => {
-      const subnet = kit.newSubnet();
-      const NetworkID = kit.newId();
-      await kit.ok('NetworkDriver.CreateNetwork', networkRequest(NetworkID, subnet));
+      const { ids: { NetworkID }, subnet } = await newNetwork(kit);
       const containers = [20, 21, 22].map((host) => ({ host, ids: { NetworkID, EndpointID: kit.newId() } }));
       const links: unknown[] = [];
       for (const { host, ids } of containers) {
@@ -130,7 +105,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'nulls',
-    driver,
     level: 'must',
     rule: 'null and absence mean empty, and unknown members are passed over.',
     why: 'Docker sends null or nothing for empty maps and lists, depending on the engine, and each engine brings new members.',
@@ -151,7 +125,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'gateway-check',
-    driver,
     level: 'must',
     rule: 'A driver whose capabilities say GwAllocChecker answers GwAllocCheck.',
     why: 'Engines from 28 ask before each network, and the network fails with the call.',
@@ -162,7 +135,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'swarm',
-    driver,
     level: 'must',
     rule: 'A driver of scope global allocates a network for swarm, takes its id of 25 digits, and may be told to free it first.',
     why: 'The manager sends AllocateNetwork and FreeNetwork, the nodes get the rest; the free comes some ten seconds before the nodes leave.',
@@ -180,7 +152,6 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'discovery',
-    driver,
     level: 'should',
     rule: 'DiscoverNew and DiscoverDelete succeed.',
     why: 'Docker tells drivers of swarm nodes, whatever their scope, and logs an error otherwise.',
@@ -193,15 +164,13 @@ export const networkChecks: Check[] = [
   },
   {
     name: 'create-twice',
-    driver,
     level: 'should',
     rule: 'CreateNetwork for a network that is there as described succeeds.',
     why: 'Swarm sends it again when a node comes back.',
     run: async (kit) => {
-      const ids = idsOf(kit);
-      const subnet = kit.newSubnet();
-      for (let i = 0; i < 2; i++) await kit.ok('NetworkDriver.CreateNetwork', networkRequest(ids.NetworkID, subnet));
+      const { ids, subnet } = await newNetwork(kit);
+      await kit.ok('NetworkDriver.CreateNetwork', networkRequest(ids.NetworkID, subnet));
       await kit.ok('NetworkDriver.CreateEndpoint', endpointRequest(ids, subnet.at(20)));
     },
   },
-];
+]);

@@ -1,11 +1,8 @@
 /** What dockerd asks of a network driver on a bad day. */
-import { expect, type Check } from './check.ts';
+import { checksOf, expect } from './check.ts';
 import { malformed, refusesEmptyBody } from './malformed.ts';
-import { PORTS, endpointRequest, idsOf, joinRequest, networkRequest, start, stop } from './network-requests.ts';
+import { PORTS, endpointRequest, idsOf, joinRequest, networkRequest, newNetwork, removal, start, startAndStop, stop } from './network-requests.ts';
 import type { Kit } from './kit.ts';
-
-const driver = 'NetworkDriver';
-const REMOVALS = ['RevokeExternalConnectivity', 'Leave', 'DeleteEndpoint', 'DeleteNetwork'];
 
 /** As dockerd does: the first repetition comes after a second. */
 const RETRY_MS = 1_000;
@@ -20,17 +17,12 @@ function requests(kit: Kit): Record<string, Record<string, unknown>> {
     'NetworkDriver.Join': joinRequest(kit, ids),
     'NetworkDriver.ProgramExternalConnectivity': { ...ids, Options: PORTS },
     'NetworkDriver.EndpointOperInfo': { ...ids },
-    'NetworkDriver.RevokeExternalConnectivity': { ...ids },
-    'NetworkDriver.Leave': { ...ids },
-    'NetworkDriver.DeleteEndpoint': { ...ids },
-    'NetworkDriver.DeleteNetwork': { NetworkID: ids.NetworkID },
+    ...Object.fromEntries(removal(ids).map(({ call, body }) => [call, body])),
   };
 }
 
 async function running(kit: Kit) {
-  const ids = idsOf(kit);
-  const subnet = kit.newSubnet();
-  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(ids.NetworkID, subnet));
+  const { ids, subnet } = await newNetwork(kit);
   return { ids, subnet, answered: await start(kit, ids, subnet.at(20)) };
 }
 
@@ -40,10 +32,9 @@ async function daemonReturns({ ok }: Kit): Promise<void> {
   await ok('NetworkDriver.GetCapabilities');
 }
 
-export const networkDisorderChecks: Check[] = [
+export const networkDisorderChecks = checksOf('NetworkDriver', [
   {
     name: 'empty-body',
-    driver,
     level: 'must',
     rule: 'A call that comes without its body is refused, and the plugin lives on.',
     why: 'When a connection breaks after a request was sent, Docker repeats the call after 1, 2, 4 and 8 s with an empty body.',
@@ -51,7 +42,6 @@ export const networkDisorderChecks: Check[] = [
   },
   {
     name: 'malformed',
-    driver,
     level: 'should',
     rule: 'What is no JSON object, and members of a wrong type, are refused.',
     why: 'Docker sends none, but everybody who reaches the socket can; guessing at what was meant makes networks of it.',
@@ -59,7 +49,6 @@ export const networkDisorderChecks: Check[] = [
   },
   {
     name: 'aborted-call',
-    driver,
     level: 'must',
     rule: 'A call whose caller went away is finished or undone: the plugin lives on, and what was made can be removed.',
     why: 'dockerd was killed in the middle of docker network create.',
@@ -73,7 +62,6 @@ export const networkDisorderChecks: Check[] = [
   },
   {
     name: 'no-leave',
-    driver,
     level: 'must',
     rule: 'DeleteEndpoint undoes what Join made; a Leave that comes afterwards finds nothing to do.',
     why: 'After a failed Join, engines up to 28 send DeleteEndpoint alone, later ones Leave as well, possibly twice.',
@@ -81,13 +69,11 @@ export const networkDisorderChecks: Check[] = [
       const { ids, subnet } = await running(kit);
       await kit.ok('NetworkDriver.DeleteEndpoint', { ...ids });
       await kit.outcome('NetworkDriver.Leave', { ...ids });
-      const again = { ...ids, EndpointID: kit.newId() };
-      await stop(kit, again, await start(kit, again, subnet.at(20)));
+      await startAndStop(kit, ids, subnet.at(20));
     },
   },
   {
     name: 'daemon-restart',
-    driver,
     level: 'must',
     rule: 'Networks and endpoints outlive dockerd: they are used on without being created again, and stopped under their old ids.',
     why: 'After a restart with live-restore Docker sends Plugin.Activate and GetCapabilities (from 28 on also EndpointOperInfo), never CreateNetwork or CreateEndpoint.',
@@ -95,27 +81,23 @@ export const networkDisorderChecks: Check[] = [
       const { ids, subnet, answered } = await running(kit);
       await daemonReturns(kit);
       await kit.ok('NetworkDriver.EndpointOperInfo', { ...ids });
-      const another = { ...ids, EndpointID: kit.newId() };
-      await stop(kit, another, await start(kit, another, subnet.at(21)));
+      await startAndStop(kit, ids, subnet.at(21));
       await stop(kit, ids, answered);
     },
   },
   {
     name: 'daemon-killed',
-    driver,
     level: 'must',
     rule: 'An address of an endpoint that Docker forgot can be used by a new one.',
     why: 'After a SIGKILL Docker sends no Leave or DeleteEndpoint to socket plugins, and starts a container with --ip again under new ids.',
     run: async (kit) => {
       const { ids, subnet } = await running(kit);
       await daemonReturns(kit);
-      const again = { ...ids, EndpointID: kit.newId() };
-      await stop(kit, again, await start(kit, again, subnet.at(20)));
+      await startAndStop(kit, ids, subnet.at(20));
     },
   },
   {
     name: 'forgotten-endpoints',
-    driver,
     level: 'must',
     rule: 'DeleteNetwork succeeds though endpoints are left, and takes them along.',
     why: 'After a crash Docker deletes networks whose endpoints it forgot; it only logs an error, and the network would stay forever.',
@@ -126,31 +108,25 @@ export const networkDisorderChecks: Check[] = [
   },
   {
     name: 'remove-twice',
-    driver,
     level: 'should',
     rule: 'Revoke…, Leave, DeleteEndpoint and DeleteNetwork succeed when they come again.',
     why: 'Docker repeats them after trouble; an error helps nobody and ends in the log.',
     run: async (kit) => {
       const { ids } = await running(kit);
-      for (const call of REMOVALS) {
-        for (let i = 0; i < 2; i++) await kit.ok(`NetworkDriver.${call}`, call === 'DeleteNetwork' ? { NetworkID: ids.NetworkID } : { ...ids });
-      }
+      for (const { call, body } of removal(ids)) for (let i = 0; i < 2; i++) await kit.ok(call, body);
     },
   },
   {
     name: 'remove-unknown',
-    driver,
     level: 'should',
     rule: 'Revoke…, Leave, DeleteEndpoint and DeleteNetwork succeed for what never was.',
     why: 'Docker sends them for what the plugin has lost, or has never heard of because the first call did not arrive.',
     run: async (kit) => {
-      const ids = idsOf(kit);
-      for (const call of REMOVALS) await kit.ok(`NetworkDriver.${call}`, call === 'DeleteNetwork' ? { NetworkID: ids.NetworkID } : { ...ids });
+      for (const { call, body } of removal(idsOf(kit))) await kit.ok(call, body);
     },
   },
   {
     name: 'use-unknown',
-    driver,
     level: 'must',
     rule: 'CreateEndpoint and Join on a network that is not there are refused.',
     why: 'A plugin that lost its state would start containers that reach nothing.',
@@ -162,7 +138,6 @@ export const networkDisorderChecks: Check[] = [
   },
   {
     name: 'refusal',
-    driver,
     level: 'should',
     rule: "An error is a text in 'Err', in words for a user.",
     why: "Docker shows it as it is: 'Error response from daemon: remote: …'. Docker looks for it under no other name.",
@@ -171,4 +146,4 @@ export const networkDisorderChecks: Check[] = [
       expect(/[a-z]{2}/i.test(error) && !error.startsWith('status '), `the user would be shown: ${error}`);
     },
   },
-];
+]);

@@ -32,6 +32,14 @@ export const joinRequest = (kit: Kit, ids: Ids) => ({ ...ids, SandboxKey: kit.ne
 
 export interface Answered { endpoint: Record<string, string | undefined>; join: Record<string, unknown> }
 
+/** A network of the kit's own, and ids for its first container. */
+export async function newNetwork(kit: Kit): Promise<{ ids: Ids; subnet: Subnet }> {
+  const ids = idsOf(kit);
+  const subnet = kit.newSubnet();
+  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(ids.NetworkID, subnet));
+  return { ids, subnet };
+}
+
 /** CreateEndpoint, Join and what follows when a container starts. */
 export async function start(kit: Kit, ids: Ids, address: string, options: { mac?: string; ipv6?: string } = {}): Promise<Answered> {
   const { ok } = kit;
@@ -44,6 +52,14 @@ export async function start(kit: Kit, ids: Ids, address: string, options: { mac?
   return { endpoint: (Interface ?? {}) as Record<string, string | undefined>, join };
 }
 
+/** A container that starts and stops: under an endpoint id of its own, as at each start. */
+export async function startAndStop(kit: Kit, { NetworkID }: Pick<Ids, 'NetworkID'>, address: string, options: { mac?: string; ipv6?: string } = {}): Promise<Answered> {
+  const ids = { NetworkID, EndpointID: kit.newId() };
+  const answered = await start(kit, ids, address, options);
+  await stop(kit, ids, answered);
+  return answered;
+}
+
 /** What follows when it stops. */
 export async function stop({ ok }: Kit, ids: Ids, { join }: Answered): Promise<void> {
   const calls = [...(join['Gateway'] || join['GatewayIPv6'] ? ['RevokeExternalConnectivity'] : []), 'Leave', 'DeleteEndpoint'];
@@ -51,14 +67,19 @@ export async function stop({ ok }: Kit, ids: Ids, { join }: Answered): Promise<v
 }
 
 /** A network with one container, from creation to removal. */
-export async function life(kit: Kit, { subnet = kit.newSubnet(), id = kit.newId(), internal = false, mac = '' } = {}): Promise<Answered> {
-  const ids = { NetworkID: id, EndpointID: kit.newId() };
-  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(id, subnet, { internal }));
-  const answered = await start(kit, ids, subnet.at(20), { mac });
-  await stop(kit, ids, answered);
-  await kit.ok('NetworkDriver.DeleteNetwork', { NetworkID: id });
+export async function life(kit: Kit, { subnet = kit.newSubnet(), internal = false, mac = '' } = {}): Promise<Answered> {
+  const NetworkID = kit.newId();
+  await kit.ok('NetworkDriver.CreateNetwork', networkRequest(NetworkID, subnet, { internal }));
+  const answered = await startAndStop(kit, { NetworkID }, subnet.at(20), { mac });
+  await kit.ok('NetworkDriver.DeleteNetwork', { NetworkID });
   return answered;
 }
+
+/** The calls that take everything away again, in Docker's order. */
+export const removal = (ids: Ids): { call: string; body: object }[] => [
+  ...['RevokeExternalConnectivity', 'Leave', 'DeleteEndpoint'].map((call) => ({ call: `NetworkDriver.${call}`, body: { ...ids } })),
+  { call: 'NetworkDriver.DeleteNetwork', body: { NetworkID: ids.NetworkID } },
+];
 
 /** Docker refuses fields that it set itself. */
 export function expectNotModified({ endpoint }: Answered, fields: string[]): void {
