@@ -1,8 +1,8 @@
 /** The one message of IPv6 neighbour discovery that we send: an address's owner tells where it is (RFC 4861 §7.2.6). */
+import { IP_PROTOCOL } from './ip-protocols.ts';
 import { ipToBytes, macToBytes } from './ip.ts';
 
 export const ETHERTYPE_IPV6 = 0x86dd;
-const ICMPV6 = 58;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 /** What the receiver has is replaced (RFC 4861 §4.4). */
 const OVERRIDE = 0x20;
@@ -17,10 +17,10 @@ export function unsolicitedAdvertisement(mac: string, ip: string): Buffer {
   const header = Buffer.alloc(8);
   header.writeUInt8(0x60, 0);
   header.writeUInt16BE(message.length, 4);
-  header.writeUInt8(ICMPV6, 6);
+  header.writeUInt8(IP_PROTOCOL.icmpv6, 6);
   // Receivers believe no greater distance than their own link (RFC 4861 §7.1.2).
   header.writeUInt8(255, 7);
-  message.writeUInt16BE(checksum(Buffer.concat([source, destination, Buffer.of(0, 0, 0, message.length, 0, 0, 0, ICMPV6), message])), 2);
+  message.writeUInt16BE(checksum(Buffer.concat([source, destination, Buffer.of(0, 0, 0, message.length, 0, 0, 0, IP_PROTOCOL.icmpv6), message])), 2);
   return Buffer.concat([macToBytes(ALL_NODES_MAC), hardware, Buffer.of(ETHERTYPE_IPV6 >> 8, ETHERTYPE_IPV6 & 0xff), header, source, destination, message]);
 }
 

@@ -1,3 +1,4 @@
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { ipToBytes } from '../base/ip.ts';
 import { attribute, nested, u16be, u32, u8 } from '../linux/attributes.ts';
 import { openNetlink } from '../linux/netlink-socket.ts';
@@ -7,7 +8,6 @@ import { RESOLVER_ADDRESS } from './sockets.ts';
 const NETLINK_NETFILTER = 12;
 const CT_DELETE = (1 << 8) | 2;
 const AF_INET = 2;
-const UDP = 17;
 const CTA = { TUPLE_ORIG: 1, FILTER: 25 } as const;
 /** CTA_FILTER_FLAG: destination address, protocol, destination port. */
 const DESTINATION = 2 | 8 | 32;
@@ -24,7 +24,7 @@ export function forgetResolverFlows(netns: Netns): void {
       flags: 0,
       body: Buffer.concat([
         Buffer.from([AF_INET, 0, 0, 0]),
-        nested(CTA.TUPLE_ORIG, nested(1, attribute(2, ipToBytes(RESOLVER_ADDRESS))), nested(2, u8(1, UDP), u16be(3, 53))),
+        nested(CTA.TUPLE_ORIG, nested(1, attribute(2, ipToBytes(RESOLVER_ADDRESS))), nested(2, u8(1, IP_PROTOCOL.udp), u16be(3, 53))),
         nested(CTA.FILTER, u32(1, DESTINATION), u32(2, 0)),
       ]),
     });

@@ -2,6 +2,7 @@
  * Where resolvers listen in a namespace, asked of the kernel's socket diagnostics (linux/inet_diag.h): /proc/net/tcp
  * takes milliseconds on any host, since it walks the table of all connections.
  */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { openNetlink, type NetlinkSocket } from '../linux/netlink-socket.ts';
 import type { Netns } from '../linux/types.ts';
 import { MARK_ADDRESS, RESOLVER_ADDRESS } from './sockets.ts';
@@ -10,8 +11,8 @@ const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 const AF_INET = 2;
 /** States as bits: waiting for connections; a UDP socket that is not connected. */
-const TCP = { protocol: 6, states: 1 << 10 };
-const UDP = { protocol: 17, states: 1 << 7 };
+const TCP = { protocol: IP_PROTOCOL.tcp, states: 1 << 10 };
+const UDP = { protocol: IP_PROTOCOL.udp, states: 1 << 7 };
 const REQUEST_LENGTH = 56;
 const SOURCE_PORT = 4;
 const SOURCE_ADDRESS = 8;

@@ -3,6 +3,7 @@
  * as packets come, so it would stick to a backend that is gone.
  */
 import { readFileSync } from 'node:fs';
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { ipToBytes } from '../base/ip.ts';
 import { attribute, nested, optional, parseAttributes, u16be, u32, u8 } from './attributes.ts';
 import { NETLINK_NETFILTER, openNetlink, type NetlinkSocket } from './netlink-socket.ts';
@@ -12,7 +13,6 @@ import { KernelError, type Netns } from './types.ts';
 const GET = (NFNL_SUBSYS_CTNETLINK << 8) | 1;
 const DELETE = (NFNL_SUBSYS_CTNETLINK << 8) | 2;
 const NFPROTO_IPV4 = 2;
-const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 const CTA = { TUPLE_ORIG: 1, TUPLE_REPLY: 2, ID: 12, ZONE: 18, FILTER: 25 } as const;
 const TUPLE = { IP: 1, PROTO: 2 } as const;
 const IP = { SRC: 1, DST: 2 } as const;
@@ -23,7 +23,7 @@ const WHAT = 'forget flows';
 
 /** IPv4. What is left out may be anything. */
 export interface FlowFilter {
-  protocol: keyof typeof PROTOCOLS;
+  protocol: 'tcp' | 'udp';
   /** Where the first packet was sent, before any translation (a published port). */
   originalDestination?: string;
   originalDestinationPort?: number;
@@ -66,7 +66,7 @@ function deleteOneByOne(netns: Netns, socket: NetlinkSocket, filter: FlowFilter)
 
 function encodeFilter({ protocol, originalDestination, originalDestinationPort, replySource, replySourcePort }: FlowFilter): Buffer {
   const tuple = (type: number, ip: Buffer[], port: Buffer[]): Buffer =>
-    nested(type, ...(ip.length > 0 ? [nested(TUPLE.IP, ...ip)] : []), nested(TUPLE.PROTO, u8(PROTO.NUM, PROTOCOLS[protocol]), ...port));
+    nested(type, ...(ip.length > 0 ? [nested(TUPLE.IP, ...ip)] : []), nested(TUPLE.PROTO, u8(PROTO.NUM, IP_PROTOCOL[protocol]), ...port));
   const flags = (...parts: [value: unknown, flag: number][]): number => parts.reduce<number>((mask, [value, bit]) => (value === undefined ? mask : mask | bit), EQUAL.PROTO_NUM);
   return Buffer.concat([
     nfgenmsg(NFPROTO_IPV4),

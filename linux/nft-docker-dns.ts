@@ -4,6 +4,7 @@
  * leaves the ports of iptables' targets out. Read anew each time: dockerd's restart changes them.
  * Expressions are those of linux/netfilter/nf_tables.h, the target is struct nf_nat_range2 of linux/netfilter/nf_nat.h.
  */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { eachAttribute, parseAttributes, readText } from './attributes.ts';
 import { NETLINK_NETFILTER, openNetlink } from './netlink-socket.ts';
 import { NFNL_SUBSYS_NFTABLES, nfgenmsg, readBe32 } from './nfnetlink.ts';
@@ -33,7 +34,7 @@ export function dockerDnsPorts(netns: Netns): DockerDnsPorts | undefined {
       const redirect = decodeRedirect(rule.get(RULE.EXPRESSIONS) ?? NOTHING);
       if (redirect) ports.set(redirect.protocol, redirect.port);
     }
-    const [udp, tcp] = [ports.get(17), ports.get(6)];
+    const [udp, tcp] = [ports.get(IP_PROTOCOL.udp), ports.get(IP_PROTOCOL.tcp)];
     return udp !== undefined && tcp !== undefined ? { udp, tcp } : undefined;
   } finally {
     socket.close();

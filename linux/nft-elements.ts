@@ -4,6 +4,7 @@
  *
  * Not for sets with `flags interval`: there an element without a second one for its end reaches to the highest key.
  */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { bytesToIp, ipToBytes } from '../base/ip.ts';
 import { attribute, eachAttribute, nested, optional, parseAttributes, readText, text } from './attributes.ts';
 import { NLM_F_CREATE, type Message } from './netlink-message.ts';
@@ -19,7 +20,6 @@ const VERDICT = { CODE: 1, CHAIN: 2 } as const;
 const NFTA_LIST_ELEM = 1;
 const NFT_JUMP = -3;
 const FAMILIES = { inet: 1, ip: 2 } as const;
-const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 
 export interface SetName { family: keyof typeof FAMILIES; table: string; name: string }
 
@@ -44,17 +44,17 @@ export interface Elements {
   close(): void;
 }
 
-export interface PortKey { protocol: keyof typeof PROTOCOLS; port: number }
+export interface PortKey { protocol: 'tcp' | 'udp'; port: number }
 export interface PortVerdict extends PortKey { chain: string }
 
 /** `map { type inet_proto . inet_service : verdict; }`, its verdicts `jump CHAIN`. */
 export const portMap = (name: SetName): ElementSet<PortKey, PortVerdict> => ({
   ...name,
   // Each field of a concatenation is padded to four bytes.
-  encodeKey: ({ protocol, port }) => Buffer.from([PROTOCOLS[protocol], 0, 0, 0, port >>> 8, port & 255, 0, 0]),
+  encodeKey: ({ protocol, port }) => Buffer.from([IP_PROTOCOL[protocol], 0, 0, 0, port >>> 8, port & 255, 0, 0]),
   encodeData: ({ chain }) => nested(DATA.VERDICT, be32(VERDICT.CODE, NFT_JUMP), text(VERDICT.CHAIN, chain)),
   decode: (key, data) => {
-    const protocol = key[0] === PROTOCOLS.tcp ? 'tcp' : key[0] === PROTOCOLS.udp ? 'udp' : undefined;
+    const protocol = key[0] === IP_PROTOCOL.tcp ? 'tcp' : key[0] === IP_PROTOCOL.udp ? 'udp' : undefined;
     const verdict = parseAttributes(parseAttributes(data).get(DATA.VERDICT) ?? Buffer.alloc(0));
     const chain = readText(verdict.get(VERDICT.CHAIN));
     if (!protocol || key.length !== 8 || chain === undefined || readBe32(verdict.get(VERDICT.CODE)) !== NFT_JUMP) return undefined;

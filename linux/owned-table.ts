@@ -11,6 +11,7 @@
  *
  * Numbers from linux/netfilter/nf_tables.h.
  */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { attribute, nested, text } from './attributes.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, type Message } from './netlink-message.ts';
 import { closeSocket, NETLINK_NETFILTER, openSocket } from './netlink-socket.ts';
@@ -55,7 +56,7 @@ export function hookDns(netns: Netns, { tableName, udpPort, tcpPort, priority = 
     table(MSG.NEWTABLE), remove,
     table(MSG.NEWTABLE, be32(2, flags)),
     table(MSG.NEWCHAIN, text(3, 'out'), nested(4, be32(1, NF_INET_LOCAL_OUT), be32(2, priority)), be32(5, NF_ACCEPT), text(7, 'nat')),
-    redirect(tableName, 17, udpPort), redirect(tableName, 6, tcpPort),
+    redirect(tableName, IP_PROTOCOL.udp, udpPort), redirect(tableName, IP_PROTOCOL.tcp, tcpPort),
   ]);
 
   let owned = true;

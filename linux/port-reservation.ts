@@ -3,6 +3,7 @@
  * told so, one that has it is found out, and should our rules be gone, clients are refused instead of served by us.
  * Without SO_REUSEADDR, on purpose: with it the kernel would let others bind as well.
  */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { ipToBytes } from '../base/ip.ts';
 import { check, sys } from './ffi.ts';
 import { KernelError, type Netns } from './types.ts';
@@ -12,7 +13,7 @@ const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const EVERY_ADDRESS = '0.0.0.0';
-const SOCKETS = { tcp: [SOCK_STREAM, 0], udp: [SOCK_DGRAM, 0], sctp: [SOCK_STREAM, 132] } as const;
+const SOCKETS = { tcp: [SOCK_STREAM, 0], udp: [SOCK_DGRAM, 0], sctp: [SOCK_STREAM, IP_PROTOCOL.sctp] } as const;
 
 export interface Reservation { release(): void }
 

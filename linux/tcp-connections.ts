@@ -1,4 +1,5 @@
 /** Ends TCP connections of this host from outside of the program that holds them (linux/inet_diag.h; sock_diag(7)). */
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { ipToBytes } from '../base/ip.ts';
 import { openNetlink } from './netlink-socket.ts';
 import type { Netns } from './types.ts';
@@ -7,7 +8,6 @@ const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 const SOCK_DESTROY = 21;
 const AF_INET = 2;
-const IPPROTO_TCP = 6;
 const TCP_ESTABLISHED = 1;
 const WHAT = 'end connections';
 /** struct inet_diag_sockid, after four bytes in requests (struct inet_diag_req_v2, with the states in between) and answers (struct inet_diag_msg). */
@@ -17,7 +17,7 @@ const DESTINATION = { localPort: 0, address: 20 } as const;
 
 function request(id: Uint8Array = Buffer.alloc(ID_BYTES)): Buffer {
   const bytes = Buffer.alloc(ID.request + ID_BYTES);
-  bytes.set([AF_INET, IPPROTO_TCP]);
+  bytes.set([AF_INET, IP_PROTOCOL.tcp]);
   bytes.writeUInt32LE(1 << TCP_ESTABLISHED, 4);
   bytes.set(id, ID.request);
   return bytes;

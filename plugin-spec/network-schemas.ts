@@ -1,5 +1,6 @@
 /** Requests of the NetworkDriver calls: Docker's JSON in, the types of types.ts out. */
 import * as v from 'valibot';
+import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { bytesToMac } from '../base/ip.ts';
 import type * as t from './types.ts';
 import { Cidr, Flag, Id, MaybeCidr, MaybeIp, MaybeMac, StringMap, list, present, text } from './wire.ts';
@@ -14,8 +15,8 @@ const GENERIC = 'com.docker.network.generic';
 /** Docker's own entries among the endpoint options; the rest is the user's --driver-opt. */
 const OWN_ENDPOINT_OPTIONS = new Set([PORT_MAP, EXPOSED_PORTS, MAC, DNS_SERVERS, GENERIC]);
 
-/** Assigned protocol numbers, as Docker writes protocols. */
-const PROTOCOLS = new Map<number, t.PluginProtocol>([[6, 'tcp'], [17, 'udp'], [132, 'sctp']]);
+/** Docker writes protocols as numbers. */
+const PROTOCOLS = new Map<number, t.PluginProtocol>([[IP_PROTOCOL.tcp, 'tcp'], [IP_PROTOCOL.udp, 'udp'], [IP_PROTOCOL.sctp, 'sctp']]);
 const Protocol = v.pipe(v.number(), v.check((value) => PROTOCOLS.has(value), 'Invalid protocol'), v.transform((value) => PROTOCOLS.get(value)!));
 
 const port = (smallest: number) => v.pipe(v.number(), v.integer(), v.minValue(smallest), v.maxValue(65_535));
