@@ -58,7 +58,7 @@ import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 
 /** A start that weftd's own restart interrupted takes no longer to go on. */
-const STALE_AT_START_MS = 5_000;
+const FORGOTTEN_AT_START_MS = 5_000;
 
 export interface AgentOptions {
   config: Config;
@@ -129,7 +129,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     store, local, node: { id, name }, clock, log: log.child({ part: 'ipam' }), defaultPools: config.defaultPools,
     holderName: (address, holder) => {
       const endpoint = endpoints.list().find((each) => Object.values(addressesIn(each) ?? {}).includes(address));
-      return (endpoint && publisher.workloadOf(endpoint.id)?.name) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
+      return (endpoint && nameOf(endpoint.id)) ?? (holder.startsWith('docker-') ? 'a container of Docker\'s' : holder);
     },
     occupied,
     usedElsewhere: () => state.list('endpoint').filter(({ owner }) => owner !== id).flatMap(({ owner, value }) => addressesOf(value).map((address) => ({ address, node: { id: owner, name: nodeName(owner) } }))),
@@ -167,9 +167,10 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     forgetFlows: ({ ip, port }) => [hostNetns, fabric.netns].forEach((netns) => deleteFlowsTo(netns, 'udp', ip, port)),
   });
   const ports = createPublishedPorts({ local, registry, endpoints, publisher, bridge, mesh, node: name, log });
+  const nameOf = (endpointId: string): string | undefined => publisher.workloadOf(endpointId)?.name;
 
   // Networks ----------------------------------------------------------------------------------------------------------
-  const { endpointsOn, inUse } = createNetworkUse({ node: { id, name }, state, endpoints, nodeName });
+  const { endpointsOn, inUse } = createNetworkUse({ node: { id, name }, state, endpoints, nodeName, nameOf });
   const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: own.occupied, defaultPools: config.defaultPools, endpointsOn, log });
 
   const commands = createSandboxCommands({
@@ -198,7 +199,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     () => mesh.repair(),
     async () => {
       await sandboxes.repair();
-      await docker.removeStale();
+      await docker.removeForgotten();
       return [];
     },
   ] });
@@ -206,7 +207,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // From here on: what was there before this start --------------------------------------------------------------------
   own.publish({});
   // After a boot nothing is half way through a start: without this, a container that was just started is a dead backend for a while.
-  await docker.removeStale(fabric.fresh ? 0 : STALE_AT_START_MS);
+  await docker.removeForgotten(fabric.fresh ? 0 : FORGOTTEN_AT_START_MS);
   for (const endpoint of endpoints.list()) {
     const network = registry.get(endpoint.networkId);
     if (network && endpoint.sandbox !== undefined) joined(network, endpoint);
@@ -251,7 +252,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   const ipam = createIpamApi({
     node: { id, name }, store, state, registry, endpoints, addresses, defaultPools: config.defaultPools, occupied, nodeName, clock, log: log.child({ part: 'ipam' }),
-    foreignNetworks: () => (docker.isUp() ? own.foreignNetworks() : undefined), nameOf: (endpointId) => publisher.workloadOf(endpointId)?.name,
+    foreignNetworks: () => (docker.isUp() ? own.foreignNetworks() : undefined), nameOf,
   });
   let probing: Promise<Reachability> | undefined;
   const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({

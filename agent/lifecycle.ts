@@ -64,7 +64,10 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       controller.validate(network);
       if (network.scope === 'cluster' || network.ipam === 'weft') {
         for (const { subnet, range, gateway, aux } of network.subnets) {
-          if (!poolHeld) {
+          if (poolHeld) {
+            // Claimed through the IPAM driver as well, which is not told what they are for.
+            for (const address of Object.values(aux ?? {})) await addresses.releaseAddress(subnet, address);
+          } else {
             await addresses.requestPool({ subnet, ...(range !== undefined && { range }), shared: sharesSubnet(network) });
             undo.push(() => addresses.releasePool(subnet));
           }

@@ -4,7 +4,7 @@ import type { Network } from '../cnm/model.ts';
 import type { SoftState } from '../cluster/state.ts';
 
 export interface NetworkUse {
-  /** As '0123456789ab on NODE'. */
+  /** As 'NAME on NODE', with the beginning of its id where nobody knows its name. */
   endpointsOn(networkId: string): string[];
   /** Why a network cannot be removed from the whole cluster now; undefined: it can. */
   inUse(network: Network): string | undefined;
@@ -15,13 +15,19 @@ export interface NetworkUseOptions {
   state: Pick<SoftState, 'list' | 'members'>;
   endpoints: Pick<Endpoints, 'list'>;
   nodeName(id: string): string;
+  /** Of this node's endpoints: who is behind it. */
+  nameOf(endpointId: string): string | undefined;
 }
 
-export function createNetworkUse({ node, state, endpoints, nodeName }: NetworkUseOptions): NetworkUse {
-  const endpointsOn = (networkId: string): string[] => [
-    ...state.list('endpoint').filter(({ owner, value }) => owner !== node.id && value.networkId === networkId).map(({ key: endpoint, owner }) => `${endpoint.slice(0, 12)} on ${nodeName(owner)}`),
-    ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId).map((endpoint) => `${endpoint.id.slice(0, 12)} on ${node.name}`),
-  ];
+export function createNetworkUse({ node, state, endpoints, nodeName, nameOf }: NetworkUseOptions): NetworkUse {
+  function endpointsOn(networkId: string): string[] {
+    const elsewhere = state.list('endpoint').filter(({ owner, value }) => owner !== node.id && value.networkId === networkId);
+    const names = new Map(elsewhere.length === 0 ? [] : state.list('name').map(({ key, value }) => [key, value.name]));
+    return [
+      ...elsewhere.map(({ key: endpoint, owner }) => `${names.get(endpoint) ?? endpoint.slice(0, 12)} on ${nodeName(owner)}`),
+      ...endpoints.list().filter((endpoint) => endpoint.networkId === networkId).map(({ id }) => `${nameOf(id) ?? id.slice(0, 12)} on ${node.name}`),
+    ];
+  }
   return {
     endpointsOn,
     inUse: (network) => {

@@ -178,6 +178,10 @@ export function createLedger({ layout, name, local, clock, restMs }: LedgerOptio
     reserve: (address) => {
       reserved.add(address);
       space.take(slotOf(address));
+      // Nobody gets it: its rest would only keep the block from others.
+      if (!resting.delete(address)) return;
+      rested.add(address);
+      occupy(address, -1);
     },
     holdings: () => holdings,
     holderOf: (address) => holdings.get(address)?.holder,

@@ -26,6 +26,21 @@ void test('rest: a released address is handed out when there is no other, and th
   await a.ipam.releaseAddress(subnet, 'rubbish');
 });
 
+void test('rest: an address that becomes the network\'s own does not rest', async (t) => {
+  const { a, b } = await open(t, { restMs: 60_000 });
+  const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });
+  t.equal(await ask(a, subnet, { address: '10.3.0.5' }), '10.3.0.5/29');
+  await t.rejects(a.ipam.reserve(subnet, { 'aux:printer': '10.3.0.5' }), { code: 'WEFT-ADDRESS-IN-USE' });
+  await a.ipam.releaseAddress(subnet, '10.3.0.5');
+  await a.ipam.reserve(subnet, { 'aux:printer': '10.3.0.5' });
+  t.match(a.ipam.usage(), [{ used: 0, resting: 0 }]);
+  await t.rejects(ask(a, subnet, { address: '10.3.0.5' }), { code: 'WEFT-ADDRESS-IN-USE', message: /aux:printer/ });
+  t.same((await askMany(a, subnet, 5)).includes('10.3.0.5/29'), false);
+  await a.restart();
+  t.match(a.ipam.usage(), [{ used: 5, resting: 0 }], 'also after a restart');
+  await t.rejects(ask(b, subnet), { code: 'WEFT-POOL-EXHAUSTED' });
+});
+
 void test('rest: repeats at once by one holder get one address', async (t) => {
   const { a } = await open(t);
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/29' });

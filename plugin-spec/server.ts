@@ -23,6 +23,8 @@ export interface PluginOptions {
   name: string;
   network?: NetworkDriverHandlers;
   ipam?: IpamDriverHandlers;
+  /** A dockerd uses the plugin for the first time in its life (`Plugin.Activate`). */
+  onActivate?(): void;
   log: Logger;
   clock: Clock;
   /** What a call may take before it is answered with WEFT-CALL-TIMEOUT. Its handler goes on; its end is logged. */
@@ -36,11 +38,14 @@ export interface PluginServer {
   close(): Promise<void>;
 }
 
-export function servePlugin({ name, network, ipam, log: parentLog, clock, deadlineMs = 10_000 }: PluginOptions): PluginServer {
+export function servePlugin({ name, network, ipam, onActivate, log: parentLog, clock, deadlineMs = 10_000 }: PluginOptions): PluginServer {
   const log = parentLog.child({ plugin: name });
   const implemented = [...(network ? ['NetworkDriver'] : []), ...(ipam ? ['IpamDriver'] : [])];
   const calls = new Map<string, Call>([
-    ['Plugin.Activate', plainCall(() => ({ Implements: implemented }))],
+    ['Plugin.Activate', plainCall(() => {
+      onActivate?.();
+      return { Implements: implemented };
+    })],
     ...(network ? networkCalls(network) : []),
     ...(ipam ? ipamCalls(ipam) : []),
   ]);

@@ -14,17 +14,19 @@ import type { PublishedPorts } from '../published-ports.ts';
 import type { Publisher } from '../publisher.ts';
 import { createDockerClient, type DockerClient } from './client.ts';
 import { createCopies } from './copies.ts';
+import { createForgottenEndpoints } from './forgotten-endpoints.ts';
 import { createIpamDriver } from './ipam-driver.ts';
 import { startDockerLink, type DockerLink } from './link.ts';
 import { createNetworkDriver } from './network-driver.ts';
 import { createNetworkMap, type NetworkMap } from './network-map.ts';
 import { servePlugins } from './plugins.ts';
 import { createReplicator, type Replicator } from './replicator.ts';
-import { createStaleRemoval, removeReleasedEndpoints, type RemoveStale } from './stale.ts';
 import { createStarting } from './starting.ts';
 import { createWorkloads } from './workloads.ts';
 
-const STALE_AFTER_MS = 30_000;
+const FORGOTTEN_AFTER_MS = 30_000;
+/** Docker answers for a network in milliseconds, and in its own boot not at all. */
+const LIST_TIMEOUT_MS = 1_500;
 
 export interface DockerOptions {
   config: Pick<Config, 'dockerSocket' | 'pluginDir'>;
@@ -52,8 +54,8 @@ export interface Docker {
   readonly map: NetworkMap;
   readonly replicator: Replicator;
   isUp(): boolean;
-  /** By default what is old enough not to be in the middle of a start. */
-  removeStale: (olderThanMs?: number) => ReturnType<RemoveStale>;
+  /** Endpoints without a sandbox; by default those that are old enough not to be in the middle of a start. */
+  removeForgotten(olderThanMs?: number): Promise<void>;
   /** Its calls are answered from then on. */
   serve(inherited: ReadonlyMap<string, number>): Promise<void>;
   /** Its events are followed from then on. `onUp`: it answers, for the first time or again. */
@@ -66,6 +68,7 @@ export function createDocker(options: DockerOptions): Docker {
   let link: DockerLink | undefined;
   let plugins: { close(): Promise<void> } | undefined;
   const isUp = (): boolean => link?.up ?? false;
+  const decided = async (): Promise<void> => link?.decided();
 
   const client = createDockerClient({ socketPath: config.dockerSocket, log });
   const map = createNetworkMap(local);
@@ -73,28 +76,37 @@ export function createDocker(options: DockerOptions): Docker {
   const replicator = createReplicator({ docker: client, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker: client, onWorkload: publisher.workload, log });
   const starting = createStarting({ workloads, isUp, endpoints, publisher, claims, clock });
-  const stale = { endpoints, controller, isNative, revoke: ports.revoke, clock, log };
-  const removeOld = createStaleRemoval(stale);
-  const removeStale = (olderThanMs = STALE_AFTER_MS): Promise<void> => removeOld(olderThanMs);
+
+  async function listed(networkId: string): Promise<ReadonlySet<string> | undefined> {
+    const dockerId = map.dockerId(networkId);
+    try {
+      return dockerId === undefined ? undefined : new Set(Object.values((await client.network(dockerId, { timeoutMs: LIST_TIMEOUT_MS })).Containers ?? {}).map(({ EndpointID }) => EndpointID));
+    } catch {
+      return undefined;
+    }
+  }
+  const forgotten = createForgottenEndpoints({ endpoints, network: registry.get, controller, isNative, revoke: ports.revoke, listed, clock, log });
+  const removeForgotten = (olderThanMs = FORGOTTEN_AFTER_MS): Promise<void> => forgotten.removeOld(olderThanMs);
 
   return {
     client,
     map,
     replicator,
     isUp,
-    removeStale,
+    removeForgotten,
     serve: async (inherited) => {
       plugins = await servePlugins({
         network: (driver) => createNetworkDriver({
-          driver, node, controller, lifecycle, map, copies, endpoint: (id) => endpoints.get(id), starting, ports, onDeleted: (network) => link?.deleted(network), log,
+          driver, node, controller, lifecycle, map, copies, endpoint: (id) => endpoints.get(id), forgotten, starting, ports, onDeleted: (network) => link?.deleted(network), decided, log,
         }),
-        ipam: createIpamDriver({ addresses, registry, map, copies, forget: (networkId, address) => removeReleasedEndpoints(stale, networkId, address) }),
+        ipam: createIpamDriver({ addresses, registry, map, copies, forgotten, decided }),
+        onActivate: forgotten.daemonStarted,
         config, inherited, clock, log,
       });
     },
     follow: (onUp) => {
       link = startDockerLink({
-        docker: client, replicator, workloads, removeStale, onUp, inUse, clock, log,
+        docker: client, replicator, workloads, removeForgotten, onUp, inUse, clock, log,
         remove: (network) => lifecycle.remove(network.id),
         onForeignNetworks: own.tellForeignNetworks,
       });

@@ -8,6 +8,7 @@ import type { IpamDriverHandlers } from '../../plugin-spec/types.ts';
 import { fromFirst } from '../address-claims.ts';
 import type { NetworkRegistry } from '../networks.ts';
 import type { Copies } from './copies.ts';
+import type { ForgottenEndpoints } from './forgotten-endpoints.ts';
 import type { NetworkMap } from './network-map.ts';
 
 /** Docker hands this back as the AddressSpace of a network's pools: the sign that they are ours. */
@@ -27,11 +28,12 @@ export interface IpamDriverOptions {
   registry: NetworkRegistry;
   map: NetworkMap;
   copies: Copies;
-  /** Docker is about to release an address: endpoints of its own that still have it are forgotten ones. */
-  forget(networkId: string, address: string): Promise<void>;
+  /** Until networks that Docker deleted a moment ago are removed, or are to be put back. */
+  decided(): Promise<void>;
+  forgotten: Pick<ForgottenEndpoints, 'removeReleased' | 'withAddresses'>;
 }
 
-export function createIpamDriver({ addresses, registry, map, copies, forget }: IpamDriverOptions): IpamDriverHandlers {
+export function createIpamDriver({ addresses, registry, map, copies, forgotten, decided }: IpamDriverOptions): IpamDriverHandlers {
   const boundTo = (subnet: string): Network | undefined => registry.list().find((network) => network.subnets.some((each) => each.subnet === subnet));
 
   /** Gateway and reserved addresses of a network that exists are asked for again by each of its copies. */
@@ -54,8 +56,10 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
 
     requestPool: async ({ pool, subPool, options, v6 }) => {
       if (pool === '' && !v6 && options[WITHOUT_IPV4] === 'false') return { poolId: NO_IPV4, pool: NO_IPV4 };
+      const isCopy = copies.isBeingMade(pool);
+      if (pool !== '' && !isCopy) await decided();
       const made = await addresses.requestPool({
-        family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(copies.isBeingMade(pool) && { existing: true }), shared: options[SHARED_OPTION] === 'true',
+        family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(isCopy && { existing: true }), shared: options[SHARED_OPTION] === 'true',
       });
       return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
     },
@@ -78,24 +82,22 @@ export function createIpamDriver({ addresses, registry, map, copies, forget }: I
       const network = boundTo(subnet);
       // By a copy that is being made. Afterwards it is a container that asks, which does not get one.
       if (network && map.dockerId(network.id) === undefined && isReserved(network, address)) return { address: `${address}/${length}` };
-      if (address !== '' && !network) {
-        // Before the network exists Docker asks for its auxiliary addresses only.
-        await addresses.reserve(subnet, { [`aux-${address}`]: address });
-        return { address: `${address}/${length}` };
-      }
+      // Auxiliary addresses of a network that is being made look like a container's of another driver's network: claimed, so that nobody
+      // else gets them, and reserved when the network is made.
       const holder = `docker-${randomUUID()}`;
       // Docker itself goes on to a network's next subnet only with an IPAM of its own.
       const pools = [{ subnet, range }, ...(address === '' && network ? network.subnets.filter((each) => each.subnet !== subnet && familyOf(each.subnet) === familyOf(subnet)) : [])];
-      return { address: await fromFirst(pools, (pool) => addresses.requestAddress({
+      const request = (): Promise<string> => fromFirst(pools, (pool) => addresses.requestAddress({
         subnet: pool.subnet, holder, chooser: 'weft', ...(address !== '' && { address }), ...(pool.range !== undefined && { range: pool.range }),
-      })) };
+      }));
+      return { address: await (network && address !== '' ? forgotten.withAddresses(network.id, [address], request) : request()) };
     },
 
     releaseAddress: async ({ poolId, address }) => {
       const { subnet: asked } = parsePoolId(poolId);
       const network = boundTo(asked);
       if (isReserved(network, address)) return;
-      if (network) await forget(network.id, address);
+      if (network) await forgotten.removeReleased(network.id, address);
       const subnet = network?.subnets.find((each) => contains(parsePrefix(each.subnet)!, address))?.subnet ?? asked;
       await addresses.releaseAddress(subnet, address);
     },

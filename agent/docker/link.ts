@@ -1,5 +1,5 @@
 /** Everything that follows from Docker's events: networks made equal, names learnt, what Docker forgot cleaned up. */
-import type { Clock } from '../../base/clock.ts';
+import { sleep, type Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Network } from '../../cnm/model.ts';
@@ -16,7 +16,7 @@ export interface DockerLinkOptions {
   docker: DockerClient;
   replicator: Replicator;
   workloads: Workloads;
-  removeStale(): Promise<void>;
+  removeForgotten(): Promise<void>;
   /** Docker answers: for the first time, or again. */
   onUp(): void;
   /** Why a network cannot be removed from the whole cluster now; undefined: it can. */
@@ -35,6 +35,8 @@ export interface DockerLink {
   deleted(network: Network): void;
   /** Between the two. */
   undecided(weftId: string): boolean;
+  /** Until it is certain of all of them: what is made now may have the name or the subnet of one that goes. */
+  decided(): Promise<void>;
   close(): void;
 }
 
@@ -43,7 +45,8 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
   let up = false;
   let version: string | undefined;
   let lastPrune = -Infinity;
-  const undecided = new Set<string>();
+  /** Networks whose copy Docker deleted a moment ago → the decision, which never rejects. */
+  const undecided = new Map<string, Promise<void>>();
 
   const attempt = (what: string, run: () => Promise<unknown>): void =>
     void run().catch((error: unknown) => log.warn({ detail: errorText(error) }, what));
@@ -76,6 +79,20 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     }
   }
 
+  async function decide(network: Network): Promise<void> {
+    const since = clock.now();
+    await sleep(clock, PRUNE_WAIT_MS);
+    let reason = lastPrune >= since - PRUNE_WAIT_MS ? 'a prune on one host does not take the cluster\'s networks away' : options.inUse(network);
+    if (reason === undefined) {
+      await options.remove(network).catch((error: unknown) => {
+        reason = 'it could not be removed';
+        log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be removed');
+      });
+    }
+    undecided.delete(network.id);
+    if (reason !== undefined) void replicator.reconcile(reason);
+  }
+
   const watcher = watchDocker(docker, {
     onEvent, clock, log,
     onUp: () => {
@@ -87,7 +104,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
       void replicator.reconcile('Docker answers');
       attempt('Docker\'s networks could not be listed', refreshForeign);
       attempt('the containers could not be looked at', () => workloads.resync());
-      attempt('what Docker forgot could not be removed', options.removeStale);
+      attempt('what Docker forgot could not be removed', options.removeForgotten);
       attempt('containers that missed weftd could not be started', startMissed);
     },
     onDown: () => {
@@ -99,17 +116,10 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     get up() { return up; },
     get version() { return version; },
     deleted: (network) => {
-      const since = clock.now();
-      undecided.add(network.id);
-      clock.setTimeout(() => {
-        undecided.delete(network.id);
-        const pruned = lastPrune >= since - PRUNE_WAIT_MS;
-        const reason = pruned ? 'a prune on one host does not take the cluster\'s networks away' : options.inUse(network);
-        if (reason === undefined) attempt('a network could not be removed', () => options.remove(network));
-        else void replicator.reconcile(reason);
-      }, PRUNE_WAIT_MS);
+      if (!undecided.has(network.id)) undecided.set(network.id, decide(network));
     },
     undecided: (weftId) => undecided.has(weftId),
+    decided: async () => void await Promise.all(undecided.values()),
     close: () => watcher.close(),
   };
 }

@@ -7,6 +7,7 @@ import type { Controller } from '../../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { AddressPool, CreateNetworkRequest, NetworkDriverHandlers, PortBinding } from '../../plugin-spec/types.ts';
 import type { Copies } from './copies.ts';
+import type { ForgottenEndpoints } from './forgotten-endpoints.ts';
 import { ADDRESS_SPACE, NO_ADDRESS, NO_IPV4 } from './ipam-driver.ts';
 import type { NetworkLifecycle } from '../lifecycle.ts';
 import { scopeOf } from '../network-scope.ts';
@@ -22,10 +23,13 @@ export interface NetworkDriverOptions {
   map: NetworkMap;
   copies: Copies;
   endpoint(id: string): Endpoint | undefined;
+  forgotten: Pick<ForgottenEndpoints, 'removeOn' | 'withAddresses'>;
   starting: Starting;
   ports: Pick<PublishedPorts, 'publish' | 'revoke'>;
   /** Docker forgot a network of the cluster: remove it everywhere, or put it back. */
   onDeleted(network: Network): void;
+  /** Until what Docker forgot a moment ago is removed, or is to be put back. */
+  decided(): Promise<void>;
   log: Logger;
 }
 
@@ -36,7 +40,7 @@ export interface NetworkDriverOptions {
 const HALVES = ['::/1', '8000::/1'];
 
 export function createNetworkDriver(options: NetworkDriverOptions): NetworkDriverHandlers {
-  const { controller, lifecycle, map, copies, log } = options;
+  const { controller, lifecycle, map, copies, forgotten, log } = options;
 
   /** Endpoints without IPv4 on an engine that does not know such. Lost with weftd, which matters only between the two calls of one start. */
   const withoutElection = new Set<string>();
@@ -83,6 +87,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     createNetwork: async (request) => {
       const poolHeld = poolsOf(request)[0]?.addressSpace === ADDRESS_SPACE;
       const pools = poolsOf(request).map(({ pool }) => pool).filter((pool) => pool !== NO_IPV4);
+      if (!pools.every(copies.isBeingMade)) await options.decided();
       const original = poolHeld ? copies.original(options.driver, pools) : undefined;
       // Docker may repeat a call.
       if (original && original.id !== request.networkId) {
@@ -99,11 +104,12 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     deleteNetwork: async ({ networkId }) => {
       const id = map.weftId(networkId);
       if (id === undefined) return;
-      map.unbind(networkId);
       const network = lifecycle.get(id);
-      if (!network) return;
-      if (network.scope === 'node') await lifecycle.remove(id);
-      else options.onDeleted(network);
+      if (network) await forgotten.removeOn(id);
+      // One that something of ours is still on keeps its tie, by which it goes later.
+      if (network?.scope === 'node') await lifecycle.remove(id);
+      map.unbind(networkId);
+      if (network?.scope === 'cluster') options.onDeleted(network);
     },
 
     createEndpoint: async (request) => {
@@ -111,7 +117,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       const network = lifecycle.get(id);
       const hasIpv4 = request.address !== NO_ADDRESS;
       if (!hasIpv4) withoutElection.add(request.endpointId);
-      const endpoint = await controller.createEndpoint({
+      const addresses = [request.address, request.addressIpv6].filter((each) => each !== undefined);
+      const endpoint = await forgotten.withAddresses(id, addresses, () => controller.createEndpoint({
         networkId: id,
         id: request.endpointId,
         ...(request.address !== undefined && hasIpv4 && { address: request.address }),
@@ -120,7 +127,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
         ...(request.macAddress !== undefined && { mac: request.macAddress }),
         ports: ports(request.portMap),
         options: request.driverOptions,
-      });
+      }));
       return {
         macAddress: endpoint.mac,
         ...(endpoint.address !== undefined && { address: endpoint.address }), ...(endpoint.addressIpv6 !== undefined && { addressIpv6: endpoint.addressIpv6 }),

@@ -15,6 +15,8 @@ export const PLUGINS: readonly string[] = [...DRIVERS.map((driver) => `${PLUGIN_
 export interface PluginsOptions {
   network(driver: string): NetworkDriverHandlers;
   ipam: IpamDriverHandlers;
+  /** A dockerd uses that driver for the first time in its life. */
+  onActivate?(driver: string): void;
   config: Pick<Config, 'pluginDir'>;
   /** Listening sockets from the service manager, by path. */
   inherited: ReadonlyMap<string, number>;
@@ -23,9 +25,9 @@ export interface PluginsOptions {
 }
 
 /** Resolves when all of them listen. */
-export async function servePlugins({ network, ipam, config, inherited, clock, log }: PluginsOptions): Promise<{ close(): Promise<void> }> {
+export async function servePlugins({ network, ipam, onActivate, config, inherited, clock, log }: PluginsOptions): Promise<{ close(): Promise<void> }> {
   const plugins = [
-    ...DRIVERS.map((driver) => ({ name: `${PLUGIN_PREFIX}${driver}`, network: network(driver) })),
+    ...DRIVERS.map((driver) => ({ name: `${PLUGIN_PREFIX}${driver}`, network: network(driver), onActivate: () => onActivate?.(driver) })),
     { name: IPAM_PLUGIN, ipam },
   ].map((each) => ({ name: each.name, plugin: servePlugin({ ...each, log, clock }) }));
   for (const { name, plugin } of plugins) {
