@@ -7,6 +7,7 @@ import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
 import { createController } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
+import { createSerializer } from '../cnm/serialize.ts';
 import { startCluster } from '../cluster/cluster.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
 import { addressesOf } from '../cluster/state.ts';
@@ -171,7 +172,9 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Networks ----------------------------------------------------------------------------------------------------------
   const { endpointsOn, inUse } = createNetworkUse({ node: { id, name }, state, endpoints, nodeName, nameOf });
-  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: own.occupied, defaultPools: config.defaultPools, endpointsOn, log });
+  const serialize = createSerializer();
+  const betweenRepairs = <T>(work: () => Promise<T>): Promise<T> => serialize('kernel', work);
+  const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: own.occupied, defaultPools: config.defaultPools, endpointsOn, betweenRepairs, log });
 
   const commands = createSandboxCommands({
     local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
@@ -180,7 +183,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, clock, log,
   });
   const networks = createNetworkCommands({
-    self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse,
+    self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse, decided: docker.decided,
   });
 
   registry.onChange(({ type, network }) => {
@@ -188,14 +191,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       own.publishOccupied();
       return;
     }
-    const run = type === 'put' ? controller.createNetwork(network) : controller.deleteNetwork(network);
+    const run = type === 'put' ? controller.createNetwork(network) : betweenRepairs(() => controller.deleteNetwork(network));
     run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
     void docker.replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
   // Repair ------------------------------------------------------------------------------------------------------------
   const repairs = createRepairLoop({ clock, log, passes: [
-    () => controller.repair(),
+    () => betweenRepairs(() => controller.repair()),
     () => mesh.repair(),
     async () => {
       await sandboxes.repair();

@@ -29,8 +29,10 @@ export interface LifecycleOptions {
   occupiedHere(): readonly Occupied[];
   /** Where a subnet is suggested from. */
   defaultPools: readonly string[];
-  /** Endpoints on a network, on all nodes, as 'id (node)'. */
+  /** Endpoints on a network, on all nodes, in words. */
   endpointsOn(id: string): string[];
+  /** Does it while nothing is repaired: a repair that began before would make again what goes. */
+  betweenRepairs<T>(work: () => Promise<T>): Promise<T>;
   log: Logger;
 }
 
@@ -96,8 +98,10 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       if (!network) return;
       const busy = options.endpointsOn(id);
       if (busy.length > 0) throw weftError('WEFT-NETWORK-BUSY', { network: network.name || id.slice(0, 12), endpoints: busy.join(', ') });
-      await controller.deleteNetwork(network);
-      await registry.remove(id);
+      await options.betweenRepairs(async () => {
+        await controller.deleteNetwork(network);
+        await registry.remove(id);
+      });
       for (const { subnet } of network.scope === 'cluster' || network.ipam === 'weft' ? network.subnets : []) {
         await addresses.releasePool(subnet).catch((error: unknown) => log.warn({ subnet, detail: errorText(error) }, 'a pool stays claimed until the store answers'));
       }

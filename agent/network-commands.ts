@@ -33,6 +33,8 @@ export interface NetworkCommandsOptions {
   nodeName(id: string): string;
   /** Why a network without endpoints cannot be removed from the whole cluster now; undefined: it can. */
   inUse(network: Network): string | undefined;
+  /** Until networks that Docker deleted a moment ago are removed, or are to be put back. */
+  decided(): Promise<void>;
 }
 
 export interface NetworkCommands {
@@ -86,6 +88,7 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
   async function create(request: CreateNetworkRequest): Promise<NetworkAnswer> {
     const scope = scopeOf(request.driver, request.options ?? {});
     if (!scope) throw weftError('WEFT-DRIVER-UNKNOWN', { driver: request.driver, known: DRIVERS.join(', ') });
+    await options.decided();
     if (registry.find(request.name)?.name === request.name) throw weftError('WEFT-NETWORK-EXISTS', { network: request.name });
     const given = request.subnets ?? [];
     for (const subnet of given) if (!parsePrefix(subnet)?.length) throw weftError('WEFT-SUBNET-MALFORMED', { subnet });

@@ -54,6 +54,8 @@ export interface Docker {
   readonly map: NetworkMap;
   readonly replicator: Replicator;
   isUp(): boolean;
+  /** Until networks that it deleted a moment ago are removed, or are to be put back. */
+  decided(): Promise<void>;
   /** Endpoints without a sandbox; by default those that are old enough not to be in the middle of a start. */
   removeForgotten(olderThanMs?: number): Promise<void>;
   /** Its calls are answered from then on. */
@@ -93,6 +95,7 @@ export function createDocker(options: DockerOptions): Docker {
     map,
     replicator,
     isUp,
+    decided,
     removeForgotten,
     serve: async (inherited) => {
       plugins = await servePlugins({
