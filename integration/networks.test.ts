@@ -177,6 +177,14 @@ void test('the same network on all hosts, whatever a host misses or loses', { bu
   await until('h2 is back', async () => !(await weft(h1, 'status')).stdout.includes('dead'), 60_000, 200);
   await h1.docker('network', 'rm', 'clash');
   await everywhere(hosts, 'web');
+
+  const make = () => h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.79.0.0/24', '--aux-address', 'printer=10.79.0.9', 'again');
+  const first = await make();
+  await everywhere(hosts, 'again web');
+  await h1.docker('network', 'rm', 'again');
+  const next = await make();
+  t.not(next, first, 'its name and its subnet can be used again at once');
+  await until('and both hosts have that one', async () => await inDocker(h2) === 'again web' && (await inspect(h2, 'again')).id === next);
 });
 
 void test('two hosts make a network of one name at the same instant', { buffered: true }, async (t) => {
