@@ -18,10 +18,10 @@ const ENDPOINT = 'b'.repeat(64);
 
 interface Serving { path: string; client: PluginClient; server: PluginServer; json(call: string, body?: unknown): Promise<Record<string, unknown>> }
 
-async function serve(t: Test, network: Partial<NetworkDriverHandlers> = {}, { clock = systemClock, log = silentLogger }: { clock?: Clock; log?: Logger } = {}): Promise<Serving> {
+async function serve(t: Test, network: Partial<NetworkDriverHandlers> = {}, { clock = systemClock, log = silentLogger, onActivate = () => {} }: { clock?: Clock; log?: Logger; onActivate?: () => void } = {}): Promise<Serving> {
   const directory = mkdtempSync(join(tmpdir(), 'weft-t-'));
   const path = join(directory, 'p.sock');
-  const server = servePlugin({ name: 'p', network: { ...memoryNetworkDriver(), ...network }, ipam: memoryIpamDriver(), log, clock });
+  const server = servePlugin({ name: 'p', network: { ...memoryNetworkDriver(), ...network }, ipam: memoryIpamDriver(), onActivate, log, clock });
   await server.listen({ path });
   const client = createPluginClient(path);
   t.teardown(async () => {
@@ -45,9 +45,11 @@ const raw = (path: string, text: string, until: RegExp): Promise<string> => new 
   socket.on('close', () => resolve(got)).on('error', reject);
 });
 
-test('activation names what is implemented', async (t) => {
-  const { client } = await serve(t);
+test('activation names what is implemented, and tells of a dockerd that begins', async (t) => {
+  let begun = 0;
+  const { client } = await serve(t, {}, { onActivate: () => void begun++ });
   const answer = await client.post('Plugin.Activate');
+  t.equal(begun, 1);
   t.same(JSON.parse(answer.text), { Implements: ['NetworkDriver', 'IpamDriver'] });
   t.equal(answer.headers['content-type'], 'application/vnd.docker.plugins.v1.1+json');
 });
