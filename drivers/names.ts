@@ -8,6 +8,8 @@ export const bridgeEnd = (endpointId: string): string => `we-${endpointId.slice(
 export const overlayBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const overlayTunnel = (networkId: string): string => `wv-${networkId.slice(0, DIGITS)}`;
 export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(0, DIGITS)}`;
+/** Matches all of them. */
+export const HOST_BRIDGES = 'wbr-*';
 /** An endpoint's link while it is the host's. */
 export const macvlanLink = (endpointId: string): string => `wm-${endpointId.slice(0, DIGITS)}`;
 /** The host's own link on a macvlan network. */

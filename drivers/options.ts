@@ -6,6 +6,7 @@ import { hasIpv6 } from './ipv6.ts';
 export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as const;
 export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
 export const VNI_OPTION = 'weft.vni';
+export const ANTISPOOF_OPTION = 'weft.antispoof';
 /** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
 const MIN_MTU = { 4: 576, 6: 1280 } as const;
 const FIRST_VNI = 0x800001;
@@ -38,6 +39,13 @@ export function wantedVni(network: Network): number | undefined {
   if (value === undefined) return undefined;
   if (/^\d+$/.test(value) && Number(value) >= FIRST_VNI && Number(value) <= LAST_VNI) return Number(value);
   throw weftError('WEFT-OPTION-VALUE', { option: VNI_OPTION, value, hint: `give a number from ${FIRST_VNI} to ${LAST_VNI}, or leave it to Weft` });
+}
+
+/** Whether endpoints may send from any IP address. Throws WEFT-OPTION-VALUE. */
+export function allowsAnySource(network: Network): boolean {
+  const value = network.options[ANTISPOOF_OPTION] ?? 'true';
+  if (value !== 'true' && value !== 'false') throw weftError('WEFT-OPTION-VALUE', { option: ANTISPOOF_OPTION, value, hint: 'give true or false' });
+  return value === 'false';
 }
 
 /** Docker's own default is eth. Throws WEFT-OPTION-VALUE. */

@@ -6,16 +6,17 @@ import { withoutLength } from '../base/ip.ts';
 import { contains, familyOf, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
 import type { Endpoint, JoinAnswer, Network, Subnet } from '../cnm/model.ts';
-import type { Rtnl } from '../linux/types.ts';
+import type { IngressProgram, Link, Rtnl } from '../linux/types.ts';
 import { ensureLink } from './ensure.ts';
 import { bridgeEnd, hostEnd } from './names.ts';
 import { interfacePrefix } from './options.ts';
+import { sourceGuard, sourceOf } from './source-guard.ts';
 
 /**
  * A bridge of the host's needs `hairpin`: where br_netfilter is loaded (Docker does), a container that asks for its own
- * published port is sent back by the bridge itself, through the port it came in by.
+ * published port is sent back by the bridge itself, through the port it came in by. `anySource`: the endpoint may send from any IP address.
  */
-export interface PortOptions { hairpin?: boolean }
+export interface PortOptions { hairpin?: boolean; anySource?: boolean }
 
 /** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
 export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions = {}): void {
@@ -29,15 +30,13 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
   inside.setLink(index, { master: bridge });
   setPort(inside, index, options);
   inside.addPortMac(index, endpoint.mac);
+  inside.setIngressProgram(index, guardOf(endpoint, options));
   inside.setLink(index, { up: true });
 }
 
-/**
- * The bridge knows the endpoint's address from us and learns none, and lets no frame from another address in: a
- * container cannot draw another one's traffic to itself.
- */
+/** The bridge knows the endpoint's address from us and learns none: a container cannot draw another one's traffic to itself. */
 function setPort(inside: Rtnl, port: number, { hairpin = false }: PortOptions): void {
-  inside.setBridgePort(port, { learning: false, locked: true, hairpin });
+  inside.setBridgePort(port, { learning: false, hairpin });
 }
 
 /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
@@ -47,9 +46,18 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, fou
   ensureLink(inside, link.name, { master: bridge, up: true }, () => {}, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
   setPort(inside, link.index, options);
+  ensureGuard(inside, link, guardOf(endpoint, options), found);
   if (inside.portMacs(link.index).includes(endpoint.mac)) return;
   inside.addPortMac(link.index, endpoint.mac);
   found.push({ what: `the address of port ${link.name} was missing` });
+}
+
+const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource });
+
+function ensureGuard(inside: Rtnl, { index, name }: Link, guard: IngressProgram, found: Repair[]): void {
+  if (inside.ingressProgram(index) === guard.name) return;
+  inside.setIngressProgram(index, guard);
+  found.push({ what: `what port ${name} lets in was not held to the endpoint's addresses` });
 }
 
 /**

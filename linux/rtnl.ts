@@ -1,4 +1,6 @@
 /** rtnetlink in one namespace: what linux/types.ts promises of it, on a synchronous socket. */
+import { loadTcProgram } from './bpf.ts';
+import { sys } from './ffi.ts';
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
 import { openSlowLane } from './netlink-slow.ts';
 import { openNetlink } from './netlink-socket.ts';
@@ -7,6 +9,9 @@ import { linkDeleter } from './rtnl-deletion.ts';
 import {
   RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
 } from './rtnl-links.ts';
+import {
+  RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, encodeClsact, encodeIngressProgram, ingressQuery,
+} from './rtnl-filters.ts';
 import { createRtnlWatch } from './rtnl-monitor.ts';
 import {
   RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
@@ -16,7 +21,7 @@ import {
   RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, decodeRoute, decodeRouteAnswer, encodeRoute, encodeRouteDeletion, encodeRouteQuestion, routeQuery,
 } from './rtnl-routes.ts';
 import { RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, decodeRule, encodeRule, ruleQuery } from './rtnl-rules.ts';
-import { KernelError, type FdbEntry, type Link, type LinkChange, type LinkSpec, type Netns, type Rtnl } from './types.ts';
+import { KernelError, type FdbEntry, type IngressProgram, type Link, type LinkChange, type LinkSpec, type Netns, type Rtnl } from './types.ts';
 
 const NETLINK_ROUTE = 0;
 const FAMILIES = [4, 6] as const;
@@ -26,6 +31,7 @@ const EXISTS = new Set(['EEXIST']);
 const NO_ROUTE = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
 /** EOPNOTSUPP: the device is no port of a bridge, by now. */
 const NOT_IN_A_BRIDGE = new Set([...MISSING, 'EOPNOTSUPP']);
+const NO_FILTERS = new Set(['EINVAL']);
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function openRtnl(netns: Netns): Rtnl {
@@ -78,6 +84,16 @@ export function openRtnl(netns: Netns): Rtnl {
     return index;
   }
 
+  function setIngressProgram(index: number, { name, instructions }: IngressProgram): void {
+    const fd = loadTcProgram(instructions);
+    try {
+      tolerate(EXISTS, () => ask(`make link ${index} take programs`, RTM_NEWQDISC, encodeClsact(index), NLM_F_CREATE | NLM_F_EXCL));
+      ask(`attach program ${name} to link ${index}`, RTM_NEWTFILTER, encodeIngressProgram(index, fd, name), NLM_F_CREATE | NLM_F_REPLACE);
+    } finally {
+      sys.close(fd);
+    }
+  }
+
   /** An entry that points elsewhere by now is somebody's newer one: it stays, in the bridge as well. */
   function deleteFdb(entries: readonly FdbEntry[]): void {
     const what = 'delete forwarding entry';
@@ -96,6 +112,10 @@ export function openRtnl(netns: Netns): Rtnl {
     addLink,
     setLink,
     setBridgePort: (index, port) => void ask(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
+    // EINVAL: it has no clsact, so no filters either.
+    ingressProgram: (index) => (tolerate(NO_FILTERS, () => list(`list filters of link ${index}`, RTM_GETTFILTER, ingressQuery(index))) ?? [])
+      .map(decodeIngressProgram).find((name) => name !== undefined),
+    setIngressProgram,
     deleteLink: async (nameOrIndex) => {
       const found = link(nameOrIndex);
       if (found) await deleteLink(found);

@@ -59,6 +59,12 @@ export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: s
  */
 export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean; locked?: boolean }
 
+/**
+ * An eBPF program that sees all that comes in by a link before anybody else does (tc(8), clsact and bpf in direct-action mode). `name` is how it is
+ * known again: programs that differ have to have different ones.
+ */
+export interface IngressProgram { name: string; instructions: Buffer }
+
 /** `address` is 'ip/length'. */
 export interface Address { index: number; address: string; scope: number }
 
@@ -88,6 +94,10 @@ export interface Rtnl {
   addLink(spec: LinkSpec): number;
   setLink(index: number, change: LinkChange): void;
   setBridgePort(index: number, port: BridgePort): void;
+  /** The name of the link's program that comes first; undefined where there is none. */
+  ingressProgram(index: number): string | undefined;
+  /** First of the link's programs, also where another one was. It stays when this process ends, and goes with the link. */
+  setIngressProgram(index: number, program: IngressProgram): void;
   /** Deleting what is not there is not an error. Links that wait for their turn are deleted together. */
   deleteLink(nameOrIndex: string | number): Promise<void>;
   /** `to` must stay open until the promise is settled. The index may be another one there. */
@@ -119,7 +129,7 @@ export interface Rtnl {
   /** Enters an address, also where it was another port's. It goes with the port. */
   addPortMac(port: number, mac: string): void;
   /**
-   * Link, address, neighbour and route events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
+   * Link, address, neighbour, route, rule and filter events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
    * dropped some and all must be read again. Returns the way to stop.
    */
   watch(handler: (event: RtnlEvent) => void): () => void;
@@ -129,7 +139,7 @@ export interface Rtnl {
 export type RtnlEvent =
   | { type: 'link'; link: Link; gone: boolean }
   /** `dev`: the index of the link that it was of, where it was of one. */
-  | { type: 'address' | 'route' | 'neighbour'; gone: boolean; dev: number | undefined }
+  | { type: 'address' | 'route' | 'neighbour' | 'filter'; gone: boolean; dev: number | undefined }
   | { type: 'rule'; gone: boolean }
   | { type: 'lost' };
 

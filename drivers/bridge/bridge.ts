@@ -14,16 +14,16 @@ import { watchDockerBridges } from '../docker-bridges.ts';
 import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { disableIpv6, enableIpv6, ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
-import { bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
+import { HOST_BRIDGES, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
-import { ensurePort, joinAnswer, makePair } from '../veth.ts';
+import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
+import { ensurePort, joinAnswer, makePair, type PortOptions } from '../veth.ts';
 import { createPublishedPorts } from './ports.ts';
-import { BRIDGES, bridgeRules } from './rules.ts';
+import { bridgeRules } from './rules.ts';
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION];
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, ANTISPOOF_OPTION];
 const OURS = /^(wbr|we)-/;
-const PORT = { hairpin: true };
+const portOf = (network: Network): PortOptions => ({ hairpin: true, anySource: allowsAnySource(network) });
 const LARGEST_MTU = 65535;
 /** Docker's. */
 const DEFAULT_MTU = 1500;
@@ -65,7 +65,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
   function applyRules(on = bridges()): void {
     if (on.length === 0) {
       table.remove();
-      removeForwardAccepts(nft, BRIDGES);
+      removeForwardAccepts(nft, HOST_BRIDGES);
       return;
     }
     table.set(bridgeRules({
@@ -109,7 +109,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     }
     const withIpv6 = bridges().some(hasIpv6) && isIpv6On(host);
     if (withIpv6) ensureIpv6Forwarding(host, rtnl, journal, found);
-    if (ensureForwardAccepts(nft, BRIDGES, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
+    if (ensureForwardAccepts(nft, HOST_BRIDGES, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept our bridges' });
   }
 
   const mtuOf = (network: Network): number => wantedMtu(network, LARGEST_MTU, 0) ?? DEFAULT_MTU;
@@ -117,7 +117,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
   function ensureEndpoint(network: Network, endpoint: Endpoint): void {
     requireIpv6(host, network);
     const bridge = rtnl.link(hostBridge(network.id))?.index ?? ensureNetwork(network, []);
-    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), PORT);
+    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network));
   }
 
   /** What an earlier weftd published. */
@@ -136,6 +136,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       checkOptions(network, OPTIONS);
       wantedMtu(network, LARGEST_MTU, 0);
       interfacePrefix(network);
+      allowsAnySource(network);
       requireIpv6(host, network);
     },
     createNetwork: async (network) => {
@@ -170,7 +171,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
         const bridge = ensureNetwork(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found, PORT);
+        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found, portOf(network));
         await nextTurn();
       }
       return found;
@@ -183,7 +184,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     },
     purge: async () => {
       const { errors } = await runAll([
-        () => removeForwardAccepts(nft, BRIDGES),
+        () => removeForwardAccepts(nft, HOST_BRIDGES),
         () => table.remove(),
         () => deleteLinks(rtnl, ({ name }) => OURS.test(name)),
       ]);

@@ -1,9 +1,7 @@
 /** The host's rules for bridges of this node: isolation, way out, published ports. */
 import type { Protocol } from '../../cnm/model.ts';
+import { HOST_BRIDGES } from '../names.ts';
 import { elements, foreignSource, ofFamily, quoted } from '../nft-table.ts';
-
-/** Matches all of our bridges. */
-export const BRIDGES = 'wbr-*';
 
 /** `hostIp` '' is every address of the host. */
 export interface PortRule { protocol: Protocol; hostIp: string; hostPort: number; ip: string; port: number }
@@ -45,23 +43,23 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
   chain output { type nat hook output priority -110; policy accept;${TRANSLATE}
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
-    ip saddr 127.0.0.0/8 oifname "${BRIDGES}" masquerade
-    ip saddr @subnets oifname "${BRIDGES}" ct status dnat masquerade
-    ip saddr @subnets oifname != "${BRIDGES}" masquerade
-    ip6 saddr @subnets6 oifname != "${BRIDGES}" masquerade
+    ip saddr 127.0.0.0/8 oifname "${HOST_BRIDGES}" masquerade
+    ip saddr @subnets oifname "${HOST_BRIDGES}" ct status dnat masquerade
+    ip saddr @subnets oifname != "${HOST_BRIDGES}" masquerade
+    ip6 saddr @subnets6 oifname != "${HOST_BRIDGES}" masquerade
   }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 drop
-    ${foreignSource(BRIDGES)}
+    ${foreignSource(HOST_BRIDGES)}
   }
   chain forward { type filter hook forward priority filter; policy accept;
-    iifname != "${BRIDGES}" oifname != "${BRIDGES}" return
+    iifname != "${HOST_BRIDGES}" oifname != "${HOST_BRIDGES}" return
     iifname . oifname @networks accept
     iifname @internal drop
     oifname @internal drop
     ct state established,related accept
     ct status dnat accept
-    oifname "${BRIDGES}" drop
+    oifname "${HOST_BRIDGES}" drop
     oifname @dockers drop
   }`;
 }

@@ -14,14 +14,14 @@ import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { bridgeEnd, gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, checkOptions, interfacePrefix, wantedMtu, wantedVni } from '../options.ts';
-import { ensurePort, joinAnswer, makePair } from '../veth.ts';
+import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedVni } from '../options.ts';
+import { ensurePort, joinAnswer, makePair, type PortOptions } from '../veth.ts';
 import { VXLAN_OVERHEAD } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
 import { createPeers } from './peers.ts';
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION];
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION];
 const OURS = /^(wb|wv|we)-/;
 
 export interface OverlayOptions {
@@ -68,6 +68,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const routes = nodes.map(({ vtep }) => hostRtnl.routeTo(vtep)?.mtu ?? Infinity);
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - VXLAN_OVERHEAD;
   }
+  const portOf = (network: Network): PortOptions => ({ anySource: allowsAnySource(network) });
   const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? overlayMtu();
 
   const fabricState = (): FabricState => ({
@@ -148,6 +149,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       wantedVni(network);
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
       interfacePrefix(network);
+      allowsAnySource(network);
       requireIpv6(host, network);
     },
     // Its bridge and tunnel come with its first endpoint here: until then this node's part of it is the host's way there.
@@ -166,14 +168,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network));
+      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network));
     },
     // By the fabric's end: wherever Docker left the other one, it goes with it.
     deleteEndpoint: (_, endpoint) => rtnl.deleteLink(bridgeEnd(endpoint.id)),
     join: async (network, endpoint) => {
       // A crash may have come between the endpoint's record and its link.
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network));
+      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network));
       return joinAnswer(network, endpoint);
     },
     leave: async () => {},
@@ -189,7 +191,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         if (here.length > 0 || isBuilt(network)) {
           const bridge = await ensureNetwork(network, found);
-          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, found);
+          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, found, portOf(network));
         } else {
           forwarding.ensure(network, undefined, found);
         }
