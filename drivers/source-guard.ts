@@ -39,8 +39,20 @@ const SKB = 9;
 /** Without any address: a family that it has none of is kept out. `anyIp`: it may have every address, and speak whatever it likes. */
 export interface Source { mac: string; ip?: string; ip6?: string; anyIp?: boolean }
 
-/** Returns the same program, by the same name, for the same addresses. */
-export function sourceGuard({ mac, ip, ip6, anyIp = false }: Source): IngressProgram {
+/** The same program, by the same name, for the same addresses; it is written when it is asked for, and named at once. */
+export const sourceGuard = (source: Source): IngressProgram => ({
+  name: `weft-${digest(Buffer.from(version() + JSON.stringify([source.mac, source.ip, source.ip6, source.anyIp ?? false])))}`,
+  get instructions() { return write(source); },
+});
+
+const digest = (data: Buffer): string => createHash('sha256').update(data).digest('hex').slice(0, 12);
+
+/** Of the way in which programs are written: those of an earlier one have other names. */
+const version = (): string => (known ??= digest(Buffer.concat([write(SAMPLE), write({ ...SAMPLE, anyIp: true })])));
+const SAMPLE: Source = { mac: '02:00:00:00:00:01', ip: '192.0.2.1', ip6: '2001:db8::1' };
+let known: string | undefined;
+
+function write({ mac, ip, ip6, anyIp = false }: Source): Buffer {
   const program = new BpfAssembler();
   program.move(SKB, 1).set(PULLED, 0).label('start').load(DATA, SKB, CONTEXT.data, 4).load(END, SKB, CONTEXT.dataEnd, 4);
   require(program, anyIp ? ETHERNET.header : IPV4.end);
@@ -64,11 +76,10 @@ export const sourceOf = ({ mac, address, addressIpv6 }: Endpoint): Source => ({
   mac, ...(address !== undefined && { ip: withoutLength(address) }), ...(addressIpv6 !== undefined && { ip6: withoutLength(addressIpv6) }),
 });
 
-function finish(program: BpfAssembler): IngressProgram {
+function finish(program: BpfAssembler): Buffer {
   program.label('pass').return(TC_ACT_UNSPEC);
   pull(program);
-  const instructions = program.assemble();
-  return { name: `weft-${createHash('sha256').update(instructions).digest('hex').slice(0, 12)}`, instructions };
+  return program.assemble();
 }
 
 /** Every access has to be shown to lie within the packet. */

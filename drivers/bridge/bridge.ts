@@ -11,19 +11,19 @@ import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../../linux/types.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
-import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
+import { deleteLinks, ensureAddress, ensureLink, forward, linkMaker, removeStrangers } from '../ensure.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { disableIpv6, enableIpv6, ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
-import { HOST_BRIDGES, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
+import { HOST_BRIDGES, gatewayMac, hostBridge } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
-import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
-import { ensurePort, joinAnswer, makePair, type PortOptions } from '../veth.ts';
+import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedRates } from '../options.ts';
+import { ensurePort, joinAnswer, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
 import { createPublishedPorts } from './ports.ts';
 import { bridgeRules } from './rules.ts';
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, ANTISPOOF_OPTION];
-const OURS = /^(wbr|we)-/;
-const portOf = (network: Network): PortOptions => ({ hairpin: true, anySource: allowsAnySource(network) });
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, ANTISPOOF_OPTION, ...RATE_OPTIONS];
+const OURS = /^(wbr|we|wl)-/;
+const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ hairpin: true, anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
 const LARGEST_MTU = 65535;
 /** Docker's. */
 const DEFAULT_MTU = 1500;
@@ -96,6 +96,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       const { family, length } = parsePrefix(subnet)!;
       if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, index, `${gateway}/${length}`, found);
     }
+    forward(host, name);
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${name}/route_localnet`, '1');
     return index;
@@ -117,7 +118,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
   function ensureEndpoint(network: Network, endpoint: Endpoint): void {
     requireIpv6(host, network);
     const bridge = rtnl.link(hostBridge(network.id))?.index ?? ensureNetwork(network, []);
-    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network));
+    makePair(rtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
   }
 
   /** What an earlier weftd published. */
@@ -137,6 +138,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       wantedMtu(network, LARGEST_MTU, 0);
       interfacePrefix(network);
       allowsAnySource(network);
+      wantedRates(network);
       requireIpv6(host, network);
     },
     createNetwork: async (network) => {
@@ -150,7 +152,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
       applyRules(bridges().filter(({ id }) => id !== network.id));
     },
     createEndpoint: async (network, endpoint) => ensureEndpoint(network, endpoint),
-    deleteEndpoint: (_, endpoint) => rtnl.deleteLink(bridgeEnd(endpoint.id)),
+    deleteEndpoint: (_, endpoint) => removePair(rtnl, endpoint),
     join: async (network, endpoint) => {
       // A crash may have come between the endpoint's record and its link.
       ensureEndpoint(network, endpoint);
@@ -161,7 +163,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
     repair: async (all, endpoints) => {
       const found: Repair[] = [];
       // Before anything else: networks and endpoints come while this waits for the kernel.
-      await removeStrangers(rtnl, OURS, [...all.map(({ id }) => hostBridge(id)), ...endpoints.map(({ id }) => bridgeEnd(id))], found);
+      await removeStrangers(rtnl, OURS, [...all.map(({ id }) => hostBridge(id)), ...endpoints.flatMap(linksOf)], found);
       endpoints.forEach(restorePorts);
       applyRules();
       if (bridges().length === 0) return found;
@@ -171,7 +173,7 @@ export function createBridgeDriver({ host, networks, published, journal, log }: 
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
         const bridge = ensureNetwork(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, found, portOf(network));
+        for (const endpoint of endpoints) if (endpoint.networkId === network.id) ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint));
         await nextTurn();
       }
       return found;
