@@ -72,7 +72,7 @@ function factsOf(line: string): string {
 /** `unseen`: the kernel tells nobody, so only the next look at everything finds it. */
 interface Mutation { on: 'host' | 'fabric'; break: string; unseen?: true }
 
-test('every part of a running node\'s kernel state is put back', { timeout: 600_000 }, async (t) => {
+test('every part of a running node\'s kernel state is put back', async (t) => {
   t.teardown(() => underlay.remove());
   const shared = new SharedState();
   const a = new Node(underlay, shared, overlays, 'a', 1, 1);
@@ -194,7 +194,7 @@ test('every part of a running node\'s kernel state is put back', { timeout: 600_
 
   for (const unseen of [false, true]) {
     const bound = (unseen ? PERIOD_MS : EVENT_MS) + SLACK_MS;
-    await t.test(unseen ? 'what nobody tells, at the next look' : 'what the kernel tells of, at once', { timeout: 400_000 }, async (t) => {
+    await t.test(unseen ? 'what nobody tells, at the next look' : 'what the kernel tells of, at once', async (t) => {
       const stop = startRepairs(unseen ? PERIOD_MS : NEVER_MS);
       t.teardown(stop);
       for (const mutation of mutations.filter((each) => (each.unseen ?? false) === unseen)) {
