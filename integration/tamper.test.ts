@@ -182,7 +182,7 @@ test('every part of a running node\'s kernel state is put back', async (t) => {
       clock: systemClock, intervalMs, log: { ...silentLogger, error: (fields) => void errors.push(JSON.stringify(fields)) },
       passes: [() => a.driver.repair(overlays, a.endpoints), () => bridge.repair([lan], onLan)],
     });
-    const stops = [watchDisturbances(a.fabric.rtnl, a.fabric.netns, repairs.disturbed), watchDisturbances(a.fabric.hostRtnl, a.space.netns, repairs.disturbed), repairs.close];
+    const stops = [watchDisturbances(a.fabric.rtnl, a.fabric.netns, systemClock, repairs.disturbed), watchDisturbances(a.fabric.hostRtnl, a.space.netns, systemClock, repairs.disturbed), repairs.close];
     return () => stops.forEach((stop) => stop());
   };
 
