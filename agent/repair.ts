@@ -18,7 +18,15 @@ export interface RepairLoop {
   close(): void;
 }
 
-export function createRepairLoop({ clock, log, passes }: { clock: Clock; log: Logger; passes: readonly (() => Promise<Repair[]>)[] }): RepairLoop {
+export interface RepairOptions {
+  clock: Clock;
+  log: Logger;
+  passes: readonly (() => Promise<Repair[]>)[];
+  /** Between two looks that nothing gave a reason for. */
+  intervalMs?: number;
+}
+
+export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS }: RepairOptions): RepairLoop {
   const recent: { at: string; what: string; error?: string }[] = [];
   let running: Promise<void> | undefined;
   let again = false;
@@ -57,9 +65,9 @@ export function createRepairLoop({ clock, log, passes }: { clock: Clock; log: Lo
   const periodic = (): void => {
     if (closed) return;
     void run();
-    clock.setTimeout(periodic, INTERVAL_MS);
+    clock.setTimeout(periodic, intervalMs);
   };
-  clock.setTimeout(periodic, INTERVAL_MS);
+  clock.setTimeout(periodic, intervalMs);
 
   return {
     recent,

@@ -1,6 +1,7 @@
 /** Level-triggered pieces: each compares one thing with the kernel, mends the difference and says what it found. */
 import type { Repair } from '../cnm/driver.ts';
-import type { FdbEntry, Link, LinkSpec, Neighbour, Route, Rtnl } from '../linux/types.ts';
+import { writeSysctl } from '../linux/sysctl.ts';
+import type { FdbEntry, Link, LinkSpec, Neighbour, Netns, Route, Rtnl } from '../linux/types.ts';
 
 export interface LinkState { mtu?: number; mac?: string; master?: number; up: boolean }
 
@@ -38,6 +39,9 @@ export function ensureAddress(rtnl: Rtnl, index: number, address: string, found:
   rtnl.addAddress(index, address, protocol);
   found.push({ what: `address ${address} was missing` });
 }
+
+/** Links have it from the namespace's own setting; somebody may have taken it away since. */
+export const forward = (netns: Netns, link: string): void => void writeSysctl(netns, `net/ipv4/conf/${link}/forwarding`, '1');
 
 const RTPROT_KERNEL = 2;
 

@@ -5,6 +5,8 @@ const DIGITS = 11;
 
 export const hostEnd = (endpointId: string): string => `wc-${endpointId.slice(0, DIGITS)}`;
 export const bridgeEnd = (endpointId: string): string => `we-${endpointId.slice(0, DIGITS)}`;
+/** What holds back what an endpoint sends. */
+export const limiter = (endpointId: string): string => `wl-${endpointId.slice(0, DIGITS)}`;
 export const overlayBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const overlayTunnel = (networkId: string): string => `wv-${networkId.slice(0, DIGITS)}`;
 /** Of a bridge network: the host's link on it, its bridge, and the bridge's port towards the host. */

@@ -1,11 +1,13 @@
 /** Driver options: known names only, with the nearest one named when a user misspells it. */
 import { weftError } from '../base/errors.ts';
-import type { Network } from '../cnm/model.ts';
+import type { Endpoint, Network } from '../cnm/model.ts';
 import { hasIpv6 } from './ipv6.ts';
 
 export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as const;
 export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
 export const VNI_OPTION = 'weft.vni';
+export const ANTISPOOF_OPTION = 'weft.antispoof';
+export const RATE_OPTIONS = ['weft.rate.in', 'weft.rate.out'] as const;
 /** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
 const MIN_MTU = { 4: 576, 6: 1280 } as const;
 const FIRST_VNI = 0x800001;
@@ -38,6 +40,30 @@ export function wantedVni(network: Network): number | undefined {
   if (value === undefined) return undefined;
   if (/^\d+$/.test(value) && Number(value) >= FIRST_VNI && Number(value) <= LAST_VNI) return Number(value);
   throw weftError('WEFT-OPTION-VALUE', { option: VNI_OPTION, value, hint: `give a number from ${FIRST_VNI} to ${LAST_VNI}, or leave it to Weft` });
+}
+
+/** Whether endpoints may send from any IP address. Throws WEFT-OPTION-VALUE. */
+export function allowsAnySource(network: Network): boolean {
+  const value = network.options[ANTISPOOF_OPTION] ?? 'true';
+  if (value !== 'true' && value !== 'false') throw weftError('WEFT-OPTION-VALUE', { option: ANTISPOOF_OPTION, value, hint: 'give true or false' });
+  return value === 'false';
+}
+
+const UNITS: Record<string, number> = { '': 1, bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9 };
+const LEAST_RATE = 8000;
+
+/** What an endpoint may receive and send, bits per second; its own option counts before its network's. Throws WEFT-OPTION-VALUE. */
+export function wantedRates(network: Network, endpoint?: Pick<Endpoint, 'options'>): { in?: number; out?: number } {
+  const rate = (option: string): number | undefined => {
+    const value = endpoint?.options[option] ?? network.options[option];
+    if (value === undefined) return undefined;
+    const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)([a-z]*)$/.exec(value.toLowerCase()) ?? [];
+    const bits = Number(number) * (UNITS[unit] ?? NaN);
+    if (number === '' || !(bits >= LEAST_RATE)) throw weftError('WEFT-OPTION-VALUE', { option, value, hint: 'give bits per second as 10mbit, 500kbit, 1.5gbit; 8kbit is the least' });
+    return bits;
+  };
+  const [incoming, outgoing] = RATE_OPTIONS.map(rate);
+  return { ...(incoming !== undefined && { in: incoming }), ...(outgoing !== undefined && { out: outgoing }) };
 }
 
 /** Docker's own default is eth. Throws WEFT-OPTION-VALUE. */

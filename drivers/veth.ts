@@ -6,19 +6,23 @@ import { withoutLength } from '../base/ip.ts';
 import { contains, familyOf, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
 import type { Endpoint, JoinAnswer, Network, Subnet } from '../cnm/model.ts';
-import type { Rtnl } from '../linux/types.ts';
+import type { BridgePort, IngressProgram, Link, Rtnl } from '../linux/types.ts';
 import { ensureLink } from './ensure.ts';
-import { bridgeEnd, hostEnd } from './names.ts';
+import { ensureLimits, type Rates } from './limits.ts';
+import { bridgeEnd, hostEnd, limiter } from './names.ts';
 import { interfacePrefix } from './options.ts';
+import { sourceGuard, sourceOf } from './source-guard.ts';
 
 /**
  * A bridge of the host's needs `hairpin`: where br_netfilter is loaded (Docker does), a container that asks for its own
- * published port is sent back by the bridge itself, through the port it came in by.
+ * published port is sent back by the bridge itself, through the port it came in by. `anySource`: the endpoint may send from any IP address.
  */
 export interface PortOptions {
   hairpin?: boolean;
   /** No frames pass between it and other such ports. */
   isolated?: boolean;
+  anySource?: boolean;
+  rates?: Rates;
 }
 
 /** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
@@ -33,27 +37,49 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
   inside.setLink(index, { master: bridge });
   setPort(inside, index, options);
   inside.addPortMac(index, endpoint.mac);
+  inside.setIngressProgram(index, guardOf(endpoint, options));
+  ensureLimits(inside, index, endpoint.id, options.rates ?? {}, []);
   inside.setLink(index, { up: true });
 }
 
-/**
- * The bridge knows the endpoint's address from us and learns none, and lets no frame from another address in: a
- * container cannot draw another one's traffic to itself.
- */
+/** Of every port: it learns nothing, since all addresses are entered; the rest is the kernel's own default, put back where somebody changed it. */
+export const OPEN_PORT: BridgePort = { learning: false, neighSuppress: false, isolated: false, flood: true, multicastFlood: true, broadcastFlood: true, locked: false };
+
+/** The bridge knows the endpoint's address from us and learns none: a container cannot draw another one's traffic to itself. */
 function setPort(inside: Rtnl, port: number, { hairpin = false, isolated = false }: PortOptions): void {
-  inside.setBridgePort(port, { learning: false, locked: true, hairpin, isolated });
+  inside.setBridgePort(port, { ...OPEN_PORT, hairpin, isolated });
 }
 
+/** The pair by the bridge's end: wherever Docker left the other one, it goes with it. */
+export async function removePair(inside: Rtnl, { id }: Endpoint): Promise<void> {
+  await inside.deleteLink(bridgeEnd(id));
+  await inside.deleteLink(limiter(id));
+}
+
+/** Links that may be there for an endpoint. */
+export const linksOf = ({ id }: Endpoint): string[] => [bridgeEnd(id), limiter(id)];
+
 /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
-export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, found: Repair[], options: PortOptions = {}): void {
+export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions = {}): void {
   const link = inside.link(bridgeEnd(endpoint.id));
   if (!link) return;
-  ensureLink(inside, link.name, { master: bridge, up: true }, () => {}, found);
+  // The other end may have been made for a larger one, and goes on sending what fits that.
+  ensureLink(inside, link.name, { mtu: Math.max(link.mtu, mtu), master: bridge, up: true }, () => {}, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
   setPort(inside, link.index, options);
+  ensureGuard(inside, link, guardOf(endpoint, options), found);
+  ensureLimits(inside, link.index, endpoint.id, options.rates ?? {}, found);
   if (inside.portMacs(link.index).includes(endpoint.mac)) return;
   inside.addPortMac(link.index, endpoint.mac);
   found.push({ what: `the address of port ${link.name} was missing` });
+}
+
+const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource });
+
+function ensureGuard(inside: Rtnl, { index, name }: Link, guard: IngressProgram, found: Repair[]): void {
+  if (inside.ingressProgram(index) === guard.name) return;
+  inside.setIngressProgram(index, guard);
+  found.push({ what: `what port ${name} lets in was not held to the endpoint's addresses` });
 }
 
 /**

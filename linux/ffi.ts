@@ -26,6 +26,8 @@ export const sys = {
   unshare: libc.func('int unshare(int flags)'),
   mount: libc.func('int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)'),
   umount2: libc.func('int umount2(const char *target, int flags)'),
+  /** bpf(2), which libc has no name for. */
+  syscall: libc.func('long syscall(long number, int command, void *attributes, uint size)'),
 } as const;
 
 /** EWOULDBLOCK is another name of EAGAIN, and would hide it. */

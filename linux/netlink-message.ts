@@ -5,6 +5,7 @@ import { KernelError } from './types.ts';
 
 const NLM_F_REQUEST = 1;
 export const NLM_F_ACK = 4;
+export const NLM_F_ECHO = 8;
 /** NLM_F_ROOT and NLM_F_MATCH: the whole table. */
 export const NLM_F_DUMP = 0x300;
 export const NLM_F_DUMP_INTR = 0x10;

@@ -2,7 +2,7 @@
 import { bytesToIp, bytesToMac, ipToBytes, macToBytes } from '../base/ip.ts';
 import { attribute, flag, nested, optional, parseAttributes, readText, readU32, text, u16be, u32 } from './attributes.ts';
 import { decodeStacked, encodeStacked } from './rtnl-stacked.ts';
-import type { BridgePort, Link, LinkChange, LinkSpec, Netns } from './types.ts';
+import type { BridgePort, BridgeSettings, Link, LinkChange, LinkSpec, Netns } from './types.ts';
 
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -26,7 +26,7 @@ const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 } as const;
 const BRIDGE = { AGEING_TIME: 4, MCAST_SNOOPING: 23 } as const;
-const PORT = { HAIRPIN: 4, LEARNING: 8, UNICAST_FLOOD: 9, NEIGH_SUPPRESS: 32, ISOLATED: 33, LOCKED: 39 } as const;
+const PORT = { HAIRPIN: 4, LEARNING: 8, UNICAST_FLOOD: 9, MCAST_FLOOD: 27, BCAST_FLOOD: 30, NEIGH_SUPPRESS: 32, ISOLATED: 33, LOCKED: 39 } as const;
 
 /** struct ifinfomsg; `up` undefined leaves the state as it is. */
 function header(index: number, up?: boolean, family = AF_UNSPEC): Buffer {
@@ -101,12 +101,7 @@ export function encodeNewLink(spec: LinkSpec): Buffer {
 }
 
 function infoData(spec: LinkSpec): Buffer[] {
-  if (spec.kind === 'bridge') {
-    return [
-      ...optional(spec.ageingSeconds, (seconds) => u32(BRIDGE.AGEING_TIME, seconds * TICKS)),
-      ...optional(spec.multicastSnooping, (value) => flag(BRIDGE.MCAST_SNOOPING, value)),
-    ];
-  }
+  if (spec.kind === 'bridge') return bridgeData(spec);
   if (spec.kind === 'veth') {
     // Neither up nor master: the kernel refuses the one here (ENOTCONN) and ignores the other.
     const { up: _up, master: _master, netns, ...peer } = spec.peer;
@@ -120,6 +115,15 @@ function infoData(spec: LinkSpec): Buffer[] {
   ];
 }
 
+const bridgeData = ({ ageingSeconds, multicastSnooping }: BridgeSettings): Buffer[] => [
+  ...optional(ageingSeconds, (seconds) => u32(BRIDGE.AGEING_TIME, seconds * TICKS)),
+  ...optional(multicastSnooping, (value) => flag(BRIDGE.MCAST_SNOOPING, value)),
+];
+
+/** For RTM_NEWLINK without a flag: RTM_SETLINK ignores what is special to a kind. */
+export const encodeBridge = (index: number, settings: BridgeSettings): Buffer =>
+  Buffer.concat([header(index), nested(IFLA.LINKINFO, text(INFO.KIND, 'bridge'), nested(INFO.DATA, ...bridgeData(settings)))]);
+
 export const encodeMove = (index: number, to: Netns, name: string | undefined): Buffer =>
   Buffer.concat([header(index), ...namespace(to), ...optional(name, (value) => text(IFLA.IFNAME, value))]);
 
@@ -128,7 +132,7 @@ export const encodeDelete = (index: number): Buffer => header(index);
 export const encodeDeleteGroup = (group: number): Buffer => Buffer.concat([header(0), u32(IFLA.GROUP, group)]);
 
 /** For RTM_SETLINK: the flags of a bridge port are AF_BRIDGE's, and ignored in a plain message. */
-export const encodeBridgePort = (index: number, { learning, neighSuppress, hairpin, isolated, flood, locked }: BridgePort): Buffer => Buffer.concat([
+export const encodeBridgePort = (index: number, { learning, neighSuppress, hairpin, isolated, flood, multicastFlood, broadcastFlood, locked }: BridgePort): Buffer => Buffer.concat([
   header(index, undefined, AF_BRIDGE),
   nested(
     IFLA.PROTINFO,
@@ -137,6 +141,8 @@ export const encodeBridgePort = (index: number, { learning, neighSuppress, hairp
     ...optional(hairpin, (value) => flag(PORT.HAIRPIN, value)),
     ...optional(isolated, (value) => flag(PORT.ISOLATED, value)),
     ...optional(flood, (value) => flag(PORT.UNICAST_FLOOD, value)),
+    ...optional(multicastFlood, (value) => flag(PORT.MCAST_FLOOD, value)),
+    ...optional(broadcastFlood, (value) => flag(PORT.BCAST_FLOOD, value)),
     ...optional(locked, (value) => flag(PORT.LOCKED, value)),
   ),
 ]);

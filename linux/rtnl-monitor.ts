@@ -5,14 +5,15 @@
 import { monitor } from './netlink-monitor.ts';
 import { RTM_DELADDR, RTM_NEWADDR } from './rtnl-addresses.ts';
 import { AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
+import { RTM_DELQDISC, RTM_DELTFILTER } from './rtnl-filters.ts';
 import { RTM_DELNEIGH, RTM_NEWNEIGH } from './rtnl-neighbours.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, routeDevice } from './rtnl-routes.ts';
 import { RTM_DELRULE, RTM_NEWRULE } from './rtnl-rules.ts';
 import type { Netns, RtnlEvent } from './types.ts';
 
 const NETLINK_ROUTE = 0;
-/** RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
-const GROUPS = [1, 3, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
+/** RTNLGRP_LINK, NEIGH, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h) */
+const GROUPS = [1, 3, 4, 5, 7, 8, 9, 11, 19].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
 type Plain = Exclude<RtnlEvent['type'], 'link' | 'lost'>;
 const PLAIN = new Map<number, { type: Plain; gone: boolean }>([
@@ -20,6 +21,7 @@ const PLAIN = new Map<number, { type: Plain; gone: boolean }>([
   [RTM_NEWROUTE, { type: 'route', gone: false }], [RTM_DELROUTE, { type: 'route', gone: true }],
   [RTM_NEWNEIGH, { type: 'neighbour', gone: false }], [RTM_DELNEIGH, { type: 'neighbour', gone: true }],
   [RTM_NEWRULE, { type: 'rule', gone: false }], [RTM_DELRULE, { type: 'rule', gone: true }],
+  [RTM_DELQDISC, { type: 'filter', gone: true }], [RTM_DELTFILTER, { type: 'filter', gone: true }],
 ]);
 const LOST: RtnlEvent = { type: 'lost' };
 
@@ -54,7 +56,7 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
 
   function addPlain({ type, gone }: { type: Plain; gone: boolean }, body: Buffer): void {
     if (type === 'rule') return add({ type, gone }, `${type} ${gone}`);
-    // struct ifaddrmsg and struct ndmsg have the link's index at one place.
+    // struct ifaddrmsg, struct ndmsg and struct tcmsg have the link's index at one place.
     const dev = type === 'route' ? routeDevice(body) : body.readUInt32LE(4);
     add({ type, gone, dev }, `${type} ${gone} ${dev}`);
   }

@@ -1,12 +1,19 @@
 /** rtnetlink in one namespace: what linux/types.ts promises of it, on a synchronous socket. */
-import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
+import { loadTcProgram } from './bpf.ts';
+import { BpfAssembler } from './bpf-assembler.ts';
+import { sys } from './ffi.ts';
+import { NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
 import { openSlowLane } from './netlink-slow.ts';
 import { openNetlink } from './netlink-socket.ts';
 import { RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, addressQuery, decodeAddress, encodeAddress } from './rtnl-addresses.ts';
 import { linkDeleter } from './rtnl-deletion.ts';
 import {
-  RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
+  RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridge, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
 } from './rtnl-links.ts';
+import {
+  RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, encodeClsact, encodeIngressProgram, encodeIngressRedirect, ingressQuery, isIngressRedirect,
+} from './rtnl-filters.ts';
+import { RTM_GETQDISC, decodeTokenBucketRate, encodeTokenBucket, rootQueueQuestion } from './rtnl-queues.ts';
 import { createRtnlWatch } from './rtnl-monitor.ts';
 import {
   RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
@@ -26,6 +33,9 @@ const EXISTS = new Set(['EEXIST']);
 const NO_ROUTE = new Set(['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL']);
 /** EOPNOTSUPP: the device is no port of a bridge, by now. */
 const NOT_IN_A_BRIDGE = new Set([...MISSING, 'EOPNOTSUPP']);
+/** A program of tc-bpf(8) that matches each packet. */
+const EVERYTHING = new BpfAssembler().return(-1).assemble();
+const NO_FILTERS = new Set(['EINVAL']);
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function openRtnl(netns: Netns): Rtnl {
@@ -78,6 +88,19 @@ export function openRtnl(netns: Netns): Rtnl {
     return index;
   }
 
+  function setFilter(what: string, index: number, instructions: Buffer, encode: (fd: number) => Buffer): void {
+    const fd = loadTcProgram(instructions);
+    try {
+      tolerate(EXISTS, () => ask(`make link ${index} take programs`, RTM_NEWQDISC, encodeClsact(index), NLM_F_CREATE | NLM_F_EXCL));
+      ask(what, RTM_NEWTFILTER, encode(fd), NLM_F_CREATE | NLM_F_REPLACE);
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  /** EINVAL: it has no clsact, so no filters either. */
+  const filters = (index: number): Buffer[] => tolerate(NO_FILTERS, () => list(`list filters of link ${index}`, RTM_GETTFILTER, ingressQuery(index))) ?? [];
+
   /** An entry that points elsewhere by now is somebody's newer one: it stays, in the bridge as well. */
   function deleteFdb(entries: readonly FdbEntry[]): void {
     const what = 'delete forwarding entry';
@@ -95,7 +118,16 @@ export function openRtnl(netns: Netns): Rtnl {
     link,
     addLink,
     setLink,
+    setBridge: (index, settings) => void ask(`change bridge ${index}`, RTM_NEWLINK, encodeBridge(index, settings)),
     setBridgePort: (index, port) => void ask(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
+    ingressProgram: (index) => filters(index).map(decodeIngressProgram).find((name) => name !== undefined),
+    setIngressProgram: (index, { name, instructions }) =>
+      setFilter(`attach program ${name} to link ${index}`, index, instructions, (fd) => encodeIngressProgram(index, fd, name)),
+    hasIngressRedirect: (index, to) => filters(index).some((filter) => isIngressRedirect(filter, to)),
+    setIngressRedirect: (index, to) => setFilter(`send what comes by link ${index} through link ${to}`, index, EVERYTHING, (fd) => encodeIngressRedirect(index, fd, to)),
+    // The kernel takes the answer for a notification, of which the one who asked has a copy only if it asks for one.
+    tokenBucketRate: (index) => tolerate(MISSING, () => ask(`read the queue of link ${index}`, RTM_GETQDISC, rootQueueQuestion(index), NLM_F_ECHO))?.map(decodeTokenBucketRate)[0],
+    setTokenBucket: (index, bucket) => void ask(`limit link ${index}`, RTM_NEWQDISC, encodeTokenBucket(index, bucket), NLM_F_CREATE | NLM_F_REPLACE),
     deleteLink: async (nameOrIndex) => {
       const found = link(nameOrIndex);
       if (found) await deleteLink(found);

@@ -36,8 +36,11 @@ export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru';
 /** They go with their parent. The kernel refuses a macvlan on a port of a bridge (EBUSY), and what it was not built with (EOPNOTSUPP). */
 export type StackedLinkSpec = { kind: 'macvlan'; parent: number; mode: MacvlanMode } | { kind: 'vlan'; parent: number; vlan: number };
 
+/** `multicastSnooping` is on by default: multicast goes only where somebody asked for it, as soon as somebody else asks who did. */
+export interface BridgeSettings { ageingSeconds?: number; multicastSnooping?: boolean }
+
 export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: number; up?: boolean; group?: number } & (
-  | { kind: 'bridge'; ageingSeconds?: number; /** On by default: multicast goes only where somebody asked for it, as soon as somebody else asks who did. */ multicastSnooping?: boolean }
+  | ({ kind: 'bridge' } & BridgeSettings)
   /** The peer is born in `peer.netns` where given; its `up` and `master` (an index in that namespace) are applied afterwards. */
   | { kind: 'veth'; peer: { name: string; mtu?: number; mac?: string; netns?: Netns; master?: number; up?: boolean } }
   /**
@@ -54,10 +57,19 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
 export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }
 
 /**
- * What is left out stays as it is. `flood` speaks of unknown unicast alone (bridge(8)); broadcast still reaches the port.
+ * What is left out stays as it is. `flood` speaks of unknown unicast alone (bridge(8)), the other two of multicast and broadcast.
  * `locked`: only frames from addresses that are entered for the port come in (from Linux 5.18 on; ignored before).
  */
-export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean; locked?: boolean }
+export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairpin?: boolean; isolated?: boolean; flood?: boolean; multicastFlood?: boolean; broadcastFlood?: boolean; locked?: boolean }
+
+/**
+ * An eBPF program that sees all that comes in by a link before anybody else does (tc(8), clsact and bpf in direct-action mode). `name` is how it is
+ * known again: programs that differ have to have different ones.
+ */
+export interface IngressProgram { readonly name: string; readonly instructions: Buffer }
+
+/** Sizes in bytes: what may be sent at once, and what may wait. */
+export interface TokenBucket { bytesPerSecond: number; burst: number; limit: number }
 
 /** `address` is 'ip/length'. `protocol` says who made it (0: nobody says so). */
 export interface Address { index: number; address: string; scope: number; protocol: number }
@@ -87,7 +99,19 @@ export interface Rtnl {
   /** Returns the new link's index (for a link born in another namespace, its index there). */
   addLink(spec: LinkSpec): number;
   setLink(index: number, change: LinkChange): void;
+  setBridge(index: number, bridge: BridgeSettings): void;
   setBridgePort(index: number, port: BridgePort): void;
+  /** The name of the link's program that comes first; undefined where there is none. */
+  ingressProgram(index: number): string | undefined;
+  /** First of the link's programs, also where another one was. It stays when this process ends, and goes with the link. */
+  setIngressProgram(index: number, program: IngressProgram): void;
+  /** Of the bucket that is the link's queue, bytes per second; undefined where its queue is another one. */
+  tokenBucketRate(index: number): number | undefined;
+  /** What is sent by the link waits for its tokens. Replaces the queue that it has; goes with the link. */
+  setTokenBucket(index: number, bucket: TokenBucket): void;
+  hasIngressRedirect(index: number, to: number): boolean;
+  /** What comes in by the link, and was let pass by its program, goes through the queue of the ifb `to` first. */
+  setIngressRedirect(index: number, to: number): void;
   /** Deleting what is not there is not an error. Links that wait for their turn are deleted together. */
   deleteLink(nameOrIndex: string | number): Promise<void>;
   /** `to` must stay open until the promise is settled. The index may be another one there. */
@@ -119,7 +143,7 @@ export interface Rtnl {
   /** Enters an address, also where it was another port's. It goes with the port. */
   addPortMac(port: number, mac: string): void;
   /**
-   * Link, address, neighbour and route events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
+   * Link, address, neighbour, route, rule and filter events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
    * dropped some and all must be read again. Returns the way to stop.
    */
   watch(handler: (event: RtnlEvent) => void): () => void;
@@ -129,7 +153,7 @@ export interface Rtnl {
 export type RtnlEvent =
   | { type: 'link'; link: Link; gone: boolean }
   /** `dev`: the index of the link that it was of, where it was of one. */
-  | { type: 'address' | 'route' | 'neighbour'; gone: boolean; dev: number | undefined }
+  | { type: 'address' | 'route' | 'neighbour' | 'filter'; gone: boolean; dev: number | undefined }
   | { type: 'rule'; gone: boolean }
   | { type: 'lost' };
 

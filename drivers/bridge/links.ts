@@ -13,16 +13,17 @@ import type { Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Link, Rtnl } from '../../linux/types.ts';
-import { deleteLinks, ensureAddress, ensureLink, linkMaker, removeStrangers } from '../ensure.ts';
+import { deleteLinks, ensureAddress, ensureLink, forward, linkMaker, removeStrangers } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
-import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
-import { ensurePort, makePair, type PortOptions } from '../veth.ts';
+import { MADE_BY_WEFT, apartBridge, apartUplink, gatewayMac, hostBridge } from '../names.ts';
+import { allowsAnySource, wantedRates } from '../options.ts';
+import { OPEN_PORT, ensurePort, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
 
 /** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
 const ADDRESS_BY_WEFT = 0x77;
-const OURS_APART = /^(wb|wu|we)-/;
-const OURS_ON_HOST = /^(wbr|we)-/;
+const OURS_APART = /^(wb|wu|we|wl)-/;
+const OURS_ON_HOST = /^(wbr|we|wl)-/;
 
 export interface BridgeLinks {
   /** Makes or mends the network's links. Returns the index of its bridge. */
@@ -43,7 +44,10 @@ export const gatewayLink = (network: Network): string => settingsOf(network).nam
 export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: string, before: string) => void): BridgeLinks {
   const placeOf = ({ name }: BridgeSettings): Rtnl => (name === undefined ? apart : host);
   const bridgeOf = (network: Network, { name }: BridgeSettings): string => name ?? apartBridge(network.id);
-  const portOptions = ({ name, icc }: BridgeSettings): PortOptions => ({ hairpin: name !== undefined, isolated: !icc });
+  const portOptions = (network: Network, endpoint: Endpoint): PortOptions => {
+    const { name, icc } = settingsOf(network);
+    return { hairpin: name !== undefined, isolated: !icc, anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) };
+  };
 
   function hostSysctl(name: string, value: string): void {
     const before = writeSysctl(host.netns, name, value);
@@ -61,7 +65,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
       apart.addPortMac(apart.link(uplink)!.index, mac);
     }, found);
     const port = ensureLink(apart, uplink, { mtu, master: bridge, up: true }, () => {}, found);
-    apart.setBridgePort(port, { learning: false });
+    apart.setBridgePort(port, OPEN_PORT);
     if (!apart.portMacs(port).includes(mac)) {
       apart.addPortMac(port, mac);
       found.push({ what: `the address of port ${uplink} was missing` });
@@ -102,6 +106,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
     const localnet = `net/ipv4/conf/${gateway}/route_localnet`;
     if (isAdopted) hostSysctl(localnet, '1');
     else writeSysctl(host.netns, localnet, '1');
+    if (!isAdopted) forward(host.netns, gateway);
   }
 
   function ensure(network: Network, found: Repair[]): number {
@@ -133,20 +138,20 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
       const settings = settingsOf(network);
       const inside = placeOf(settings);
       const bridge = inside.link(bridgeOf(network, settings))?.index ?? ensure(network, []);
-      makePair(host, inside, endpoint, bridge, settings.mtu, portOptions(settings));
+      makePair(host, inside, endpoint, bridge, settings.mtu, portOptions(network, endpoint));
     },
     ensurePort: (network, endpoint, bridge, found) => {
       const settings = settingsOf(network);
-      ensurePort(placeOf(settings), endpoint, bridge, found, portOptions(settings));
+      ensurePort(placeOf(settings), endpoint, bridge, settings.mtu, found, portOptions(network, endpoint));
     },
-    removePort: (network, endpoint) => placeOf(settingsOf(network)).deleteLink(bridgeEnd(endpoint.id)),
+    removePort: (network, endpoint) => removePair(placeOf(settingsOf(network)), endpoint),
 
     removeStrangers: async (networks, endpoints, found) => {
       const named = new Map(networks.flatMap((network) => {
         const { name } = settingsOf(network);
         return name === undefined ? [] : [[network.id, name] as const];
       }));
-      const ends = (onHost: boolean): string[] => endpoints.filter(({ networkId }) => named.has(networkId) === onHost).map(({ id }) => bridgeEnd(id));
+      const ends = (onHost: boolean): string[] => endpoints.filter(({ networkId }) => named.has(networkId) === onHost).flatMap(linksOf);
       const unnamed = networks.filter(({ id }) => !named.has(id)).map(({ id }) => id);
       const names = new Set(named.values());
       await removeStrangers(apart, OURS_APART, [...unnamed.flatMap((id) => [apartBridge(id), apartUplink(id)]), ...ends(false)], found);

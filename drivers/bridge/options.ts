@@ -2,7 +2,7 @@
 import { weftError } from '../../base/errors.ts';
 import { familyOf, isHostAddress, parsePrefix, type Family } from '../../base/prefix.ts';
 import type { Network, Subnet } from '../../cnm/model.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, checkOptions, interfacePrefix, wantedMtu } from '../options.ts';
+import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedRates } from '../options.ts';
 
 export const NAME_OPTION = 'com.docker.network.bridge.name';
 const ICC = 'com.docker.network.bridge.enable_icc';
@@ -16,7 +16,7 @@ const SOURCE = { 4: 'com.docker.network.host_ipv4', 6: 'com.docker.network.host_
 /** Names of --aux-address. */
 const DEFAULT_GATEWAY = { 4: 'DefaultGatewayIPv4', 6: 'DefaultGatewayIPv6' } as const;
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, NAME_OPTION, ICC, MASQUERADE, BINDING, INHIBIT, DEFAULT_BRIDGE, TRUSTED, ...Object.values(MODE), ...Object.values(SOURCE)];
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, ANTISPOOF_OPTION, ...RATE_OPTIONS, NAME_OPTION, ICC, MASQUERADE, BINDING, INHIBIT, DEFAULT_BRIDGE, TRUSTED, ...Object.values(MODE), ...Object.values(SOURCE)];
 
 /**
  * nat: what leaves is masqueraded, what is published is translated, nothing else comes in. nat-unprotected: the same, but
@@ -56,6 +56,8 @@ export interface BridgeSettings {
 export function validateBridge(network: Network): void {
   checkOptions(network, OPTIONS);
   interfacePrefix(network);
+  allowsAnySource(network);
+  wantedRates(network);
   const settings = settingsOf(network);
   const { options, internal } = network;
   const reject = (option: string, hint: string): never => {

@@ -12,7 +12,7 @@ import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.
 import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Nft, Rtnl, Rule } from '../../linux/types.ts';
-import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, linkMaker, removeUnless } from '../ensure.ts';
+import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, forward, linkMaker, removeUnless } from '../ensure.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
@@ -147,6 +147,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     hostSysctl('net/ipv4/ip_forward', '1', found);
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
     writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
+    for (const [where, link] of [[host, HOST_END], [netns, FABRIC_END], [netns, TUNNEL]] as const) forward(where, link);
     ensureUplinkIpv6(state, up, inner, found);
     const reachable = state.networks.filter(({ internal }) => !internal);
     const ofFamily = (networks: readonly FabricNetwork[], family: 4 | 6): string[] => networks.map(({ subnet }) => subnet).filter((subnet) => familyOf(subnet) === family);

@@ -6,7 +6,9 @@
 import { test } from 'tap';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Network } from '../../cnm/model.ts';
-import { SharedState, Underlay, capture, network, until } from '../testbed.ts';
+import { ipToBytes, macToBytes } from '../../base/ip.ts';
+import { openPacketSocket } from '../../linux/packet-socket.ts';
+import { SharedState, Underlay, capture, network, until, type Space } from '../testbed.ts';
 import { Node } from './testbed.ts';
 
 const underlay = new Underlay();
@@ -18,6 +20,26 @@ const [web, internal] = networks as [Network, Network];
 /** A VXLAN header with web's VNI, and a few bytes: what matters is whether it arrives. */
 const INJECT = 'const d = require("dgram").createSocket("udp4"); d.send(Buffer.from("0800000080000100ffffffffffff", "hex"), 4789, process.argv[1], () => d.close());';
 const INJECTED = 'udp port 4789 and udp[8:4] = 0x08000000 and len < 80';
+const IPV4 = 0x0800;
+const VXLAN_TO_NOBODY = Buffer.from('12b512b5001600000800000080000100ffffffffffff', 'hex');
+
+/** An IPv4 packet with a header of twenty bytes (RFC 791 §3.1). `flags`: of the fragment and its offset. */
+function packet(source: string, destination: string, payload: Buffer, flags = 0): Buffer {
+  const header = Buffer.concat([Buffer.of(0x45, 0, 0, 20 + payload.length, 0, 7, flags >> 8, flags & 255, 64, 17, 0, 0), ipToBytes(source), ipToBytes(destination)]);
+  let sum = 0;
+  for (let at = 0; at < header.length; at += 2) sum += header.readUInt16BE(at);
+  header.writeUInt16BE(~((sum & 0xffff) + (sum >> 16)) & 0xffff, 10);
+  return Buffer.concat([header, payload]);
+}
+
+/** From a container with CAP_NET_RAW, which all have: whatever it likes to put on its wire. */
+function send(from: Space, gatewayMac: string, ...packets: Buffer[]): void {
+  const link = from.rtnl.link('eth0')!;
+  const socket = openPacketSocket(from.netns, link.index, IPV4);
+  for (const each of packets) socket.send(Buffer.concat([macToBytes(gatewayMac), macToBytes(link.mac), Buffer.of(IPV4 >> 8, IPV4 & 255), each]));
+  socket.close();
+}
+
 /** Answers with the caller's address. */
 const SERVER = 'require("net").createServer((socket) => socket.end(socket.remoteAddress)).listen(Number(process.argv[1]), "0.0.0.0", () => console.log("up"));';
 
@@ -49,6 +71,44 @@ test('who does not reach whom', async (t) => {
     b.space.run('nft', 'delete table inet probe');
   });
 
+  t.test('injection by those who say they are somebody else', async (t) => {
+    const counted = (): number => Number(/counter packets (\d+)/.exec(a.space.run('nft', 'list', 'chain', 'inet', 'probe', 'arrived'))![1]);
+    a.space.run('nft', 'add table inet probe; add chain inet probe arrived { type filter hook input priority 0; }; add rule inet probe arrived udp dport 4789 counter');
+    a.space.run('sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=0', 'net.ipv4.conf.default.rp_filter=0');
+    const forged = (to: string): Buffer => packet(b.address, to, VXLAN_TO_NOBODY);
+    const gateway = a1.container.run('ip', 'neigh', 'show', '10.20.0.1').match(/lladdr (\S+)/)![1]!;
+    // As Docker's containers, and those of a bridge of ours, are attached to the host itself.
+    for (const [i, name] of ['br-0123456789ab', 'wbr-01234567890'].entries()) {
+      const x = underlay.space(`x${i}`);
+      const bridge = a.space.rtnl.addLink({ kind: 'bridge', name, mac: '02:42:00:00:00:01', up: true });
+      a.space.rtnl.addAddress(bridge, `172.1${i}.0.1/24`);
+      a.space.rtnl.addLink({ kind: 'veth', name: `vx${i}`, master: bridge, up: true, peer: { name: 'eth0', netns: x.netns, up: true } });
+      x.run('ip', 'address', 'add', `172.1${i}.0.2/24`, 'dev', 'eth0');
+      if (name.startsWith('br-')) await until(() => a.space.run('nft', 'list', 'set', 'inet', 'weft-uplink', 'dockers').includes(name));
+      const wire = await capture(underlay.router, 'any', 'udp port 4789 and len < 80');
+      send(x, '02:42:00:00:00:01', forged(a.address), forged(b.address), packet(`172.1${i}.0.2`, a.address, VXLAN_TO_NOBODY));
+      t.equal((await wire()).trim(), '', `nothing leaves the host from a container on ${name}`);
+      t.equal(counted(), 0, 'nor gets into its tunnel');
+      await a.space.rtnl.deleteLink(bridge);
+    }
+    send(a1.container, gateway, forged(a.address), forged('255.255.255.255'), packet(a1.ip, a.address, VXLAN_TO_NOBODY));
+    t.equal(counted(), 0, 'nor from a container of an overlay');
+
+    const wire = await capture(underlay.router, 'any', 'src host 10.99.1.1 and udp port 4789 and len < 80 or ip[6:2] & 0x3fff != 0');
+    // The first one ends before the VXLAN header does.
+    send(a1.container, gateway, packet(a1.ip, b.address, VXLAN_TO_NOBODY.subarray(0, 8), 0x2000), packet(a1.ip, b.address, VXLAN_TO_NOBODY.subarray(8), 1));
+    t.equal((await wire()).trim(), '', 'nor in pieces');
+
+    const router = underlay.router.rtnl.link('r1')!;
+    const socket = openPacketSocket(underlay.router.netns, router.index, IPV4);
+    for (const to of ['255.255.255.255', '224.0.0.1', a.address]) {
+      socket.send(Buffer.concat([macToBytes('ff:ff:ff:ff:ff:ff'), macToBytes(router.mac), Buffer.of(IPV4 >> 8, IPV4 & 255), packet('10.99.2.9', to, VXLAN_TO_NOBODY)]));
+    }
+    socket.close();
+    t.equal(counted(), 0, 'nor from an outsider who speaks to all hosts of a LAN at once');
+    a.space.run('nft', 'delete table inet probe');
+  });
+
   t.test('a container cannot pass for another', async (t) => {
     const stop = await capture(a2.container, 'eth0', 'icmp');
     a1.container.run('ip', 'link', 'set', 'eth0', 'address', a2.endpoint.mac);
@@ -59,6 +119,10 @@ test('who does not reach whom', async (t) => {
     a1.container.pings(a2.ip);
     t.ok(a2.container.pings(b1.ip), 'nor from one on another host');
     a1.container.run('ip', 'link', 'set', 'eth0', 'address', a1.endpoint.mac);
+
+    const seen = await capture(a2.container, 'eth0', `src host ${b1.ip}`);
+    send(a1.container, a2.endpoint.mac, packet(b1.ip, a2.ip, VXLAN_TO_NOBODY));
+    t.equal((await seen()).trim(), '', 'nor within the network does it have another\'s IP address');
 
     const wire = await capture(underlay.router, 'any', 'icmp and host 192.0.2.77');
     a1.container.run('ip', 'address', 'add', '192.0.2.77/32', 'dev', 'eth0');

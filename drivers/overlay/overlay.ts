@@ -8,21 +8,22 @@ import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { parsePrefix } from '../../base/prefix.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
-import type { Network } from '../../cnm/model.ts';
+import type { Endpoint, Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
-import { ensureAddress, ensureLink, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
+import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
-import { bridgeEnd, gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
-import { MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, checkOptions, interfacePrefix, wantedMtu, wantedVni } from '../options.ts';
-import { ensurePort, joinAnswer, makePair } from '../veth.ts';
+import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
+import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedRates, wantedVni } from '../options.ts';
+import { OPEN_PORT, ensurePort, joinAnswer, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
 import { VXLAN_OVERHEAD } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
 import { createPeers } from './peers.ts';
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION];
-const OURS = /^(wb|wv|we)-/;
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...RATE_OPTIONS];
+const OURS = /^(wb|wv|we|wl)-/;
+const BRIDGE = { multicastSnooping: false };
 
 export interface OverlayOptions {
   fabric: Fabric;
@@ -68,6 +69,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const routes = nodes.map(({ vtep }) => hostRtnl.routeTo(vtep)?.mtu ?? Infinity);
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - VXLAN_OVERHEAD;
   }
+  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
   const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? overlayMtu();
 
   const fabricState = (): FabricState => ({
@@ -112,14 +114,16 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const local = options.self().vtep;
     const mac = gatewayMac(network.id);
     await removeUnless(rtnl, tunnel, ({ vxlan }) => vxlan?.vni === network.vni && vxlan?.local === local && vxlan?.port === options.vxlanPort);
-    const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, multicastSnooping: false }), found);
+    const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, ...BRIDGE }), found);
     const dev = ensureLink(rtnl, tunnel, { mtu, master: br, up: true }, () => {
       hostRtnl.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
     }, found);
     // Frames that come in would teach the bridge that an endpoint which moved here is still there.
-    rtnl.setBridgePort(dev, { learning: false });
+    rtnl.setBridgePort(dev, OPEN_PORT);
+    rtnl.setBridge(br, BRIDGE);
     // After its first port: a bridge takes the MTU of its ports when one is added.
     ensureLink(rtnl, bridge, { mtu, up: true }, () => {}, found);
+    forward(fabric.netns, bridge);
     // A container that sends under a foreign address gets no further than its bridge.
     writeSysctl(fabric.netns, `net/ipv4/conf/${bridge}/rp_filter`, '1');
     const withIpv6 = hasIpv6(network) && isIpv6On(host);
@@ -148,6 +152,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       wantedVni(network);
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
       interfacePrefix(network);
+      allowsAnySource(network);
+      wantedRates(network);
       requireIpv6(host, network);
     },
     // Its bridge and tunnel come with its first endpoint here: until then this node's part of it is the host's way there.
@@ -166,21 +172,20 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network));
+      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
     },
-    // By the fabric's end: wherever Docker left the other one, it goes with it.
-    deleteEndpoint: (_, endpoint) => rtnl.deleteLink(bridgeEnd(endpoint.id)),
+    deleteEndpoint: (_, endpoint) => removePair(rtnl, endpoint),
     join: async (network, endpoint) => {
       // A crash may have come between the endpoint's record and its link.
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network));
+      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
       return joinAnswer(network, endpoint);
     },
     leave: async () => {},
     repair: async (networks, endpoints) => {
       const found: Repair[] = [];
       // Before anything else: networks and endpoints come while this waits for the kernel.
-      await removeStrangers(rtnl, OURS, [...networks.flatMap(({ id }) => [overlayBridge(id), overlayTunnel(id)]), ...endpoints.map(({ id }) => bridgeEnd(id))], found);
+      await removeStrangers(rtnl, OURS, [...networks.flatMap(({ id }) => [overlayBridge(id), overlayTunnel(id)]), ...endpoints.flatMap(linksOf)], found);
       peers.prune();
       found.push(...await ensureFabric());
       for (const network of networks) {
@@ -189,7 +194,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         if (here.length > 0 || isBuilt(network)) {
           const bridge = await ensureNetwork(network, found);
-          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, found);
+          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint));
         } else {
           forwarding.ensure(network, undefined, found);
         }

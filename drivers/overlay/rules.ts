@@ -1,5 +1,6 @@
 /** The rules of the fabric and of its uplink, as text. NAT is in the host; everything that knows other nodes is in the fabric. */
 import { elements, foreignSource, ofFamily, quoted } from '../nft-table.ts';
+import { HOST_BRIDGES } from '../names.ts';
 import { nodeMac, nodeMark } from './addressing.ts';
 
 export interface HostRules {
@@ -16,10 +17,14 @@ export interface HostRules {
 /** Bit 96 of the transport header on is the top bit of the VNI: set for ours, never for Swarm's, which share the port. */
 const OUR_VXLAN = '@th,96,1 0x1';
 
+/** The tunnel's socket takes what is sent to all as well. */
+const FOR_THIS_HOST = 'fib daddr type { local, broadcast, multicast, anycast }';
+
 /**
  * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
  * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
- * comes in. The kernel's own VXLAN packets belong to no user, and none of them is IPv6's.
+ * comes in, and a container's whatever address it says it has. The kernel's own VXLAN packets belong to no user, and none of
+ * them is IPv6's. The address is looked at before the routing table is asked, which members' packets never need.
  */
 export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges }: HostRules): string => `
   set members { type ipv4_addr; ${elements(members)} }
@@ -28,10 +33,19 @@ export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subne
   set overlay6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set translated { type ipv4_addr; flags interval; ${elements([...ofFamily(4, subnets), '127.0.0.0/8'])} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
-    udp dport ${vxlanPort} ${OUR_VXLAN} fib daddr type local ip saddr != @members drop
-    meta nfproto ipv6 udp dport ${vxlanPort} ${OUR_VXLAN} fib daddr type local drop
-    udp dport ${vxlanPort} notrack
     iifname "weft-up" ip daddr 127.0.0.0/8 drop
+    udp dport ${vxlanPort} goto tunnel
+  }
+  chain tunnel {
+    ${OUR_VXLAN} jump injected
+    notrack
+  }
+  chain injected {
+    ip saddr != @members ${FOR_THIS_HOST} drop
+    meta nfproto ipv6 ${FOR_THIS_HOST} drop
+    iifname "weft-up" ${FOR_THIS_HOST} drop
+    iifname "${HOST_BRIDGES}" ${FOR_THIS_HOST} drop
+    iifname @dockers ${FOR_THIS_HOST} drop
   }
   chain raw_output { type filter hook output priority raw; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip daddr @members drop

@@ -1,0 +1,31 @@
+// What this machine's kernel may lack, on Debian's own in a virtual machine: one boot, and in it the tests themselves, with the real thing.
+import { test, type Test } from 'tap';
+import { prepareKernel } from './vm/kernel.ts';
+import { runInside, type Outcome } from './vm/machine.ts';
+
+const TIMEOUT_MS = 220_000;
+const NODE = 'node_modules/.bin/node';
+
+/** Files, each with the names of tests that have to have run in it. */
+const TESTS: readonly (readonly [file: string, ...names: string[]])[] = [
+  ['linux/rtnl-stacked.test.ts', 'a VLAN of a link'],
+  // The oldest kernel that it is tried on.
+  ['drivers/source-guard.test.ts', 'frames'],
+  ['drivers/macvlan/macvlan.test.ts', 'a sub-interface comes with its first network and goes with its last'],
+];
+
+test('on a kernel that has what this one lacks', async (t) => {
+  const kernel = await prepareKernel();
+  if (typeof kernel === 'string') return void t.pass('skipped', { skip: kernel });
+  const commands = ['uname -r', ...TESTS.map(([file]) => `${NODE} ${file}`)];
+  const [release, ...outcomes] = await runInside(kernel, commands, TIMEOUT_MS);
+  t.equal(release?.output.trim(), kernel.release);
+  for (const [i, [file, ...names]] of TESTS.entries()) told(t, file, names, outcomes[i]!);
+});
+
+function told(t: Test, file: string, names: readonly string[], { code, output }: Outcome): void {
+  const failures = output.split('\n').filter((line) => /^ *not ok /.test(line));
+  t.same(failures, [], `${file}: nothing failed`);
+  t.equal(code, 0, `${file}: ${/^# \{ total: \d+.*$/m.exec(output)?.[0] ?? output.slice(-1000)}`);
+  for (const name of names) t.ok(output.split('\n').some((line) => /^ *(?:ok \d+ - |# Subtest: )/.test(line) && line.includes(name) && !/# SKIP/i.test(line)), `${file}: ${name}`);
+}

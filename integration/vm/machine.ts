@@ -1,0 +1,46 @@
+/** A virtual machine whose disk is this machine's, read only: what a script of its prints comes back. QEMU translates (TCG): times mean nothing. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { run } from '../lab/run.ts';
+import type { Kernel } from './kernel.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const MEMORY_MB = '1536';
+const PROCESSORS = '2';
+
+export interface Outcome { code: number; output: string }
+
+/** Runs one command after the other, in the folder of the project; returns what each printed. Rejects when the machine does not get through all of them in time. */
+export async function runInside(kernel: Kernel, commands: readonly string[], timeoutMs: number): Promise<Outcome[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'weft-vm-'));
+  try {
+    const script = join(folder, 'script');
+    await writeFile(script, guestScript(kernel, commands), { mode: 0o755 });
+    const { stdout } = await run([
+      'qemu-system-x86_64', '-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', PROCESSORS, '-m', MEMORY_MB, '-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot',
+      '-kernel', kernel.image, '-initrd', kernel.initialRamdisk, '-append', `console=ttyS0 quiet panic=-1 mitigations=off weft.script=${script}`,
+      '-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap',
+    ], { timeoutMs });
+    const text = stdout.replaceAll('\r', '');
+    return commands.map((command, i) => {
+      const [, output, code] = new RegExp(`^=== ${i} begins\\n([^]*?)^=== ${i} ends: (\\d+)$`, 'm').exec(text) ?? [];
+      if (output === undefined) throw new Error(`the machine did not get through \`${command}\`:\n${text.slice(-4000)}`);
+      return { code: Number(code), output };
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+const guestScript = ({ modules }: Kernel, commands: readonly string[]): string => `#!/bin/sh
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm /lib/modules
+for folder in /run /dev/shm; do mount -t tmpfs none $folder; done
+mount --bind ${modules} /lib/modules
+printf '#!/bin/sh\\nexec /bin/busybox modprobe "$@"\\n' > /run/modprobe; chmod +x /run/modprobe; echo /run/modprobe > /proc/sys/kernel/modprobe
+export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 TAP_TIMEOUT=600
+ip link set lo up; /run/modprobe br_netfilter
+cd ${ROOT}
+${commands.map((command, i) => `echo; echo "=== ${i} begins"; ${command}; code=$?; echo; echo "=== ${i} ends: $code"`).join('\n')}
+busybox poweroff -f
+`;

@@ -1,0 +1,96 @@
+/**
+ * eBPF instructions, one call each, with labels for jumps (RFC 9669). Eleven registers, r0 to r10; a program's context is in r1 when
+ * it starts, and helpers overwrite r0 to r5.
+ */
+type Size = 1 | 2 | 4 | 8;
+
+const LDX: Record<Size, number> = { 1: 0x71, 2: 0x69, 4: 0x61, 8: 0x79 };
+/** Comparisons with a number look at the register's lower 32 bits (BPF_JMP32), those of two registers at all 64. */
+const OPCODE = {
+  addNumber: 0x07, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
+} as const;
+const INSTRUCTION = 8;
+
+export class BpfAssembler {
+  readonly #code: Buffer[] = [];
+  readonly #labels = new Map<string, number>();
+  readonly #jumps: { at: number; label: string }[] = [];
+
+  #emit(opcode: number, { to = 0, from = 0, offset = 0, number = 0 }: { to?: number; from?: number; offset?: number; number?: number }): this {
+    const bytes = Buffer.alloc(INSTRUCTION);
+    bytes.writeUInt8(opcode, 0);
+    bytes.writeUInt8(to | (from << 4), 1);
+    bytes.writeInt16LE(offset, 2);
+    bytes.writeInt32LE(number | 0, 4);
+    this.#code.push(bytes);
+    return this;
+  }
+
+  #jump(opcode: number, label: string, operands: { to?: number; from?: number; number?: number } = {}): this {
+    this.#jumps.push({ at: this.#code.length, label });
+    return this.#emit(opcode, operands);
+  }
+
+  label(name: string): this {
+    this.#labels.set(name, this.#code.length);
+    return this;
+  }
+
+  /** What is in memory at a register's address and an offset, in the machine's byte order. */
+  load(to: number, from: number, offset: number, size: Size): this {
+    return this.#emit(LDX[size], { to, from, offset });
+  }
+
+  move(to: number, from: number): this {
+    return this.#emit(OPCODE.move, { to, from });
+  }
+
+  set(to: number, number: number): this {
+    return this.#emit(OPCODE.moveNumber, { to, number });
+  }
+
+  add(to: number, number: number): this {
+    return this.#emit(OPCODE.addNumber, { to, number });
+  }
+
+  jump(label: string): this {
+    return this.#jump(OPCODE.jump, label);
+  }
+
+  ifEqual(register: number, number: number, label: string): this {
+    return this.#jump(OPCODE.ifEqual, label, { to: register, number });
+  }
+
+  ifNot(register: number, number: number, label: string): this {
+    return this.#jump(OPCODE.ifNot, label, { to: register, number });
+  }
+
+  ifMoreThan(register: number, number: number, label: string): this {
+    return this.#jump(OPCODE.ifMoreThanNumber, label, { to: register, number });
+  }
+
+  /** Where the first register holds more than the second. */
+  ifMore(register: number, other: number, label: string): this {
+    return this.#jump(OPCODE.ifMore, label, { to: register, from: other });
+  }
+
+  /** A helper of the kernel's, by its number (linux/bpf.h). */
+  call(helper: number): this {
+    return this.#emit(OPCODE.call, { number: helper });
+  }
+
+  return(number: number): this {
+    return this.set(0, number).#emit(OPCODE.exit, {});
+  }
+
+  /** Throws RangeError for a jump to a label that is nowhere. */
+  assemble(): Buffer {
+    for (const { at, label } of this.#jumps) {
+      const target = this.#labels.get(label);
+      if (target === undefined) throw new RangeError(`no label ${label}`);
+      // Counted from the instruction after the jump.
+      this.#code[at]!.writeInt16LE(target - at - 1, 2);
+    }
+    return Buffer.concat(this.#code);
+  }
+}
