@@ -43,7 +43,7 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
 }
 
 /** Of every port: it learns nothing, since all addresses are entered; the rest is the kernel's own default, put back where somebody changed it. */
-export const OPEN_PORT: BridgePort = { learning: false, neighSuppress: false, isolated: false, flood: true, multicastFlood: true, broadcastFlood: true, locked: false };
+export const OPEN_PORT: BridgePort = { learning: false, neighSuppress: false, hairpin: false, isolated: false, flood: true, multicastFlood: true, broadcastFlood: true, locked: false };
 
 /** The bridge knows the endpoint's address from us and learns none: a container cannot draw another one's traffic to itself. */
 function setPort(inside: Rtnl, port: number, { hairpin = false, isolated = false }: PortOptions): void {

@@ -52,7 +52,7 @@ async function snapshot(namespace: string): Promise<string> {
   const [links, addresses, routes, rules, entries, tables, rest] = stdout.split('===\n') as [string, string, string, string, string, string, string];
   const sorted = (text: string): string => text.split('\n').map((line) => line.trim()).filter((line) => line !== '').sort().join('\n');
   return [
-    sorted(links.split('\n').map(factsOf).join('\n')),
+    sorted(links.split('\n').map((line) => factsOf(line, namespace.endsWith('-bridges') ? /^w[bu]-/ : /^(?:weft-up|uplink|wv-.*)$/)).join('\n')),
     // What the kernel gives a link by itself is nobody's.
     sorted(addresses.replaceAll(/^\d+: |\\.*$|tentative/gm, '').replaceAll(/^.* fe80:\S*ff:fe\S* .*$/gm, '')),
     sorted(routes.replaceAll(/^(?:local|multicast|anycast) \S*:.*$|^fe80::\/64 .*$/gm, '')),
@@ -62,10 +62,10 @@ async function snapshot(namespace: string): Promise<string> {
   ].join('\n');
 }
 
-/** Of a line of `ip -o -d link`. Some links have another address each time they are made. */
-function factsOf(line: string): string {
+/** Of a line of `ip -o -d link`. `random`: links that have another address each time they are made. */
+function factsOf(line: string, random: RegExp): string {
   const [, name = ''] = /^\d+: ([^@:]+)/.exec(line) ?? [];
-  const facts = [...line.matchAll(FACTS)].map(([fact]) => fact).filter((fact) => !(/^(?:weft-up|uplink|wv-.*)$/.test(name) && fact.startsWith('link/')));
+  const facts = [...line.matchAll(FACTS)].map(([fact]) => fact).filter((fact) => !(random.test(name) && fact.startsWith('link/')));
   return [name, /<[^>]*\bUP\b/.test(line) ? 'up' : 'down', ...facts].join(' ');
 }
 
@@ -171,7 +171,7 @@ test('every part of a running node\'s kernel state is put back', async (t) => {
     { on: 'host', break: 'nft flush map inet weft-bridge ports' }, { on: 'host', break: 'nft add rule inet weft-bridge forward drop' },
     { on: 'fabric', break: 'nft delete table inet weft' }, { on: 'fabric', break: 'nft flush chain inet weft forward' }, { on: 'fabric', break: `nft 'add chain inet weft forward { policy accept; }'` },
     { on: 'fabric', break: `nft 'delete element inet weft subnets { 10.20.0.0/24 }'` },
-    { on: 'host', break: 'iptables -D FORWARD -i weft-up -j ACCEPT' }, { on: 'host', break: 'iptables -F FORWARD' },
+    { on: 'host', break: 'iptables -D FORWARD 1' }, { on: 'host', break: 'iptables -F FORWARD' },
     // Settings: the kernel tells nobody of most.
     ...['net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0', 'net.ipv4.conf.weft-up.route_localnet=0', 'net.ipv4.conf.weft-up.forwarding=0', `net.ipv4.conf.${wbr}.route_localnet=0`, `net.ipv4.conf.${wbr}.forwarding=0`, `net.ipv6.conf.${wbr}.disable_ipv6=1`, `net.ipv6.conf.${wbr}.accept_ra=1`]
       .map((setting): Mutation => ({ on: 'host', break: `sysctl -qw ${setting}`, unseen: true })),
