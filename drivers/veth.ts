@@ -34,11 +34,14 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
     peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
   });
   const { index } = inside.link(port)!;
-  inside.setLink(index, { master: bridge });
-  setPort(inside, index, options);
-  inside.addPortMac(index, endpoint.mac);
-  inside.setIngressProgram(index, guardOf(endpoint, options));
   ensureLimits(inside, index, endpoint.id, options.rates ?? {}, []);
+  inside.together(() => {
+    inside.setLink(index, { master: bridge });
+    setPort(inside, index, options);
+    inside.addPortMac(index, endpoint.mac);
+    inside.setIngressProgram(index, guardOf(endpoint, options));
+  });
+  // Only when all of that has been done does anything pass.
   inside.setLink(index, { up: true });
 }
 

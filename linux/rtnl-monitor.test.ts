@@ -36,8 +36,9 @@ test('what happens is told', async (t) => {
 
   const bridge = rtnl.addLink({ kind: 'bridge', name: 'br0' });
   rtnl.setLink(dev, { master: bridge });
-  rtnl.setLink(dev, { master: null });
   t.ok(await saw((event) => event.type === 'link' && event.link.index === dev && event.link.master === bridge));
+  rtnl.setLink(dev, { master: null });
+  t.ok(await saw((event) => event.type === 'link' && event.link.index === dev && event.link.master === undefined));
   t.notOk(events.some((event) => event.type === 'link' && event.link.index === dev && event.gone), 'to leave a bridge is not to be gone');
   await rtnl.moveLink(dev, other.netns);
   t.ok(await sawLink('v0', true), 'to leave the namespace is');
@@ -66,9 +67,22 @@ test('a watch that was stopped says nothing more', async (t) => {
     stopAtOnce();
   });
   const last = alive;
-  rtnl.addLink({ kind: 'veth', name: 'v0', up: true, peer: { name: 'v1', up: true } });
+  for (const name of ['v0', 'v1', 'v2', 'v3']) rtnl.addLink({ kind: 'bridge', name });
   t.ok(await until(() => alive > last + 3));
   t.equal(heard, 1);
+});
+
+test('of what happens to one link in one turn only the last is told, in its place', async (t) => {
+  const { rtnl } = space(t);
+  const told: string[] = [];
+  t.teardown(rtnl.watch((event) => void (event.type === 'link' && told.push(`${event.link.name} ${event.link.mtu}${event.gone ? ' gone' : ''}`))));
+  const first = rtnl.addLink({ kind: 'bridge', name: 'br0' });
+  const second = rtnl.addLink({ kind: 'bridge', name: 'br1' });
+  for (const mtu of [1200, 1300, 1400]) rtnl.setLink(first, { mtu });
+  t.ok(await until(() => told.includes('br0 1400')));
+  t.same(told, ['br1 1500', 'br0 1400']);
+  await rtnl.deleteLink(second);
+  t.ok(await until(() => told.includes('br1 1500 gone')));
 });
 
 test('a handler that throws is reported and goes on being called', async (t) => {

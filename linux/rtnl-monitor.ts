@@ -1,6 +1,6 @@
 /**
  * What changes in a namespace's links, addresses, routes, neighbours and rules. Events of one turn of the event loop
- * are handed over together, and those that say no more than "something of this kind changed" only once.
+ * are handed over together, and of those that speak of one thing only the last.
  */
 import { monitor } from './netlink-monitor.ts';
 import { RTM_DELADDR, RTM_NEWADDR } from './rtnl-addresses.ts';
@@ -31,14 +31,15 @@ const LOST: RtnlEvent = { type: 'lost' };
  */
 export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => void) => () => void {
   const handlers = new Set<{ handle(event: RtnlEvent): void }>();
-  /** By what it says, for those that say little. */
-  const waiting = new Map<string | symbol, RtnlEvent>();
+  /** By what they speak of: of one thing only the last is told, and only that is decoded. */
+  const waiting = new Map<string, () => RtnlEvent>();
   let close: (() => void) | undefined;
 
   function deliver(): void {
     const events = [...waiting.values()];
     waiting.clear();
-    for (const event of events) {
+    for (const decode of events) {
+      const event = decode();
       for (const { handle } of handlers) {
         try {
           handle(event);
@@ -49,16 +50,18 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
     }
   }
 
-  function add(event: RtnlEvent, key: string | symbol = Symbol(event.type)): void {
+  function add(key: string, decode: () => RtnlEvent): void {
     if (waiting.size === 0) setImmediate(deliver);
-    waiting.set(key, event);
+    // The last one's place is behind what came before it.
+    waiting.delete(key);
+    waiting.set(key, decode);
   }
 
   function addPlain({ type, gone }: { type: Plain; gone: boolean }, body: Buffer): void {
-    if (type === 'rule') return add({ type, gone }, `${type} ${gone}`);
+    if (type === 'rule') return add(`${type} ${gone}`, () => ({ type, gone }));
     // struct ifaddrmsg, struct ndmsg and struct tcmsg have the link's index at one place.
     const dev = type === 'route' ? routeDevice(body) : body.readUInt32LE(4);
-    add({ type, gone, dev }, `${type} ${gone} ${dev}`);
+    add(`${type} ${gone} ${dev}`, () => ({ type, gone, dev }));
   }
 
   const open = (): (() => void) => monitor({
@@ -71,11 +74,11 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
         if (plain) addPlain(plain, body);
         // AF_BRIDGE messages speak of a bridge's port: there, RTM_DELLINK means that it left the bridge.
         else if ((type === RTM_NEWLINK || type === RTM_DELLINK) && body[0] === AF_UNSPEC) {
-          add({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK });
+          add(`link ${body.readInt32LE(4)}`, () => ({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK }));
         }
       }
     },
-    onLost: () => add(LOST, LOST.type),
+    onLost: () => add(LOST.type, () => LOST),
   });
 
   return (handle) => {

@@ -28,6 +28,31 @@ test('links are made, found, changed and deleted', async (t) => {
   t.same(rtnl.links().map(({ name }) => name).sort(), ['br0', 'lo']);
 });
 
+test('changes made together come in their order, all of them, and the first failure is told', (t) => {
+  const { rtnl } = space(t);
+  const bridge = rtnl.addLink({ kind: 'bridge', name: 'br0' });
+  const v0 = rtnl.addLink({ kind: 'veth', name: 'v0', peer: { name: 'v1' } });
+  rtnl.together(() => {
+    rtnl.setLink(v0, { master: bridge });
+    rtnl.addPortMac(v0, mac(1));
+    t.equal(rtnl.link(v0)!.master, undefined, 'nothing was sent yet');
+  });
+  t.equal(rtnl.link(v0)!.master, bridge);
+  t.same(rtnl.portMacs(v0), [mac(1)]);
+  t.throws(() => rtnl.together(() => {
+    rtnl.setLink(99_999, { up: true });
+    rtnl.setBridgePort(99_998, { learning: false });
+    rtnl.setLink(v0, { mtu: 1300 });
+  }), { code: 'ENODEV', message: /change link 99999/ });
+  t.equal(rtnl.link(v0)!.mtu, 1300, 'those behind it were made');
+  t.throws(() => rtnl.together(() => {
+    throw new Error('before anything was sent');
+  }), { message: 'before anything was sent' });
+  rtnl.setLink(v0, { mtu: 1400 });
+  t.equal(rtnl.link(v0)!.mtu, 1400, 'and single ones go on being sent at once');
+  t.end();
+});
+
 test('errors carry the name of the errno and the kernel\'s own words', async (t) => {
   const { rtnl } = space(t);
   rtnl.addLink({ kind: 'bridge', name: 'br0' });

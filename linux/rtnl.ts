@@ -38,6 +38,8 @@ const EVERYTHING = new BpfAssembler().return(-1).assemble();
 const NO_FILTERS = new Set(['EINVAL']);
 const NOTHING: ReadonlySet<string> = new Set();
 
+interface Change { what: string; message: Message; tolerated: ReadonlySet<string> }
+
 export function openRtnl(netns: Netns): Rtnl {
   const socket = openNetlink(netns, NETLINK_ROUTE);
   const slow = openSlowLane(netns, NETLINK_ROUTE);
@@ -65,7 +67,29 @@ export function openRtnl(netns: Netns): Rtnl {
     return body && decodeLink(body);
   }
 
-  const setLink = (index: number, change: LinkChange): void => void ask(`change link ${index}`, RTM_SETLINK, encodeSetLink(index, change));
+  /** While several are made together: what has been asked for so far, and what is to be done when it was sent. */
+  let gathered: { changes: Change[]; after: (() => void)[] } | undefined;
+
+  function change(what: string, type: number, body: Buffer, flags = 0, tolerated = NOTHING): void {
+    const message = { type, flags, body };
+    if (gathered) gathered.changes.push({ what, message, tolerated });
+    else tolerate(tolerated, () => socket.request(what, message));
+  }
+
+  function together(work: () => void): void {
+    const { changes, after } = (gathered = { changes: [] as Change[], after: [] as (() => void)[] });
+    try {
+      work();
+      gathered = undefined;
+      const refused = socket.batch('make changes', changes.map(({ message }) => message)).find(({ index, error }) => !changes[index]!.tolerated.has(error.code));
+      if (refused) throw new KernelError(changes[refused.index]!.what, refused.error.code, refused.error.detail);
+    } finally {
+      gathered = undefined;
+      for (const each of after) each();
+    }
+  }
+
+  const setLink = (index: number, to: LinkChange): void => change(`change link ${index}`, RTM_SETLINK, encodeSetLink(index, to));
 
   /** What the message that makes a pair cannot say of the peer. */
   function finishPeer({ name, master, up }: { name: string; master?: number; up?: boolean }, home: Netns): void {
@@ -90,11 +114,13 @@ export function openRtnl(netns: Netns): Rtnl {
 
   function setFilter(what: string, index: number, instructions: Buffer, encode: (fd: number) => Buffer): void {
     const fd = loadTcProgram(instructions);
+    const close = (): void => void sys.close(fd);
     try {
-      tolerate(EXISTS, () => ask(`make link ${index} take programs`, RTM_NEWQDISC, encodeClsact(index), NLM_F_CREATE | NLM_F_EXCL));
-      ask(what, RTM_NEWTFILTER, encode(fd), NLM_F_CREATE | NLM_F_REPLACE);
+      change(`make link ${index} take programs`, RTM_NEWQDISC, encodeClsact(index), NLM_F_CREATE | NLM_F_EXCL, EXISTS);
+      change(what, RTM_NEWTFILTER, encode(fd), NLM_F_CREATE | NLM_F_REPLACE);
     } finally {
-      sys.close(fd);
+      if (gathered) gathered.after.push(close);
+      else close();
     }
   }
 
@@ -118,8 +144,9 @@ export function openRtnl(netns: Netns): Rtnl {
     link,
     addLink,
     setLink,
+    together,
     setBridge: (index, settings) => void ask(`change bridge ${index}`, RTM_NEWLINK, encodeBridge(index, settings)),
-    setBridgePort: (index, port) => void ask(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
+    setBridgePort: (index, port) => change(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
     ingressProgram: (index) => filters(index).map(decodeIngressProgram).find((name) => name !== undefined),
     setIngressProgram: (index, { name, instructions }) =>
       setFilter(`attach program ${name} to link ${index}`, index, instructions, (fd) => encodeIngressProgram(index, fd, name)),
@@ -163,7 +190,7 @@ export function openRtnl(netns: Netns): Rtnl {
       void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),
     deleteFdb,
     portMacs: (port) => list(`list addresses behind port ${port}`, RTM_GETNEIGH, fdbQuery(port)).flatMap((body) => decodePortMac(body) ?? []),
-    addPortMac: (port, mac) => void ask(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
+    addPortMac: (port, mac) => change(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
 
     watch: createRtnlWatch(netns),
     close: () => {

@@ -99,6 +99,11 @@ export interface Rtnl {
   /** Returns the new link's index (for a link born in another namespace, its index there). */
   addLink(spec: LinkSpec): number;
   setLink(index: number, change: LinkChange): void;
+  /**
+   * Sends what `work` changes of links, ports and their programs in one go, in order; what it reads meanwhile is as before. All are tried;
+   * throws the KernelError of the first that failed.
+   */
+  together(work: () => void): void;
   setBridge(index: number, bridge: BridgeSettings): void;
   setBridgePort(index: number, port: BridgePort): void;
   /** The name of the link's program that comes first; undefined where there is none. */
@@ -143,8 +148,8 @@ export interface Rtnl {
   /** Enters an address, also where it was another port's. It goes with the port. */
   addPortMac(port: number, mac: string): void;
   /**
-   * Link, address, neighbour, route, rule and filter events of this namespace. Every handler call may be a duplicate or late; `lost` means that the kernel
-   * dropped some and all must be read again. Returns the way to stop.
+   * Link, address, neighbour, route, rule and filter events of this namespace. Every handler call may be a duplicate or late, and of several that
+   * speak of one thing the last may be all that is told; `lost` means that the kernel dropped some and all must be read again. Returns the way to stop.
    */
   watch(handler: (event: RtnlEvent) => void): () => void;
   close(): void;
