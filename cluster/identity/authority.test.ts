@@ -1,14 +1,19 @@
 import { X509Certificate, createPublicKey } from 'node:crypto';
-import { readdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import tls from 'node:tls';
-import { test } from 'tap';
+import tap, { test } from 'tap';
 import { createAuthority, fingerprint, issueCertificate, newKey, nodeOf, requestCertificate, revocationList } from './authority.ts';
 
 const HOUR = 3_600_000;
 const node = { id: '0123456789abcdef', addresses: ['10.0.0.1', '10.99.0.1'] };
-const places = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('weft-identity-'));
+/** Nobody else's: another process may be making certificates, or have been killed while it did. */
+const place = mkdtempSync(join(tmpdir(), 'weft-authority-test-'));
+process.env['TMPDIR'] = place;
+tap.teardown(() => rmSync(place, { recursive: true }));
+const places = (): string[] => readdirSync(place).filter((name) => name.startsWith('weft-identity-'));
 
 test('an authority signs for nodes: names, times and uses are what was asked for', async (t) => {
   const now = Date.now();
