@@ -61,6 +61,7 @@ test('what each call asks for', async (t) => {
   await docker.network('n1');
   await docker.removeNetwork('n/1');
   await docker.containers({ all: true });
+  await docker.containers({ all: true, name: 'web.1' });
   await docker.container('c1');
   await docker.startContainer('c1');
   await docker.info();
@@ -70,6 +71,7 @@ test('what each call asks for', async (t) => {
     'GET /v1.51/networks/n1',
     'DELETE /v1.51/networks/n/1',
     'GET /v1.51/containers/json?all=1',
+    String.raw`GET /v1.51/containers/json?all=1&filters={"name":["^/?web\\.1$"]}`,
     'GET /v1.51/containers/c1/json',
     'POST /v1.51/containers/c1/start',
     'GET /v1.51/info',

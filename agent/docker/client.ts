@@ -96,7 +96,8 @@ export interface DockerClient {
   connect(networkId: string, containerId: string, wishes?: DockerEndpointWishes, options?: CallOptions): Promise<void>;
   /** Forced: also where its driver does not answer. */
   disconnect(networkId: string, containerId: string, options?: CallOptions): Promise<void>;
-  containers(filter: { all: boolean }, options?: CallOptions): Promise<DockerContainer[]>;
+  /** `all`: those that do not run, too. `name`: the one of that name alone. */
+  containers(filter: { all: boolean; name?: string }, options?: CallOptions): Promise<DockerContainer[]>;
   /** Blocks until a start or stop of that container is over: never to be awaited in a plugin call. */
   container(id: string, options?: CallOptions): Promise<ContainerInspect>;
   startContainer(id: string, options?: CallOptions): Promise<void>;
@@ -151,7 +152,10 @@ export function createDockerClient({ socketPath = '/var/run/docker.sock', log }:
     removeNetwork: (id, options) => versioned({ what: `to remove network ${short(id)}`, method: 'DELETE', path: `/networks/${encodeURIComponent(id)}`, timeoutMs: NETWORK_MS }, options),
     connect: (networkId, containerId, wishes, options) => versioned({ what: `to connect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/connect`, body: { Container: containerId, ...(wishes && { EndpointConfig: wishes }) }, timeoutMs: CONTAINER_MS }, options),
     disconnect: (networkId, containerId, options) => versioned({ what: `to disconnect container ${short(containerId)}`, method: 'POST', path: `/networks/${encodeURIComponent(networkId)}/disconnect`, body: { Container: containerId, Force: true }, timeoutMs: CONTAINER_MS }, options),
-    containers: ({ all }, options) => versioned({ what: 'to list containers', method: 'GET', path: `/containers/json?${query({ all: all ? '1' : '0' })}`, timeoutMs: QUICK_MS }, options),
+    containers: ({ all, name }, options) => {
+      const filter = { all: all ? '1' : '0', ...(name !== undefined && { filters: JSON.stringify({ name: [exactly(name)] }) }) };
+      return versioned({ what: 'to list containers', method: 'GET', path: `/containers/json?${query(filter)}`, timeoutMs: QUICK_MS }, options);
+    },
     container: (id, options) => versioned({ what: `to describe container ${short(id)}`, method: 'GET', path: `/containers/${encodeURIComponent(id)}/json`, timeoutMs: CONTAINER_MS }, options),
     startContainer: (id, options) => versioned({ what: `to start container ${short(id)}`, method: 'POST', path: `/containers/${encodeURIComponent(id)}/start`, timeoutMs: CONTAINER_MS }, options),
     events: async (filters, signal) => {
@@ -171,6 +175,8 @@ interface Connection { socketPath: string; agent: http.Agent | false; signal: Ab
 
 const short = (id: string): string => (/^[0-9a-f]{64}$/.test(id) ? id.slice(0, 12) : id);
 const query = (parameters: Record<string, string>): string => new URLSearchParams(parameters).toString();
+/** Docker takes names for regular expressions, with and without their slash. */
+const exactly = (name: string): string => `^/?${name.replaceAll(".", String.raw`\.`)}$`;
 
 /** The newest version both sides know; undefined when Docker's is too old. Minor numbers are not decimals: 1.9 < 1.41. */
 function chooseVersion(offered: string): string | undefined {

@@ -39,7 +39,7 @@ export function createWorkloads({ docker, onWorkload, log }: WorkloadsOptions): 
       const network = await docker.network(dockerNetworkId);
       const entry = Object.values(network.Containers ?? {}).find((each) => each.EndpointID === endpointId);
       if (!entry) return undefined;
-      const container = (await docker.containers({ all: true })).find((each) => each.Names.includes(`/${entry.Name}`));
+      const container = (await docker.containers({ all: true, name: entry.Name })).find((each) => each.Names.includes(`/${entry.Name}`));
       const labels = container?.Labels ?? {};
       const composeService = labels['com.docker.compose.service'];
       return {
