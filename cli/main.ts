@@ -34,7 +34,7 @@ function show<T>(answer: T, text: (answer: T) => string): void {
 program.command('up')
   .description('set this host up and start weftd')
   .option('--advertise <address|interface>', 'underlay address that other nodes send to')
-  .option('--store <urls>', 'endpoints of an etcd of yours, comma-separated; without it this node keeps its own state')
+  .option('--store <urls>', 'endpoints of an etcd of yours, comma-separated (default: Weft keeps the store itself)')
   .option('--store-ca <file>', 'who signed its certificate (PEM)')
   .option('--store-cert <file>', 'certificate to show it (PEM)')
   .option('--store-key <file>', 'key of that certificate (PEM)')
@@ -100,7 +100,7 @@ program.command('key').description('the key of the gossip protocol').command('ro
 
 const node = program.command('node').description('the hosts of the cluster');
 
-node.command('ls').action(async () => {
+node.command('ls').description('number, name, id, address and state of each host').action(async () => {
   show(await ask<NodeAnswer[]>('GET', 'nodes'), nodeTable);
 });
 
@@ -134,21 +134,21 @@ const sandbox = program.command('sandbox').description('network namespaces on We
 
 sandbox.command('add <name>')
   .description('put a network namespace on a network')
-  .requiredOption('--network <network>')
-  .option('--netns <path>', 'an existing namespace; default: a new one at /run/netns/NAME')
-  .option('--ip <address>')
-  .option('--ip6 <address>')
-  .option('--alias <name>', 'a further name', collect, [])
-  .option('-p, --publish <[[address:]host[-last]:]container[/protocol]>', 'publish a port on every node, or on an address of this one', collect, [])
-  .option('--service <name>', 'whose backend it is; default: its name')
-  .action(async (name: string, options: { network: string; netns?: string; ip?: string; ip6?: string; alias: string[]; publish: string[]; service?: string }) => {
+  .requiredOption('--network <network>', 'which one; Weft has to give out its addresses')
+  .option('--netns <path>', 'a namespace that exists (default: a new one at /run/netns/NAME)')
+  .option('--ip <address>', 'its IPv4 address (default: a free one)')
+  .option('--ip6 <address>', 'its IPv6 address (default: a free one)')
+  .option('--alias <name>', 'a further name; may be repeated', collect)
+  .option('-p, --publish <[[address:]host[-last]:]container[/protocol]>', 'publish a port on every node, or on an address of this one; may be repeated', collect)
+  .option('--service <name>', 'whose backend it is (default: its name)')
+  .action(async (name: string, options: { network: string; netns?: string; ip?: string; ip6?: string; alias?: string[]; publish?: string[]; service?: string }) => {
     const request = defined({
       name, network: options.network, netns: options.netns, address: options.ip, addressIpv6: options.ip6, aliases: options.alias, ports: options.publish, service: options.service,
     }) as AddSandboxRequest;
     show(await ask<SandboxAnswer>('POST', 'sandboxes', request), (answer) => `${answer.name}: ${[answer.address, answer.addressIpv6].filter((each) => each !== undefined).join(', ') || 'no address'} on ${answer.network} (${answer.interface}), namespace ${answer.netns}`);
   });
 
-sandbox.command('rm <name>').description('take it off its networks').action(async (name: string) => {
+sandbox.command('rm <name>').description('take it off its networks; a namespace that Weft made goes with it').action(async (name: string) => {
   await ask('DELETE', `sandboxes/${encodeURIComponent(name)}`);
   show({ removed: name }, () => name);
 });

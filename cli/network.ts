@@ -1,7 +1,7 @@
 /** `weft network`: networks, and who is on them. */
 import type { Command } from 'commander';
 import type { ConnectRequest, CreateNetworkRequest, NetworkAnswer, PruneAnswer } from '../agent/api.ts';
-import { collect, defined, pairs, some } from './options.ts';
+import { collect, defined, pairs } from './options.ts';
 import { table } from './table.ts';
 
 export interface NetworkCommandOptions {
@@ -29,43 +29,43 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
 
   network.command('create <name>')
     .description('create a network; an overlay appears on every node, and so does a macvlan with a parent')
-    .option('-d, --driver <driver>', 'overlay, bridge or macvlan', 'overlay')
-    .option('--subnet <prefix>', 'for example 10.192.4.0/24 or fd00:4::/64; may be repeated; default: a free one', collect, [])
-    .option('--ipv6', 'addresses of IPv6, too')
-    .option('--no-ipv4', 'no addresses of IPv4')
-    .option('--gateway <address>', 'one for each subnet; default: its first address', collect, [])
-    .option('--ip-range <prefix>', 'hand out addresses of this part of a subnet only', collect, [])
-    .option('--aux-address <name=address>', 'an address that is never handed out', collect, [])
-    .option('--internal', 'no way out')
-    .option('-o, --opt <key=value>', 'driver option', collect, [])
-    .option('--label <key=value>', '', collect, [])
-    .action(async (name: string, options: { driver: string; subnet: string[]; ipv4: boolean; ipv6?: boolean; gateway: string[]; ipRange: string[]; auxAddress: string[]; internal?: boolean; opt: string[]; label: string[] }) => {
+    .option('-d, --driver <driver>', 'overlay (all hosts), bridge (this host) or macvlan (the hosts\' LAN)', 'overlay')
+    .option('--subnet <prefix>', 'for example 10.192.4.0/24 or fd00:4::/64; may be repeated (default: a free one)', collect)
+    .option('--ipv6', 'addresses of IPv6, too; without a subnet for it a free /64')
+    .option('--no-ipv4', 'no addresses of IPv4, unless a subnet of it is given')
+    .option('--gateway <address>', 'one for each subnet; may be repeated (default: its first address)', collect)
+    .option('--ip-range <prefix>', 'hand out addresses of this part of a subnet only; may be repeated', collect)
+    .option('--aux-address <name=address>', 'an address that is never handed out; may be repeated', collect)
+    .option('--internal', 'no way out, and no published ports')
+    .option('-o, --opt <key=value>', 'driver option; may be repeated', collect)
+    .option('--label <key=value>', 'label, copied to all hosts; may be repeated', collect)
+    .action(async (name: string, options: { driver: string; subnet?: string[]; ipv4: boolean; ipv6?: boolean; gateway?: string[]; ipRange?: string[]; auxAddress?: string[]; internal?: boolean; opt?: string[]; label?: string[] }) => {
       const request = defined({
-        name, driver: options.driver, subnets: some(options.subnet), gateways: some(options.gateway), ranges: some(options.ipRange), ipv4: options.ipv4 ? undefined : false, ipv6: options.ipv6, internal: options.internal,
+        name, driver: options.driver, subnets: options.subnet, gateways: options.gateway, ranges: options.ipRange, ipv4: options.ipv4 ? undefined : false, ipv6: options.ipv6, internal: options.internal,
         aux: pairs(options.auxAddress), options: pairs(options.opt), labels: pairs(options.label),
       }) as CreateNetworkRequest;
       show(await ask<NetworkAnswer>('POST', 'networks', request), (answer) => answer.id);
     });
 
-  network.command('rm <network...>').description('remove networks, everywhere').action(async (references: string[]) => {
+  network.command('rm <network...>').description('remove networks that nobody is on; overlays on all hosts').action(async (references: string[]) => {
     for (const reference of references) {
       await ask('DELETE', `networks/${encodeURIComponent(reference)}`);
       show({ removed: reference }, () => reference);
     }
   });
 
-  network.command('inspect <network>').action(async (reference: string) => {
+  network.command('inspect <network>').description('all that is known of a network, as JSON').action(async (reference: string) => {
     const answer = await ask<NetworkAnswer>('GET', `networks/${encodeURIComponent(reference)}`);
     console.log(JSON.stringify(answer, undefined, 2));
   });
 
   network.command('connect <network> <name>')
     .description('put a container or a sandbox of this host on a network')
-    .option('--ip <address>', 'default: a free one')
-    .option('--ip6 <address>', 'the same of IPv6')
-    .option('--alias <name>', 'a further name on this network', collect, [])
-    .action(async (reference: string, name: string, { ip, ip6, alias }: { ip?: string; ip6?: string; alias: string[] }) => {
-      const request = defined({ name, address: ip, addressIpv6: ip6, aliases: some(alias) }) as ConnectRequest;
+    .option('--ip <address>', 'its IPv4 address (default: a free one)')
+    .option('--ip6 <address>', 'its IPv6 address (default: a free one)')
+    .option('--alias <name>', 'a further name on this network; may be repeated', collect)
+    .action(async (reference: string, name: string, { ip, ip6, alias }: { ip?: string; ip6?: string; alias?: string[] }) => {
+      const request = defined({ name, address: ip, addressIpv6: ip6, aliases: alias }) as ConnectRequest;
       await ask('POST', `connections/${encodeURIComponent(reference)}`, request);
       show({ connected: name, network: reference }, () => name);
     });
