@@ -11,7 +11,8 @@ test('status says in words what is not well', (t) => {
   t.notMatch(statusText(well), /does not answer|in the clear/);
   const away = statusText({ ...well, store: { ...well.store, healthy: false, degraded: 'containers go on: 7 addresses left' } });
   t.match(away, /^store {4}etcd at https:\/\/10\.0\.0\.1:7948: does not answer\n {9}containers go on: 7 addresses left$/m);
-  t.match(statusText({ ...well, cleartext: ['shop', 'web'] }), /^wire {5}data of shop, web crosses the underlay in the clear: who can listen there can read it/m);
+  t.match(statusText({ ...well, cleartext: ['shop', 'web'] }), /^wire {5}data of shop, web crosses the underlay in the clear: who can listen there can read it; gossip and the store are encrypted$/m);
+  t.match(statusText({ ...well, store: { description: 'etcd at http://10.0.0.1:2379', healthy: true }, cleartext: ['web'] }), /^wire .*; gossip is encrypted, what is said to the store is not$/m);
   t.match(statusText({ ...well, cleartext: ['a', 'b', 'c', 'd', 'e', 'f'] }), 'data of a, b, c, d and 2 more crosses');
   t.end();
 });

@@ -7,6 +7,10 @@ const NAMED = 4;
 const some = (names: readonly string[]): string =>
   (names.length <= NAMED + 1 ? names.join(', ') : `${names.slice(0, NAMED).join(', ')} and ${names.length - NAMED} more`);
 
+/** An etcd of the user's may be reached without TLS. */
+const encryptedBesides = (store: string): string =>
+  (store.includes('http://') ? 'gossip is encrypted, what is said to the store is not' : 'gossip and the store are encrypted');
+
 const short = (id: string): string => id.slice(0, 12);
 
 export function statusText(status: StatusAnswer): string {
@@ -18,7 +22,7 @@ export function statusText(status: StatusAnswer): string {
     ...(store.quorum === undefined ? [] : [`         ${store.quorum}`]),
     `docker   ${docker.up ? `answers (${docker.version ?? 'version unknown'})` : 'does not answer'}`,
     `holds    ${counts.networks} networks, ${counts.endpoints} endpoints, names in ${counts.sandboxesWithNames} sandboxes`,
-    ...(status.cleartext.length === 0 ? [] : [`wire     data of ${some(status.cleartext)} crosses the underlay in the clear: who can listen there can read it; gossip and the store are encrypted`]),
+    ...(status.cleartext.length === 0 ? [] : [`wire     data of ${some(status.cleartext)} crosses the underlay in the clear: who can listen there can read it; ${encryptedBesides(store.description)}`]),
     '',
     table(['NODE', 'ID', 'ADDRESS', 'STATE'], status.members.map((member) => [member.name, member.id, member.address, member.state])),
     ...(status.pools.length > 0 ? ['', table(['POOL', 'BLOCKS HERE', 'USED', 'FREE'], status.pools.map((pool) => [pool.subnet, pool.blocks, pool.used, pool.free]))] : []),
