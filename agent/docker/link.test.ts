@@ -51,3 +51,20 @@ test('what becomes of a network whose copy Docker deleted is waited for', async 
   t.equal(seen.length, 3, 'once, though it was told twice');
   t.notOk(link.undecided('web'));
 });
+
+test('nothing is removed any more once it is closed', async (t) => {
+  const clock = new VirtualClock();
+  const docker = createDockerClient({ socketPath: join(t.testdir(), 'docker.sock'), log });
+  t.teardown(() => docker.close());
+  const removed: string[] = [];
+  const nothing = (): Promise<void> => Promise.resolve();
+  const link = startDockerLink({
+    docker, clock, log, onUp: () => {}, onForeignNetworks: () => {}, removeForgotten: nothing, workloads: { inspect: nothing, resync: nothing, early: () => Promise.resolve(undefined) },
+    replicator: { reconcile: nothing, conflicts: () => [] }, inUse: () => undefined, remove: async ({ name }) => void removed.push(name),
+  });
+  link.deleted(network('web'));
+  link.close();
+  await clock.advance(5_000);
+  await link.decided();
+  t.same(removed, []);
+});

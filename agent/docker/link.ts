@@ -45,6 +45,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
   let up = false;
   let version: string | undefined;
   let lastPrune = -Infinity;
+  let closed = false;
   /** Networks whose copy Docker deleted a moment ago → the decision, which never rejects. */
   const undecided = new Map<string, Promise<void>>();
 
@@ -82,6 +83,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
   async function decide(network: Network): Promise<void> {
     const since = clock.now();
     await sleep(clock, PRUNE_WAIT_MS);
+    if (closed) return;
     let reason = lastPrune >= since - PRUNE_WAIT_MS ? 'a prune on one host does not take the cluster\'s networks away' : options.inUse(network);
     if (reason === undefined) {
       await options.remove(network).catch((error: unknown) => {
@@ -120,6 +122,9 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     },
     undecided: (weftId) => undecided.has(weftId),
     decided: async () => void await Promise.all(undecided.values()),
-    close: () => watcher.close(),
+    close: () => {
+      closed = true;
+      watcher.close();
+    },
   };
 }
