@@ -247,7 +247,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     },
   });
   stops.push(registry.follow(), directory.follow(), () => gossipKeyring.close(), () => storeMembers.close(), own.follow());
-  const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask);
+  const stopping = new AbortController();
+  const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask, stopping.signal).catch(() => {});
   background('this node could not be entered in the store', async () => {
     await claimNumber(store, local, id, lastNodeNumber(config.nodePrefix));
     await directory.announce({ id, name, number, address: config.advertise, gossipPort: config.gossipPort });
@@ -276,6 +277,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     api,
     stop: async () => {
       repairs.close();
+      stopping.abort();
       const { errors } = await runAll([
         () => docker.close(),
         ...stops,
