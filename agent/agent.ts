@@ -57,6 +57,7 @@ import { createRepairLoop } from './repair.ts';
 import { createSandboxes } from './sandboxes.ts';
 import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
+import { createVerifiedStore } from './verified-store.ts';
 
 /** A start that weftd's own restart interrupted takes no longer to go on. */
 const FORGOTTEN_AT_START_MS = 5_000;
@@ -79,9 +80,9 @@ export interface Agent {
 }
 
 export async function startAgent({ config, nodeStore, local, log, inherited, fence }: AgentOptions): Promise<Agent> {
-  const { store } = nodeStore;
   const clock = systemClock;
   const random = systemRandom;
+  const store = createVerifiedStore({ store: nodeStore.store, directory: identityDirectory(config.dataDir), clock, log: log.child({ part: 'store' }) });
   const id = nodeId(local);
   const name = config.name ?? hostname();
   const number = knownNumber(local) ?? await insist('the store has to give this node its number', log, () => claimNumber(store, local, id, lastNodeNumber(config.nodePrefix)));
@@ -92,7 +93,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const endpoints = createEndpoints(local);
   const directory = createNodeDirectory(store, local, id);
   const seeds = async () => [...await directory.seeds(), ...config.discovery.seeds];
-  const oneHost = await settleOnHost({ config, nodeStore, local, node: { id, name }, keys, seeds, clock, random, log, onCloned: fence });
+  const oneHost = await settleOnHost({ config, store, isAlone: nodeStore.kind === 'embedded', local, node: { id, name }, keys, seeds, clock, random, log, onCloned: fence });
   const at = (host: string) => ({ host, port: config.gossipPort });
   const transport = await openTransport({ bind: at('0.0.0.0'), advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, keys, seeds, discovery: config.discovery, clock, random, log: log.child({ part: 'gossip' }), local });
@@ -270,14 +271,14 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   })));
   const api = createAgentApi({
     self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
-    otherProblems: () => [...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
+    otherProblems: () => [...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 
   return {
     api,
     stop: async () => {
-      repairs.close();
       stopping.abort();
+      repairs.close();
       const { errors } = await runAll([
         () => docker.close(),
         ...stops,

@@ -109,10 +109,31 @@ test('a node of the cluster that a restored store was of is told to join again',
   await before.token();
   before.close();
   await store.txn([], (await store.range('identity/')).entries.map(({ key }) => ({ delete: key })));
+  const restoring = await node(t, store, 2, folder);
+  await restoring.token();
   const after = await node(t, store, 1, folder);
   while (after.removed.length === 0) await new Promise((resolve) => { setTimeout(resolve, 20); });
   t.same(after.removed, ['WEFT-NODE-REMOVED']);
-  t.same((await store.range('identity/certificates/')).entries, [], 'and is not entered');
+  t.same((await store.range('identity/certificates/')).entries.map(({ key }) => key), [`identity/certificates/${idOf(2)}`], 'and is not entered');
+});
+
+test('a store that was emptied gets no other authority from a node of before', async (t) => {
+  const { store, folder } = await cluster(t);
+  const before = await node(t, store, 1, folder);
+  await before.token();
+  before.close();
+  const { entries } = await store.range('identity/');
+  await store.txn([], entries.map(({ key }) => ({ delete: key })));
+  // The look that is in vain is followed by another one soon.
+  const clock: Clock = { ...systemClock, setTimeout: (callback, delayMs) => systemClock.setTimeout(callback, Math.min(delayMs, 20)) };
+  let looks = 0;
+  const after = await node(t, { ...store, get: (key) => { looks++; return store.get(key); } }, 1, folder, { clock });
+  while (looks < 3) await new Promise((resolve) => { setTimeout(resolve, 20); });
+  t.same((await store.range('')).entries, []);
+  await store.txn([], entries.map(({ key, value }) => ({ put: key, value })));
+  const later = looks + 4;
+  while (looks < later) await new Promise((resolve) => { setTimeout(resolve, 20); });
+  t.same(after.removed, [], 'it goes on when the store has its contents again');
 });
 
 test('a certificate is renewed in time, by each node at another moment', async (t) => {

@@ -7,7 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import { fingerprint, issueCertificate, newKey, nodeOf, requestCertificate } from '../cluster/identity/authority.ts';
 import { enterCertificate, revocations, watchRevocations, type Revocations } from '../cluster/identity/certificates.ts';
-import { checkSecret, clusterAuthority, joinSecret } from '../cluster/identity/credentials.ts';
+import { checkSecret, clusterAuthority, foundAuthority, joinSecret } from '../cluster/identity/credentials.ts';
 import { readIdentity, writeIdentity, writeRevoked, type Identity } from '../cluster/identity/files.ts';
 import type { JoinServer, MemberCalls } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer, JoinRequest } from '../cluster/identity/join.ts';
@@ -97,9 +97,8 @@ export function startJoining(options: JoiningOptions): Joining {
   /** Every node may read the authority's key, so none has to ask another. */
   async function ensure(): Promise<void> {
     const now = clock.wallNow();
-    const { certificate: authority, key: authorityKey } = await clusterAuthority(store);
-    // The store is another cluster's than the one that this node was let into: a backup was restored.
-    if (identity && fingerprint(identity.authority) !== fingerprint(authority)) throw weftError('WEFT-NODE-REMOVED', {});
+    // Not founded anew in a store that was emptied: every other node of this cluster would be taken for one of another.
+    const { certificate: authority, key: authorityKey } = identity ? await clusterAuthority(store, identity.authority) : await foundAuthority(store);
     if (!identity || isDue(identity)) {
       const key = await newKey();
       const certificate = await issueCertificate({ certificate: authority, key: authorityKey }, await requestCertificate(key), { node: { id: node.id, addresses: [node.address] }, lifetimeMs: LIFETIME_MS, now });

@@ -8,15 +8,16 @@ import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { Address } from '../gossip/messages.ts';
 import { openTransport } from '../gossip/net-transport.ts';
-import type { LocalStore } from '../store/store.ts';
+import type { LocalStore, Store } from '../store/store.ts';
 import type { Config } from './config.ts';
 import { claimInstance, type InstanceClaim } from './instance.ts';
-import type { NodeStore } from './node-store.ts';
 import { formerAddresses, lastAddress, rememberAddress } from './original.ts';
 
 export interface OneHostOptions {
   config: Config;
-  nodeStore: Pick<NodeStore, 'store' | 'kind'>;
+  store: Store;
+  /** The store is this host's own, which knows no other. */
+  isAlone: boolean;
   local: LocalStore;
   node: { id: string; name: string };
   /** Of gossip. */
@@ -36,7 +37,7 @@ export interface OneHost {
 }
 
 /** Before this node gossips. Where the host has another address than before, it waits for the claim if the store answers; rejects with WEFT-NODE-CLONED then. */
-export async function settleOnHost({ config, nodeStore, local, node, keys, seeds, clock, random, log, onCloned }: OneHostOptions): Promise<OneHost> {
+export async function settleOnHost({ config, store, isAlone, local, node, keys, seeds, clock, random, log, onCloned }: OneHostOptions): Promise<OneHost> {
   const [movedFrom] = formerAddresses(local, config);
   let instance: InstanceClaim | undefined;
   const cloned = (error: WeftError, address: string): void => {
@@ -45,10 +46,9 @@ export async function settleOnHost({ config, nodeStore, local, node, keys, seeds
     onCloned(error);
   };
   const claim = (): void => {
-    instance ??= claimInstance({ store: nodeStore.store, node: { ...node, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: cloned });
+    instance ??= claimInstance({ store, node: { ...node, address: config.advertise, movedFrom }, clock, log: log.child({ part: 'identity' }), onCloned: cloned });
   };
-  // A store of this host's own knows no other host.
-  if (nodeStore.kind !== 'embedded') claim();
+  if (!isAlone) claim();
   // Where it was before, nobody has to be asked: a copy would not be there.
   if (movedFrom !== undefined) await instance?.settled;
 

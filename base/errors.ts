@@ -51,6 +51,7 @@ export const ERRORS = {
   'WEFT-PORT-ADDRESS': { cause: '{address} is not an address of this host', fix: 'publish on one that is, or on all of them' },
   'WEFT-STORE-UNREACHABLE': { cause: 'the store at {store} cannot be used: {detail}', fix: 'check that it runs, that this host reaches it and that it accepts this host; containers already started are not affected' },
   'WEFT-STORE-LOST': { cause: 'the store {path} of this host is gone or empty', fix: 'bring the file back, or a backup with `weft restore FILE`; `weft down --purge` begins anew' },
+  'WEFT-STORE-EMPTY': { cause: 'the store ({store}) has nothing of this cluster: it was emptied, or is another one', fix: 'what runs goes on, and nothing is written there; if the address is right, bring the store back with `weft restore FILE` on one host, and join the others again' },
   'WEFT-STORE-LOCKED': { cause: 'the store {path} is open in another process', fix: 'stop the other weftd first; `fuser {path}` shows which it is' },
   'WEFT-DISK': { cause: 'this node cannot write its own state to {path}: {detail}', fix: 'make room on that disk; nothing that was answered is lost, and weftd goes on by itself' },
   'WEFT-STORE-ETCD': { cause: 'a cluster needs etcd 3.4 or newer on this host: {detail}', fix: 'install it (`apt-get install etcd-server`, and `systemctl disable --now etcd`: weftd runs its own), or use an etcd of yours with `weft up --store`' },

@@ -6,7 +6,7 @@ import { silentLogger as log } from '../../base/log.ts';
 import { openSqliteStore } from '../../store/sqlite.ts';
 import { issueCertificate, newKey, requestCertificate } from './authority.ts';
 import { enterCertificate, revocationOf, revocations, watchRevocations, type Revocations } from './certificates.ts';
-import { clusterAuthority } from './credentials.ts';
+import { foundAuthority } from './credentials.ts';
 
 const DAY = 86_400_000;
 const node = { id: '0123456789abcdef', address: '10.0.0.1' };
@@ -16,7 +16,7 @@ function scene(t: Test) {
   t.teardown(() => store.close());
   const now = clock.wallNow();
   const issue = async (lifetimeMs = DAY): Promise<string> =>
-    issueCertificate(await clusterAuthority(store), await requestCertificate(await newKey()), { node: { id: node.id, addresses: [node.address] }, lifetimeMs, now });
+    issueCertificate(await foundAuthority(store), await requestCertificate(await newKey()), { node: { id: node.id, addresses: [node.address] }, lifetimeMs, now });
   const remove = async (at = now): Promise<boolean> => {
     const { compares, writes } = await revocationOf(store, node, at);
     return (await store.txn(compares, writes)).succeeded;

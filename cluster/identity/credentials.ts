@@ -1,7 +1,7 @@
 /** What the store keeps of the cluster's identity: its authority and the join token. */
 import { weftError } from '../../base/errors.ts';
 import type { Compare, Store, Write } from '../../store/store.ts';
-import { createAuthority, type Authority } from './authority.ts';
+import { createAuthority, fingerprint, type Authority } from './authority.ts';
 import { newSecret, sameSecret } from './token.ts';
 
 const AUTHORITY = 'identity/authority';
@@ -14,8 +14,20 @@ export interface JoinSecret {
   expires: number;
 }
 
-/** The cluster's authority; made by whoever comes first. */
-export async function clusterAuthority(store: Store): Promise<Authority> {
+/**
+ * The cluster's authority. Throws WEFT-STORE-EMPTY where there is none, and WEFT-NODE-REMOVED where it is not `known`, the certificate of
+ * the one that this node was let in by: the store is another cluster's, since a backup was restored.
+ */
+export async function clusterAuthority(store: Store, known?: string): Promise<Authority> {
+  const entry = await store.get(AUTHORITY);
+  if (!entry) throw weftError('WEFT-STORE-EMPTY', { store: store.description });
+  const authority = JSON.parse(entry.value) as Authority;
+  if (known !== undefined && fingerprint(known) !== fingerprint(authority.certificate)) throw weftError('WEFT-NODE-REMOVED', {});
+  return authority;
+}
+
+/** The authority of a cluster that this node is not in yet; made by whoever comes first. */
+export async function foundAuthority(store: Store): Promise<Authority> {
   for (;;) {
     const entry = await store.get(AUTHORITY);
     if (entry) return JSON.parse(entry.value) as Authority;
