@@ -25,7 +25,7 @@ export interface DriversOptions {
   registry: NetworkRegistry;
   addresses: AddressManager;
   local: LocalStore;
-  /** An endpoint whose link the drivers' own watch does not see. */
+  /** Of an endpoint whose link only its driver sees: a macvlan's is in the container. */
   onCarrier(endpointId: string, up: boolean): void;
   clock: Clock;
   log: Logger;
