@@ -7,6 +7,7 @@ import { tryTcp } from '../agent/reachability-ports.ts';
 import { systemClock as clock } from '../base/clock.ts';
 import { WeftError, errorText, weftError } from '../base/errors.ts';
 import { silentLogger as log } from '../base/log.ts';
+import { clusterAuthority } from '../cluster/identity/credentials.ts';
 import type { Credentials } from '../cluster/identity/join-server.ts';
 import type { JoinAnswer } from '../cluster/identity/join.ts';
 
@@ -30,11 +31,11 @@ export async function checkStore({ store, gossipPort }: JoinAnswer, identity: Cr
   throw weftError('WEFT-JOIN-STORE', { ports: places.map(({ host, port }) => `TCP ${port} of ${host} is`).join(', '), advice: advice.join('; ') });
 }
 
-/** Whether an etcd of the user's accepts this host: only its owner knows what it asks for. Throws WEFT-JOIN-ETCD. */
+/** Whether an etcd of the user's accepts this host, and is the cluster's: only its owner knows what it asks for. Throws WEFT-JOIN-ETCD. */
 export async function checkEtcd(etcd: NonNullable<Config['etcd']>): Promise<void> {
   const store = openConfiguredEtcd(etcd, { clock, log });
   try {
-    await store.get('identity/authority');
+    await clusterAuthority(store);
   } catch (error) {
     const detail = error instanceof WeftError ? error.parameters['detail'] : undefined;
     throw weftError('WEFT-JOIN-ETCD', { endpoints: etcd.endpoints.join(', '), detail: detail ?? errorText(error) }, { cause: error });
