@@ -3,6 +3,7 @@
  * link has carrier, since a name that resolves before its container answers sends clients into time-outs.
  */
 import { withoutLength } from '../base/ip.ts';
+import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network, Workload } from '../cnm/model.ts';
 import type { NameRecord, SoftState } from '../cluster/state.ts';
 import type { LocalStore } from '../store/store.ts';
@@ -11,7 +12,7 @@ export interface Publisher {
   joined(network: Network, endpoint: Endpoint): void;
   left(endpoint: Endpoint): void;
   carrier(endpointId: string, up: boolean): void;
-  /** Who is behind an endpoint became known, or changed. */
+  /** Who is behind an endpoint became known, or changed. Docker tells also of those that are not ours, or not any more: they are passed over. */
   workload(workload: Workload): void;
   workloadOf(endpointId: string): Workload | undefined;
 }
@@ -21,17 +22,28 @@ interface Published { network: Network; endpoint: Endpoint; named: boolean }
 /** The names that are answered here: those of every node's containers, and those on networks of this node alone, which never leave it. */
 export interface LocalNames { put(record: NameRecord): void; remove(networkId: string, endpointId: string): void }
 
-export function createPublisher({ state, names, local }: { state: SoftState; names: LocalNames; local: LocalStore }): Publisher {
-  const endpoints = new Map<string, Published>();
-  const workloads = new Map(local.list('workloads/').map(({ value }) => {
+const WORKLOADS = 'workloads/';
+
+export interface PublisherOptions { state: SoftState; names: LocalNames; endpoints: Pick<Endpoints, 'get'>; local: LocalStore }
+
+export function createPublisher({ state, names, endpoints, local }: PublisherOptions): Publisher {
+  const joined = new Map<string, Published>();
+  const workloads = new Map(local.list(WORKLOADS).map(({ value }) => {
     const workload = JSON.parse(value) as Workload;
     return [workload.endpointId, workload];
   }));
+  local.transaction(() => {
+    for (const endpointId of workloads.keys()) if (!endpoints.get(endpointId)) forget(endpointId);
+  });
   const carriers = new Set<string>();
   state.watch('name', (change) => {
     if (change.type === 'put') names.put(change.record.value);
     else names.remove(change.record.value.networkId, change.record.value.endpointId);
   });
+
+  function forget(endpointId: string): void {
+    if (workloads.delete(endpointId)) local.delete(WORKLOADS + endpointId);
+  }
 
   function refresh(entry: Published): void {
     const { network, endpoint } = entry;
@@ -59,7 +71,7 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
   return {
     joined: (network, endpoint) => {
       const entry = { network, endpoint, named: false };
-      endpoints.set(endpoint.id, entry);
+      joined.set(endpoint.id, entry);
       const addresses = addressesIn(endpoint);
       if (network.scope === 'cluster' && addresses) {
         state.publish('endpoint', endpoint.id, { networkId: network.id, endpointId: endpoint.id, ...addresses, mac: endpoint.mac });
@@ -67,9 +79,9 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
       refresh(entry);
     },
     left: (endpoint) => {
-      const entry = endpoints.get(endpoint.id);
-      endpoints.delete(endpoint.id);
-      if (workloads.delete(endpoint.id)) local.delete(`workloads/${endpoint.id}`);
+      const entry = joined.get(endpoint.id);
+      joined.delete(endpoint.id);
+      forget(endpoint.id);
       carriers.delete(endpoint.id);
       if (!entry) return;
       unname(entry);
@@ -78,15 +90,16 @@ export function createPublisher({ state, names, local }: { state: SoftState; nam
     carrier: (endpointId, up) => {
       if (up) carriers.add(endpointId);
       else carriers.delete(endpointId);
-      const entry = endpoints.get(endpointId);
+      const entry = joined.get(endpointId);
       if (entry) refresh(entry);
     },
     workload: (workload) => {
+      if (!endpoints.get(workload.endpointId)) return;
       const text = JSON.stringify(workload);
       if (JSON.stringify(workloads.get(workload.endpointId)) === text) return;
-      local.put(`workloads/${workload.endpointId}`, text);
+      local.put(WORKLOADS + workload.endpointId, text);
       workloads.set(workload.endpointId, workload);
-      const entry = endpoints.get(workload.endpointId);
+      const entry = joined.get(workload.endpointId);
       if (entry) refresh(entry);
     },
     workloadOf: (endpointId) => workloads.get(endpointId),

@@ -77,7 +77,7 @@ export function createDocker(options: DockerOptions): Docker {
   const copies = createCopies(registry);
   const replicator = createReplicator({ docker: client, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
   const workloads = createWorkloads({ docker: client, onWorkload: publisher.workload, log });
-  const starting = createStarting({ workloads, isUp, endpoints, publisher, claims, clock });
+  const starting = createStarting({ workloads, isUp, publisher, claims, clock });
 
   async function listed(networkId: string): Promise<ReadonlySet<string> | undefined> {
     const dockerId = map.dockerId(networkId);

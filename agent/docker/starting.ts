@@ -1,6 +1,5 @@
 /** Whose an endpoint is while its container starts: by whatever can be known without waiting for the end of the start. */
 import { sleep, type Clock } from '../../base/clock.ts';
-import type { Endpoints } from '../../cnm/controller.ts';
 import type { Endpoint, Workload } from '../../cnm/model.ts';
 import type { PortClaims } from '../../ingress/claims.ts';
 import type { Publisher } from '../publisher.ts';
@@ -20,16 +19,15 @@ export interface StartingOptions {
   workloads: Pick<Workloads, 'early'>;
   /** Whether Docker answers. */
   isUp(): boolean;
-  endpoints: Pick<Endpoints, 'get'>;
   publisher: Pick<Publisher, 'workload'>;
   claims: Pick<PortClaims, 'held'>;
   clock: Clock;
 }
 
-export function createStarting({ workloads, isUp, endpoints, publisher, claims, clock }: StartingOptions): Starting {
+export function createStarting({ workloads, isUp, publisher, claims, clock }: StartingOptions): Starting {
   async function workload(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined> {
     const found = await workloads.early(endpointId, dockerNetworkId);
-    if (found && endpoints.get(endpointId)) publisher.workload(found);
+    if (found) publisher.workload(found);
     return found;
   }
 
