@@ -148,7 +148,7 @@ export function createGossip(options: GossipOptions): Gossip {
 
   function news(bytes: number, to: Address, isDead = false): Buffer[] {
     const members = beliefs.members.liveCount;
-    return queue.take(bytes, { to: addressKey(to), beside: isDead, audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
+    return queue.take(bytes, { to: addressKey(to), isDead, audience: members - 1, limit: retransmitLimit(tuning.retransmitMult, members) });
   }
 
   function sendWithNews(to: Address, message: Buffer): void {

@@ -13,7 +13,7 @@ interface Item {
   readonly origin: string | undefined;
   readonly done: (() => void) | undefined;
   readonly told: Set<string>;
-  readonly toldBeside: Set<string>;
+  readonly toldDead: Set<string>;
   transmits: number;
 }
 
@@ -35,8 +35,8 @@ export interface Receiver {
   audience: number;
   /** After so many times an item is done. */
   limit: number;
-  /** One of those who are thought dead: it may hear news as well, and takes nothing from the share of the others. */
-  beside?: boolean;
+  /** Thought to be: it may hear news as well, and takes nothing from the share of the others. */
+  isDead?: boolean;
 }
 
 const before = (a: Item, b: Item): number => a.transmits - b.transmits || b.message.length - a.message.length || b.order - a.order;
@@ -50,7 +50,7 @@ export class BroadcastQueue {
   onNews = (): void => {};
 
   add(message: Buffer, { about, beside = false, origin, done }: NewsOptions = {}): void {
-    const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), toldBeside: new Set(), transmits: 0 };
+    const item: Item = { about, message, order: this.#order++, origin, done, told: new Set(origin === undefined ? [] : [origin]), toldDead: new Set(), transmits: 0 };
     if (about !== undefined) {
       const earlier = this.#byAbout.get(about) ?? new Set();
       for (const each of beside ? [] : earlier) {
@@ -69,20 +69,20 @@ export class BroadcastQueue {
   }
 
   /** Messages for one packet with `room` bytes left, each counted as passed on once. */
-  take(room: number, { to, audience, limit, beside = false }: Receiver): Buffer[] {
+  take(room: number, { to, audience, limit, isDead = false }: Receiver): Buffer[] {
     const taken: Item[] = [];
     let left = room;
     for (const item of this.#items) {
       // One place is left for the message that news travels with.
       if (left <= PART_OVERHEAD || taken.length === MAX_PARTS - 1) break;
       const size = item.message.length + PART_OVERHEAD;
-      if (size > left || !(beside ? !item.toldBeside.has(to) : this.#mayTell(item, to, audience))) continue;
+      if (size > left || (isDead ? item.toldDead.has(to) : !this.#mayTell(item, to, audience))) continue;
       left -= size;
       taken.push(item);
     }
     for (const item of taken) {
-      if (beside) {
-        item.toldBeside.add(to);
+      if (isDead) {
+        item.toldDead.add(to);
         continue;
       }
       this.#items.splice(this.#items.indexOf(item), 1);

@@ -167,9 +167,9 @@ void test('the queue: what is said beside others replaces none, and is replaced 
   t.same([take(), done], [['alive'], ['accused by c', 'accused by d']]);
 });
 
-void test('the queue: who is told beside the others hears each piece once and uses nothing up', async (t) => {
+void test('the queue: who is thought dead hears each piece once and uses nothing up', async (t) => {
   const queue = new BroadcastQueue();
-  const take = (to: string, beside: boolean): number => queue.take(100, { to, beside, audience: 2, limit: 2 }).length;
+  const take = (to: string, isDead: boolean): number => queue.take(100, { to, isDead, audience: 2, limit: 2 }).length;
   queue.add(Buffer.from('news'));
   t.same([take('dead', true), take('dead', true), take('b', false), take('dead too', true), take('c', false)], [1, 0, 1, 1, 1]);
   t.equal(queue.length, 0);
