@@ -18,9 +18,9 @@ function scene(...ages: number[]) {
   };
   const endpoint = (id: string, ageMs: number, more: Partial<Endpoint> = {}): Endpoint => ({ id, networkId: 'n', mac: '', ports: [], options: {}, createdAt: new Date(clock.wallNow() - ageMs).toISOString(), ...more });
   const present = ages.map((age, i) => endpoint(String(i), age));
-  const docker: { list?: string[] } = {};
+  const docker: { list?: string[]; stuck?: string } = {};
   const forgotten = createForgottenEndpoints({
-    endpoints: { list: () => [...present] }, isNative: (id) => id === 'native', revoke: () => Promise.resolve(), clock, log,
+    endpoints: { list: () => [...present] }, isNative: (id) => id === 'native', revoke: async (id) => { if (id === docker.stuck) throw new Error('its ports cannot be closed'); }, clock, log,
     network: (id) => ({ driver: `driver of ${id}` }), listed: async () => docker.list && new Set(docker.list),
     controller: { deleteEndpoint: async (id) => void present.splice(present.findIndex((each) => each.id === id), 1) },
   });
@@ -68,6 +68,16 @@ void test('the time of day was set back while weftd was away', async (t) => {
   await advance(LIMIT_MS);
   await remove();
   t.equal(ids(), '');
+});
+
+void test('one that cannot be removed does not keep the others', async (t) => {
+  const { ids, remove, docker } = scene(LIMIT_MS, LIMIT_MS);
+  docker.stuck = '0';
+  await remove();
+  t.equal(ids(), '0');
+  delete docker.stuck;
+  await remove();
+  t.equal(ids(), '', 'and is tried again');
 });
 
 void test('an address that Docker asks for again is given when its holder is surely forgotten', async (t) => {

@@ -3,7 +3,7 @@
  * what it asks for that it does not know them.
  */
 import type { Clock } from '../../base/clock.ts';
-import { WeftError } from '../../base/errors.ts';
+import { WeftError, errorText } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Controller, Endpoints } from '../../cnm/controller.ts';
@@ -12,8 +12,8 @@ import { isNetns } from '../../linux/netns.ts';
 
 export interface ForgottenEndpoints {
   /**
-   * Removes those that are older than `olderThanMs` and have no sandbox. Younger ones may be between Join and their
-   * sandbox's appearance, or between two calls of one start.
+   * Removes those that are older than `olderThanMs` and have no sandbox, each for itself: one that cannot be removed keeps nothing
+   * else. Younger ones may be between Join and their sandbox's appearance, or between two calls of one start.
    */
   removeOld(olderThanMs: number): Promise<void>;
   /**
@@ -92,7 +92,11 @@ export function createForgottenEndpoints({ endpoints, network, controller, isNat
       note();
       for (const endpoint of endpoints.list()) {
         if (clock.now() - (made.get(endpoint.id) ?? clock.now()) < olderThanMs || isNative(endpoint.id) || hasSandbox(endpoint)) continue;
-        await remove(endpoint.id, 'the sandbox of an endpoint is gone', { forgotten: true });
+        try {
+          await remove(endpoint.id, 'the sandbox of an endpoint is gone', { forgotten: true });
+        } catch (error) {
+          log.warn({ endpoint: endpoint.id.slice(0, 12), detail: errorText(error) }, 'an endpoint that Docker forgot could not be removed; tried again at the next repair');
+        }
       }
     },
 
