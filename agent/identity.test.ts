@@ -5,7 +5,7 @@ import { VirtualClock } from '../base/virtual-clock.ts';
 import { openLocalStore } from '../store/local.ts';
 import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
-import { claimNumber, knownNumber, nodeId } from './identity.ts';
+import { claimNumber, knownNumber, nodeId, releaseNumber } from './identity.ts';
 
 function scene(t: Test) {
   const folder = t.testdir();
@@ -56,4 +56,16 @@ void test('whoever always comes second is told so', async (t) => {
     },
   });
   await t.rejects(taken, { code: 'WEFT-STORE-CONFLICT', message: /node numbers/ });
+});
+
+void test('a node that leaves gives its number back, and nobody else\'s', async (t) => {
+  const { store, host } = scene(t);
+  const [one, two] = [host('h1'), host('h2')];
+  await one.claim(6);
+  await releaseNumber(store, one.id, 1);
+  t.same((await store.range('node-numbers/')).entries, []);
+  t.equal(await two.claim(6), 1, 'the next one has it');
+  await releaseNumber(store, one.id, 1);
+  await releaseNumber(store, one.id, undefined);
+  t.equal((await store.get('node-numbers/1'))?.value, JSON.stringify(two.id));
 });

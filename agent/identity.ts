@@ -47,3 +47,9 @@ export async function claimNumber(store: Store, local: LocalStore, id: string, l
   }
   throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of node numbers' });
 }
+
+/** Nothing where it is another node's by now, as after this one was taken out. */
+export async function releaseNumber(store: Store, id: string, number: number | undefined): Promise<void> {
+  const entry = number === undefined ? undefined : await store.get(`node-numbers/${number}`);
+  if (entry?.value === JSON.stringify(id)) await store.txn([{ key: entry.key, revision: entry.revision }], [{ delete: entry.key }]);
+}

@@ -8,6 +8,7 @@ import { systemClock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
+import { identityDirectory } from '../cluster/identity/files.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
@@ -26,9 +27,10 @@ import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGINS, PLUGIN_PREFIX } from './docker/plugins.ts';
 import { BRIDGES_PATH, FABRIC_PATH } from './drivers.ts';
-import { fencedBy, knownNumber, nodeId } from './identity.ts';
+import { fencedBy, knownNumber, nodeId, releaseNumber } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 import { findOriginal } from './original.ts';
+import { createVerifiedStore } from './verified-store.ts';
 
 async function releaseDocker(config: Config, log: Logger): Promise<void> {
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
@@ -58,14 +60,14 @@ async function releaseStore(config: Config, local: LocalStore, log: Logger): Pro
   if (fencedBy(local) !== undefined || await findOriginal(local, nodeId(local), config) !== undefined) return removeMember(memberFolder(config), systemClock);
   if (!config.etcd && !inCluster(local)) return;
   const node = openNodeStore({ config, local, tls: tlsFiles(config), clock: systemClock, log });
-  const { store } = node;
-  const number = knownNumber(local);
+  const store = createVerifiedStore({ store: node.store, directory: identityDirectory(config.dataDir), clock: systemClock, log });
   try {
     const id = nodeId(local);
-    await store.txn([], [{ delete: `nodes/${id}` }, ...(number === undefined ? [] : [{ delete: `node-numbers/${number}` }])]);
+    await store.txn([], [{ delete: `nodes/${id}` }]);
+    await releaseNumber(store, id, knownNumber(local));
     await releaseAllPorts(store, id);
   } catch (error) {
-    log.warn({ detail: errorText(error) }, 'the store does not answer: this node stays listed there');
+    log.warn({ detail: errorText(error) }, 'this node could not be taken off the store\'s list of nodes');
   } finally {
     if (node.etcd) await leaveMembers(node, nodeId(local), log);
     await node.close();
