@@ -38,10 +38,14 @@ export function createVerifiedStore({ store, directory, clock, log }: VerifiedSt
     try {
       if (known !== undefined) await clusterAuthority(store, known);
       isVerified = true;
+      if (problem) log.info({}, 'the store has this cluster again');
       problem = undefined;
     } catch (error) {
       isVerified = false;
-      if (error instanceof WeftError && error.code !== 'WEFT-STORE-UNREACHABLE') problem = error;
+      if (error instanceof WeftError && error.code !== 'WEFT-STORE-UNREACHABLE') {
+        if (problem?.code !== error.code) log.warn({ detail: errorText(error) }, 'what the store says is not believed');
+        problem = error;
+      }
       throw error;
     }
   }
@@ -79,7 +83,7 @@ export function createVerifiedStore({ store, directory, clock, log }: VerifiedSt
         } catch (error) {
           if (over) return;
           stopUnverified();
-          log.warn({ prefix, detail: errorText(error) }, 'what the store says is not believed; asked again');
+          log.debug({ prefix, detail: errorText(error) }, 'a watch is begun anew');
           void followLater();
           return;
         }
