@@ -66,15 +66,18 @@ export const linksOf = ({ id }: Endpoint): string[] => [bridgeEnd(id), limiter(i
 export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions = {}): void {
   const link = inside.link(bridgeEnd(endpoint.id));
   if (!link) return;
-  // The other end may have been made for a larger one, and goes on sending what fits that.
-  ensureLink(inside, link.name, { mtu: Math.max(link.mtu, mtu), master: bridge, up: true }, () => {}, found);
-  // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
-  setPort(inside, link.index, options);
   ensureGuard(inside, link, guardOf(endpoint, options), found);
   ensureLimits(inside, link.index, endpoint.id, options.rates ?? {}, found);
-  if (inside.portMacs(link.index).includes(endpoint.mac)) return;
-  inside.addPortMac(link.index, endpoint.mac);
-  found.push({ what: `the address of port ${link.name} was missing` });
+  // The other end may have been made for a larger one, and goes on sending what fits that.
+  ensureLink(inside, link.name, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, () => {}, found);
+  // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
+  setPort(inside, link.index, options);
+  if (!inside.portMacs(link.index).includes(endpoint.mac)) {
+    inside.addPortMac(link.index, endpoint.mac);
+    found.push({ what: `the address of port ${link.name} was missing` });
+  }
+  // Last, as when it is made: nothing passes that one of those would stop.
+  ensureLink(inside, link.name, { up: true }, () => {}, found);
 }
 
 const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource });

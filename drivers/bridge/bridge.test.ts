@@ -361,6 +361,29 @@ test('bridge networks of one host', async (t) => {
     host.unpublish(w2);
   });
 
+  t.test('bridges of an earlier version stood in the host\'s namespace: containers keep their links, also where a crash came in between', async (t) => {
+    const inside = host.driver.inside;
+    const gateway = hostBridge(web.id);
+    for (const left of [[w1, w2], [w2]]) {
+      for (const name of [gateway, apartBridge(web.id)]) await (name === gateway ? host.space.rtnl : inside).deleteLink(name);
+      const old = host.space.rtnl.addLink({ kind: 'bridge', name: gateway, mac: gatewayMac(web.id), up: true });
+      host.space.rtnl.addAddress(old, `${GATEWAY}/24`);
+      for (const { endpoint: { id } } of left) {
+        await inside.moveLink(inside.link(bridgeEnd(id))!.index, host.space.netns);
+        host.space.rtnl.setLink(host.link(bridgeEnd(id))!.index, { master: old, up: true });
+      }
+      t.ok(w2.space.pings(GATEWAY), 'as it was');
+
+      t.match((await host.repair()).join('; '), /wbr-.* of an earlier version/);
+      t.match([host.link(gateway), inside.link(apartBridge(web.id))], [{ kind: 'veth' }, { kind: 'bridge' }]);
+      t.ok(w1.space.pings(w2.ip) && w1.space.pings(GATEWAY) && w2.space.pings(client.address));
+      w1.space.run('ip', 'link', 'set', 'eth0', 'address', w2.endpoint.mac);
+      t.notOk(w1.space.pings(GATEWAY), 'its port is held to its addresses');
+      w1.space.run('ip', 'link', 'set', 'eth0', 'address', w1.endpoint.mac);
+      t.same(await host.repair(), []);
+    }
+  });
+
   t.test('a crash between an endpoint\'s record and its link, in the middle of its making, and before its record went', async (t) => {
     const made = endpoint('w9', web, '10.20.0.19/24');
     const { sourceName } = await host.driver.join(web, made);

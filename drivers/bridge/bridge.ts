@@ -157,10 +157,12 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
       if (table.repair()) found.push({ what: 'nftables: table inet weft-bridge of the host was changed' });
       ensureHost(found);
       for (const network of all) {
+        const here = endpoints.filter(({ networkId }) => networkId === network.id);
+        await links.migrate(network, here, found);
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
         const bridge = links.ensure(network, found);
-        for (const endpoint of endpoints) if (endpoint.networkId === network.id) links.ensurePort(network, endpoint, bridge, found);
+        for (const endpoint of here) links.ensurePort(network, endpoint, bridge, found);
         await nextTurn();
       }
       return found;

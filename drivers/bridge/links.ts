@@ -15,7 +15,7 @@ import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Link, Rtnl } from '../../linux/types.ts';
 import { deleteLinks, ensureAddress, ensureLink, forward, linkMaker, removeStrangers } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
-import { MADE_BY_WEFT, apartBridge, apartUplink, gatewayMac, hostBridge } from '../names.ts';
+import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
 import { OPEN_PORT, ensurePort, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
@@ -34,6 +34,11 @@ export interface BridgeLinks {
   ensurePort(network: Network, endpoint: Endpoint, bridge: number, found: Repair[]): void;
   removePort(network: Network, endpoint: Endpoint): Promise<void>;
   removeStrangers(networks: readonly Network[], endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
+  /**
+   * Earlier versions had all bridges in the host's namespace. Ports of such a one are moved to where they belong, so that their containers keep
+   * their links, and the bridge goes; what they need there is the next ensure's.
+   */
+  migrate(network: Network, endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
   purge(): Promise<void>;
 }
 
@@ -151,16 +156,32 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
         const { name } = settingsOf(network);
         return name === undefined ? [] : [[network.id, name] as const];
       }));
-      const ends = (onHost: boolean): string[] => endpoints.filter(({ networkId }) => named.has(networkId) === onHost).flatMap(linksOf);
       const unnamed = networks.filter(({ id }) => !named.has(id)).map(({ id }) => id);
       const names = new Set(named.values());
-      await removeStrangers(apart, OURS_APART, [...unnamed.flatMap((id) => [apartBridge(id), apartUplink(id)]), ...ends(false)], found);
-      await removeStrangers(host, OURS_ON_HOST, [...unnamed.map(hostBridge), ...ends(true)], found);
-      await deleteLinks(host, ({ kind, group, name }) => {
-        const isStranger = kind === 'bridge' && group === MADE_BY_WEFT && !names.has(name);
-        if (isStranger) found.push({ what: `link ${name} belonged to nothing` });
-        return isStranger;
-      });
+      const ends = endpoints.flatMap(linksOf);
+      // All are listed before the first wait: what is made meanwhile is none.
+      await Promise.all([
+        removeStrangers(apart, OURS_APART, [...unnamed.flatMap((id) => [apartBridge(id), apartUplink(id)]), ...ends], found),
+        removeStrangers(host, OURS_ON_HOST, [...unnamed.map(hostBridge), ...ends], found),
+        deleteLinks(host, ({ kind, group, name }) => {
+          const isStranger = kind === 'bridge' && group === MADE_BY_WEFT && !names.has(name);
+          if (isStranger) found.push({ what: `link ${name} belonged to nothing` });
+          return isStranger;
+        }),
+      ]);
+    },
+
+    migrate: async (network, endpoints, found) => {
+      if (settingsOf(network).name !== undefined) return;
+      const bridge = host.link(hostBridge(network.id));
+      if (bridge?.kind !== 'bridge') return;
+      for (const endpoint of endpoints) {
+        const port = host.link(bridgeEnd(endpoint.id));
+        if (port) await host.moveLink(port.index, apart.netns);
+      }
+      // Last: as long as it is there, a crash is made up for by the next start.
+      await host.deleteLink(bridge.index);
+      found.push({ what: `bridge ${bridge.name} of an earlier version stood in the host's namespace` });
     },
 
     purge: async () => {

@@ -78,6 +78,7 @@ test('bridges that their users have named', async (t) => {
     const named = (name: string): (() => void) => () => driver.validate(network('other', 'bridge', '10.42.0.0/24', { options: { [NAME_OPTION]: name } }));
     t.throws(named('br9'), { code: 'WEFT-OPTION-VALUE', message: /bridge of network adopted/ });
     t.throws(named('eth0'), { code: 'WEFT-OPTION-VALUE', message: /no bridge/ });
+    for (const prefix of ['wb', 'wbr', 'wc', 'we', 'wl', 'wm', 'wmh', 'wmp', 'wu', 'wv']) t.throws(named(`${prefix}-1`), { code: 'WEFT-OPTION-VALUE', message: /no link of Weft's/ }, `${prefix}-: a repair would take it for its own`);
     t.doesNotThrow(() => driver.validate(adopted), 'its own');
   });
 

@@ -32,7 +32,7 @@ const DEFAULT_MTU = 1500;
 /** IFNAMSIZ less its zero; what nft takes for a name without further ado. */
 const LINK_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 /** Links of Weft's, and what no bridge may be called. */
-const NO_BRIDGE = /^(lo|all|default|weft-.*|uplink|w(b|br|c|e|m|mh|mp|u|v)-.*)$/;
+const NO_BRIDGE = /^(lo|all|default|weft-.*|uplink|w(b|br|c|e|l|m|mh|mp|u|v)-.*)$/;
 
 export interface BridgeSettings {
   /** The user's name for the bridge: then it lives in the host's namespace, whether it is there already or not. */
