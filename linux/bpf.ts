@@ -11,6 +11,8 @@ const BPF_PROG_TYPE_SCHED_CLS = 3;
 const ATTRIBUTES_SIZE = 72;
 const INSTRUCTION = 8;
 const LOG_BYTES = 64 << 10;
+/** The kernel gives up checking a program when a signal comes for the one who asked (EAGAIN); libbpf tries as often. */
+const ATTEMPTS = 5;
 /** Shown by `bpftool prog`; at most 15 characters. */
 const PROGRAM_NAME = 'weft';
 
@@ -36,9 +38,13 @@ export function loadTcProgram(instructions: Buffer): number {
     attributes.write(PROGRAM_NAME, 48, 'latin1');
     return Number(sys.syscall(number, BPF_PROG_LOAD, attributes, attributes.length));
   };
-  const fd = load(undefined);
-  if (fd >= 0) return fd;
-  const code = errnoName(koffi.errno());
+  let code = '';
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const fd = load(undefined);
+    if (fd >= 0) return fd;
+    code = errnoName(koffi.errno());
+    if (code !== 'EAGAIN') break;
+  }
   if (code !== 'EINVAL' && code !== 'EACCES') throw new KernelError('load an eBPF program', code);
   const log = Buffer.alloc(LOG_BYTES);
   const again = load(log);
