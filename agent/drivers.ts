@@ -5,6 +5,7 @@ import type { Logger } from '../base/log.ts';
 import { contains, parsePrefix } from '../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import { createBridgeDriver, type BridgeDriver } from '../drivers/bridge/bridge.ts';
+import type { Journal } from '../drivers/host-sysctls.ts';
 import { createMacvlanDriver, type MacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric, type Fabric } from '../drivers/overlay/fabric.ts';
 import { createOverlayDriver, type OverlayDriver } from '../drivers/overlay/overlay.ts';
@@ -31,13 +32,24 @@ export interface DriversOptions {
   log: Logger;
 }
 
+const SYSCTLS = 'sysctl/';
+
+/** What sysctls were before Weft changed them. */
+export const journalIn = (local: LocalStore): Journal => (name, before) => {
+  const known = local.get(SYSCTLS + name);
+  if (known === undefined) local.put(SYSCTLS + name, before);
+  return known ?? before;
+};
+
+/** All that were changed. */
+export const journalled = (local: LocalStore): { name: string; before: string }[] =>
+  local.list(SYSCTLS).map(({ key, value }) => ({ name: key.slice(SYSCTLS.length), before: value }));
+
 export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: MacvlanDriver }
 
 export function openDrivers({ config, self, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
-  const journal = (sysctl: string, before: string): void => {
-    if (local.get(`sysctl/${sysctl}`) === undefined) local.put(`sysctl/${sysctl}`, before);
-  };
+  const journal = journalIn(local);
   const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
   const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });

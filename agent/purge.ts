@@ -26,7 +26,7 @@ import type { Config } from './config.ts';
 import { serveDeparting } from './departing.ts';
 import { createDockerClient } from './docker/client.ts';
 import { PLUGINS, PLUGIN_PREFIX } from './docker/plugins.ts';
-import { BRIDGES_PATH, FABRIC_PATH } from './drivers.ts';
+import { BRIDGES_PATH, FABRIC_PATH, journalIn, journalled } from './drivers.ts';
 import { fencedBy, knownNumber, nodeId, releaseNumber } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 import { findOriginal } from './original.ts';
@@ -88,8 +88,8 @@ async function leaveMembers(node: NodeStore, id: string, log: Logger): Promise<v
 /** Returns what could not be done. */
 export async function purgeHost(config: Config, configPath: string, log: Logger): Promise<unknown[]> {
   const local = openLocalStore(join(config.dataDir, 'local.db'));
-  const journal = (name: string, before: string): void => local.put(`sysctl/${name}`, before);
-  const sysctls = local.list('sysctl/');
+  const journal = journalIn(local);
+  const sysctls = journalled(local);
   const { errors } = await runAll([
     () => releaseDocker(config, log),
     () => releaseStore(config, local, log),
@@ -123,7 +123,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       for (const { name } of rtnl.links()) if (/^(wc|we)-/.test(name)) await rtnl.deleteLink(name);
       rtnl.close();
     },
-    ...sysctls.map(({ key, value }) => () => writeSysctl(hostNetns, key.slice('sysctl/'.length), value)),
+    ...sysctls.map(({ name, before }) => () => writeSysctl(hostNetns, name, before)),
     () => local.close(),
     () => rmSync(config.runDir, { recursive: true, force: true }),
     () => rmSync(configPath, { force: true }),

@@ -8,6 +8,7 @@ import type { Repair } from '../cnm/driver.ts';
 import type { Network } from '../cnm/model.ts';
 import { readSysctl, writeSysctl } from '../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../linux/types.ts';
+import { setHostSysctl, type Journal } from './host-sysctls.ts';
 
 const SWITCH = 'net.ipv6.conf.all.disable_ipv6';
 /** linux/rtnetlink.h: the kernel made the route of a router advertisement. */
@@ -47,21 +48,16 @@ export const disableIpv6 = (netns: Netns, link: string): void => void writeSysct
 
 /**
  * Makes the host a router of IPv6. A router believes no other one (RFC 4861 §6.2.7): links that the host has its way out by
- * have to be told to, or it would lose that way (accept_ra=2, kernel doc networking/ip-sysctl). `journal` is called with what was there before.
+ * have to be told to, or it would lose that way (accept_ra=2, kernel doc networking/ip-sysctl).
  */
-export function ensureIpv6Forwarding(host: Netns, rtnl: Rtnl, journal: (name: string, before: string) => void, found: Repair[]): void {
+export function ensureIpv6Forwarding(host: Netns, rtnl: Rtnl, journal: Journal, found: Repair[]): void {
   const name = 'net/ipv6/conf/all/forwarding';
   if (readSysctl(host, name) !== '0') return;
   const advertised = rtnl.routes({ table: 254 }).filter(({ dst, protocol, dev }) => dst === 'default' && protocol === RTPROT_RA && dev !== undefined);
   for (const { dev } of advertised) {
     const link = rtnl.link(dev!)?.name;
-    if (link !== undefined) set(host, `net/ipv6/conf/${link}/accept_ra`, '2', journal);
+    if (link !== undefined) setHostSysctl(host, `net/ipv6/conf/${link}/accept_ra`, '2', journal);
   }
-  set(host, name, '1', journal);
+  setHostSysctl(host, name, '1', journal);
   found.push({ what: `sysctl ${name} was 0` });
-}
-
-function set(host: Netns, name: string, value: string, journal: (name: string, before: string) => void): void {
-  const before = writeSysctl(host, name, value);
-  if (before !== undefined && before !== value) journal(name, before);
 }

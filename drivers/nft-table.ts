@@ -61,5 +61,6 @@ export const ofFamily = (family: Family, texts: readonly string[]): string[] => 
 /**
  * Drops what comes in with an IPv6 source that is not routed to where it comes from: what rp_filter is for IPv4 (RFC 3704
  * §2.2). A host that looks for duplicates of an address has none yet (RFC 4862 §5.4.2).
+ * `from`: the match of the links that it is about.
  */
-export const foreignSource = (links: string): string => `iifname "${links}" ip6 saddr != :: fib saddr . iif oif missing drop`;
+export const foreignSource = (from: string): string => `${from} ip6 saddr != :: fib saddr . iif oif missing drop`;

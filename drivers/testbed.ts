@@ -11,8 +11,15 @@ import { createNetns, deleteNetns, openNetns } from '../linux/netns.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../linux/types.ts';
+import type { Journal } from './host-sysctls.ts';
 
 let count = 0;
+
+/** As weftd's own, but in a map. */
+export const rememberIn = (journal: Map<string, string>): Journal => (name, before) => {
+  if (!journal.has(name)) journal.set(name, before);
+  return journal.get(name)!;
+};
 
 export class Space {
   readonly name: string;

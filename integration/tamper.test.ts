@@ -80,7 +80,7 @@ test('every part of a running node\'s kernel state is put back', async (t) => {
   const client = underlay.host(9, 2);
   const onLan: Endpoint[] = [];
   const bridges = `${a.space.name}-bridges`;
-  const bridge = createBridgeDriver({ host: a.space.netns, path: `/run/netns/${bridges}`, networks: () => [lan], published: new Map(), journal: () => {}, log: silentLogger });
+  const bridge = createBridgeDriver({ host: a.space.netns, path: `/run/netns/${bridges}`, networks: () => [lan], published: new Map(), journal: (_, before) => before, log: silentLogger });
   t.teardown(async () => {
     await bridge.purge();
     bridge.close();

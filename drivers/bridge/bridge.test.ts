@@ -13,7 +13,7 @@ import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import type { Link } from '../../linux/types.ts';
 import { apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge, hostEnd } from '../names.ts';
-import { type Space, Underlay, ask, askUdp, endpoint, network, plugIn, serve, until } from '../testbed.ts';
+import { type Space, Underlay, ask, askUdp, endpoint, network, plugIn, rememberIn, serve, until } from '../testbed.ts';
 import { createBridgeDriver, type BridgeDriver } from './bridge.ts';
 
 tap.setTimeout(90_000);
@@ -53,9 +53,7 @@ class BridgeHost {
   start(): void {
     this.driver = createBridgeDriver({
       host: this.space.netns, path: BRIDGES, networks: () => this.networks, published: this.published,
-      journal: (name, before) => {
-        if (!this.journal.has(name)) this.journal.set(name, before);
-      },
+      journal: rememberIn(this.journal),
       log: { ...silentLogger, warn: (_, message) => void this.warnings.push(message ?? '') },
     });
   }
@@ -186,6 +184,7 @@ test('bridge networks of one host', async (t) => {
     const apart = host.driver.inside;
     t.equal(apart.link(bridgeEnd(w1.endpoint.id))!.master, apart.link(apartBridge(web.id))!.index);
     t.match(host.inside('bridge', '-d', 'link', 'show', 'dev', bridgeEnd(w1.endpoint.id)), /learning off/s);
+    t.equal(host.inside('ip', '-o', 'address'), '', 'nobody is to be reached where the bridges are');
     t.same(host.inside('nft', 'list', 'ruleset'), '', 'no rule is asked what containers send to each other');
     const made = host.space.snapshot();
     await host.driver.createEndpoint(web, w1.endpoint);

@@ -8,10 +8,10 @@ import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
 import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nft.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
-import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../../linux/types.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeAllForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { ensureIpv6Forwarding, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { HOST_BRIDGES } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
@@ -28,8 +28,7 @@ export interface BridgeOptions {
   networks(): readonly Network[];
   /** Ports published by an earlier weftd, by endpoint. */
   published: ReadonlyMap<string, PortMapping[]>;
-  /** Called with the value of a host sysctl before it is changed for the first time. */
-  journal(name: string, before: string): void;
+  journal: Journal;
   log: Logger;
 }
 
@@ -88,11 +87,7 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
   const patternsOf = (on: readonly Network[]): string[] => [...new Set(on.map((network) => settingsOf(network).name ?? HOST_BRIDGES))];
 
   function ensureHost(found: Repair[]): void {
-    const forwarding = writeSysctl(host, 'net/ipv4/ip_forward', '1');
-    if (forwarding === '0') {
-      journal('net/ipv4/ip_forward', forwarding);
-      found.push({ what: 'sysctl net/ipv4/ip_forward was 0' });
-    }
+    if (setHostSysctl(host, 'net/ipv4/ip_forward', '1', journal) !== undefined) found.push({ what: 'sysctl net/ipv4/ip_forward was 0' });
     const withIpv6 = bridges().some(hasIpv6) && isIpv6On(host);
     if (withIpv6) ensureIpv6Forwarding(host, rtnl, journal, found);
     for (const pattern of patternsOf(bridges())) {
@@ -179,8 +174,8 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
     purge: async () => {
       const { errors } = await runAll([
         () => removeAllForwardAccepts(nft),
-        () => table.remove(),
         () => links.purge(),
+        () => table.remove(),
         () => deleteNetns(path),
       ]);
       return errors;

@@ -13,7 +13,7 @@ import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, JoinAnswer, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import { hostBridge } from '../names.ts';
-import { type Space, Underlay, capture, endpoint, network, plugIn, until } from '../testbed.ts';
+import { type Space, Underlay, capture, endpoint, network, plugIn, rememberIn, until } from '../testbed.ts';
 import { createBridgeDriver } from './bridge.ts';
 
 const underlay = new Underlay();
@@ -40,7 +40,7 @@ test('bridge networks with IPv6', async (t) => {
   const networks: Network[] = [];
   const endpoints: Endpoint[] = [];
   const journal = new Map<string, string>();
-  const driver = createBridgeDriver({ host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger });
+  const driver = createBridgeDriver({ host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: rememberIn(journal), log: silentLogger });
   t.teardown(async () => {
     await driver.purge();
     driver.close();

@@ -14,6 +14,7 @@ import type { Endpoint, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Link, Rtnl } from '../../linux/types.ts';
 import { deleteLinks, ensureAddress, ensureLink, forward, linkMaker, removeStrangers } from '../ensure.ts';
+import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
 import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
@@ -39,14 +40,17 @@ export interface BridgeLinks {
    * their links, and the bridge goes; what they need there is the next ensure's.
    */
   migrate(network: Network, endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
+  /** Sysctls aside: whoever purges the host puts all of them back. */
   purge(): Promise<void>;
 }
+
+const localnetOf = (link: string): string => `net/ipv4/conf/${link}/route_localnet`;
+const disableIpv6Of = (link: string): string => `net/ipv6/conf/${link}/disable_ipv6`;
 
 /** The host's link on the network: what packets come from and go to. */
 export const gatewayLink = (network: Network): string => settingsOf(network).name ?? hostBridge(network.id);
 
-/** `journal` is called with the value of a host sysctl before it is changed for the first time. */
-export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: string, before: string) => void): BridgeLinks {
+export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): BridgeLinks {
   const placeOf = ({ name }: BridgeSettings): Rtnl => (name === undefined ? apart : host);
   const bridgeOf = (network: Network, { name }: BridgeSettings): string => name ?? apartBridge(network.id);
   const portOptions = (network: Network, endpoint: Endpoint): PortOptions => {
@@ -54,12 +58,9 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
     return { hairpin: name !== undefined, isolated: !icc, anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) };
   };
 
-  function hostSysctl(name: string, value: string): void {
-    const before = writeSysctl(host.netns, name, value);
-    if (before !== undefined && before !== value) journal(name, before);
-  }
-
   function ensureApart(network: Network, { mtu }: BridgeSettings, found: Repair[]): number {
+    // Nobody is to be reached there.
+    for (const links of ['all', 'default']) writeSysctl(apart.netns, `net/ipv6/conf/${links}/disable_ipv6`, '1');
     // br_netfilter filters bridged frames in every namespace unless it is told not to.
     for (const family of ['ip', 'ip6', 'arp']) writeSysctl(apart.netns, `net/bridge/bridge-nf-call-${family}tables`, '0');
     const [name, uplink, gateway] = [apartBridge(network.id), apartUplink(network.id), hostBridge(network.id)];
@@ -75,8 +76,6 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
       apart.addPortMac(port, mac);
       found.push({ what: `the address of port ${uplink} was missing` });
     }
-    // What a container sends under a foreign address gets no further.
-    writeSysctl(host.netns, `net/ipv4/conf/${gateway}/rp_filter`, '1');
     return bridge;
   }
 
@@ -94,7 +93,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
     const isAdopted = name !== undefined && group !== MADE_BY_WEFT;
     const withIpv6 = hasIpv6(network) && isIpv6On(host.netns);
     if (isAdopted) {
-      if (withIpv6) hostSysctl(`net/ipv6/conf/${gateway}/disable_ipv6`, '0');
+      if (withIpv6) setHostSysctl(host.netns, disableIpv6Of(gateway), '0', journal);
     } else if (withIpv6 && mode[6] !== 'isolated') {
       enableIpv6(host.netns, gateway);
     } else {
@@ -108,10 +107,14 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
       ensureAddress(host, index, `${ip}/${length}`, found, isAdopted ? ADDRESS_BY_WEFT : undefined);
     }
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
-    const localnet = `net/ipv4/conf/${gateway}/route_localnet`;
-    if (isAdopted) hostSysctl(localnet, '1');
-    else writeSysctl(host.netns, localnet, '1');
-    if (!isAdopted) forward(host.netns, gateway);
+    if (isAdopted) {
+      setHostSysctl(host.netns, localnetOf(gateway), '1', journal);
+      return;
+    }
+    writeSysctl(host.netns, localnetOf(gateway), '1');
+    forward(host.netns, gateway);
+    // What a container sends under a foreign address gets no further.
+    writeSysctl(host.netns, `net/ipv4/conf/${gateway}/rp_filter`, '1');
   }
 
   function ensure(network: Network, found: Repair[]): number {
@@ -121,9 +124,14 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
     return bridge;
   }
 
-  /** Gives an adopted bridge back as it was. */
-  function release(bridge: Link): void {
-    for (const { index, address, protocol } of host.addresses(bridge.index)) if (protocol === ADDRESS_BY_WEFT) host.deleteAddress(index, address);
+  function takeAddresses(adopted: Link): void {
+    for (const { index, address, protocol } of host.addresses(adopted.index)) if (protocol === ADDRESS_BY_WEFT) host.deleteAddress(index, address);
+  }
+
+  /** Gives an adopted bridge back as it was. Without our rules, whoever is on it would reach the host's 127.0.0.1. */
+  function release(adopted: Link): void {
+    takeAddresses(adopted);
+    for (const name of [localnetOf(adopted.name), disableIpv6Of(adopted.name)]) giveBackHostSysctl(host.netns, name, journal);
   }
 
   return {
@@ -185,7 +193,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: (name: strin
     },
 
     purge: async () => {
-      for (const link of host.links()) if (link.kind === 'bridge' && link.group !== MADE_BY_WEFT) release(link);
+      for (const link of host.links()) if (link.kind === 'bridge' && link.group !== MADE_BY_WEFT) takeAddresses(link);
       await deleteLinks(host, ({ name, kind, group }) => OURS_ON_HOST.test(name) || (kind === 'bridge' && group === MADE_BY_WEFT));
       await deleteLinks(apart, ({ name }) => OURS_APART.test(name));
     },

@@ -11,7 +11,7 @@ import { test } from 'tap';
 import { silentLogger } from '../../base/log.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { bridgeEnd } from '../names.ts';
-import { type Space, Underlay, endpoint, network, plugIn } from '../testbed.ts';
+import { type Space, Underlay, endpoint, network, plugIn, rememberIn } from '../testbed.ts';
 import { createBridgeDriver } from './bridge.ts';
 import { NAME_OPTION } from './options.ts';
 
@@ -34,7 +34,7 @@ test('bridges that their users have named', async (t) => {
   const endpoints: Endpoint[] = [];
   const journal = new Map<string, string>();
   const driver = createBridgeDriver({
-    host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: (name, value) => void journal.set(name, value), log: silentLogger,
+    host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: rememberIn(journal), log: silentLogger,
   });
   t.teardown(async () => {
     await driver.purge();
@@ -72,6 +72,25 @@ test('bridges that their users have named', async (t) => {
     for (const [from, to] of [[s1, '10.40.0.3'], [s1, '10.40.0.1'], [a1, '10.41.0.1']] as const) t.ok(from.pings(to), to);
     t.notOk(a1.pings('10.40.0.2'), 'networks are apart');
     t.same(await repair(), []);
+  });
+
+  t.test('where endpoints may send from any address, the host still takes none that is another\'s', async (t) => {
+    const loose = network('loose', 'bridge', '10.42.0.0/24', { options: { [NAME_OPTION]: 'loose0', 'weft.antispoof': 'false' } });
+    await create(loose);
+    const l1 = await attach('l1', loose, '10.42.0.2/24');
+    const dropped = (): number => {
+      const [names, values] = host.run('grep', '^TcpExt', '/proc/net/netstat').trim().split('\n').map((line) => line.split(' '));
+      return Number(values![names!.indexOf('IPReversePathFilter')]);
+    };
+    t.ok(l1.pings('10.42.0.1'));
+    const before = dropped();
+    l1.run('ip', 'address', 'add', '10.99.2.2/32', 'dev', 'eth0');
+    t.notOk(l1.pings('10.42.0.1', '-I', '10.99.2.2'));
+    t.ok(dropped() > before);
+    t.equal(host.run('sysctl', '-n', 'net.ipv4.conf.br9.rp_filter').trim(), host.run('sysctl', '-n', 'net.ipv4.conf.default.rp_filter').trim(), 'on a bridge of somebody else\'s nothing changes');
+    await driver.deleteEndpoint(loose, endpoints.pop()!);
+    await driver.deleteNetwork(loose);
+    networks.pop();
   });
 
   t.test('what is not to be had', async (t) => {
@@ -120,6 +139,7 @@ test('bridges that their users have named', async (t) => {
       networks.splice(networks.indexOf(each), 1);
     }
     t.notOk(host.rtnl.link('site0'));
+    t.equal(host.run('sysctl', '-n', 'net.ipv4.conf.br9.route_localnet').trim(), '0', 'nobody on the bridge reaches the host\'s 127.0.0.1');
     t.equal(restored(), before);
     await create(adopted);
     await create(site);

@@ -1,7 +1,7 @@
 /** The host's rules for bridges of this node: isolation, way out, published ports. */
 import { familyOf, type Family } from '../../base/prefix.ts';
 import type { Protocol } from '../../cnm/model.ts';
-import { HOST_BRIDGES } from '../names.ts';
+import { HOST_BRIDGES, MADE_BY_WEFT } from '../names.ts';
 import { elements, foreignSource, quoted } from '../nft-table.ts';
 import type { BridgeSettings, GatewayMode } from './options.ts';
 
@@ -86,7 +86,8 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
   }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     ip daddr 127.0.0.0/8 iifname != "lo" drop
-    ${foreignSource(HOST_BRIDGES)}
+    ${foreignSource(`iifname "${HOST_BRIDGES}"`)}
+    ${foreignSource(`iifgroup ${MADE_BY_WEFT}`)}
   }
   chain forward { type filter hook forward priority filter; policy accept;
     ct state established,related accept

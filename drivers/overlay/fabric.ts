@@ -15,6 +15,7 @@ import type { Netns, Nft, Rtnl, Rule } from '../../linux/types.ts';
 import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, forward, linkMaker, removeUnless } from '../ensure.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
+import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
 import { createNftTable } from '../nft-table.ts';
 import { INGRESS_VNI, nodeAddress, nodeAddress6, nodeLinkLocal, nodeMac, nodeMark, nodeTable } from './addressing.ts';
@@ -77,8 +78,7 @@ export interface FabricOptions {
   path: string;
   /** The same on every node; each has the address of its number there. */
   nodePrefix: string;
-  /** Called with the value of a host sysctl before it is changed for the first time. */
-  journal(name: string, before: string): void;
+  journal: Journal;
 }
 
 export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): Fabric {
@@ -98,10 +98,8 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
   const docker = watchDockerBridges(hostRtnl, () => lastState && setRules(lastState));
 
   function hostSysctl(name: string, value: string, found: Repair[]): void {
-    const before = writeSysctl(host, name, value);
-    if (before === undefined || before === value) return;
-    journal(name, before);
-    found.push({ what: `sysctl ${name} was ${before}` });
+    const before = setHostSysctl(host, name, value, journal);
+    if (before !== undefined) found.push({ what: `sysctl ${name} was ${before}` });
   }
 
   function fabricSysctls(): void {

@@ -101,7 +101,7 @@ export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, 
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
   set internal { type ifname; ${elements(quoted(internalBridges))} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
-    ${foreignSource('wb-*')}
+    ${foreignSource('iifname "wb-*"')}
 ${byNode(peers, (map) => `iifname "weft-in" ct original zone set ether saddr ${map}`, String)}
   }
   chain by_node_mark { type filter hook prerouting priority mangle; policy accept;

@@ -4,7 +4,7 @@ import { systemClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/log.ts';
 import type { SoftState } from '../../cluster/state.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
-import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn } from '../testbed.ts';
+import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn, rememberIn } from '../testbed.ts';
 import { openFabric, type Fabric } from './fabric.ts';
 import { createOverlayDriver, type OverlayDriver } from './overlay.ts';
 
@@ -38,7 +38,7 @@ export class Node {
 
   /** What weftd does when it starts; after stop(), once more. */
   start(): void {
-    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: (name, value) => this.journal.set(name, value) });
+    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: rememberIn(this.journal) });
     this.driver = createOverlayDriver({
       fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, vxlanPort: 4789, clock: systemClock, log: silentLogger,
     });
