@@ -48,5 +48,9 @@ test('what disturbs, and what only goes with a link', async (t) => {
   t.ok(await disturbs(() => host.rtnl.deleteRule({ priority: 99, table: 100 })), 'a rule');
   const up = host.rtnl.addLink({ kind: 'bridge', name: 'wbr-x', up: true });
   t.ok(await disturbs(() => host.rtnl.setLink(up, { up: false })), 'a link of ours set down');
+  // With IPv6, that of its addresses would be told.
+  host.run('sysctl', '-qw', 'net.ipv6.conf.wbr-x.disable_ipv6=1');
+  host.rtnl.setLink(up, { up: true });
+  t.ok(await disturbs(() => [false, true].forEach((to) => host.rtnl.setLink(up, { up: to }))), 'also where it is up again at once');
   t.ok(await disturbs(() => host.rtnl.deleteLink(up)), 'or deleted');
 });

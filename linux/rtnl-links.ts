@@ -45,6 +45,9 @@ export const linkQuery = (nameOrIndex: string | number = 0): Buffer => Buffer.co
   ...(typeof nameOrIndex === 'string' ? [text(IFLA.IFNAME, nameOrIndex)] : []),
 ]);
 
+/** Without decoding the rest. */
+export const isLinkUp = (body: Buffer): boolean => (body.readUInt32LE(8) & IFF_UP) !== 0;
+
 export function decodeLink(body: Buffer): Link {
   const attributes = parseAttributes(body.subarray(HEADER));
   const flags = body.readUInt32LE(8);
@@ -58,7 +61,7 @@ export function decodeLink(body: Buffer): Link {
     kind,
     mac: bytesToMac(attributes.get(IFLA.ADDRESS) ?? Buffer.alloc(0)),
     mtu: readU32(attributes.get(IFLA.MTU)) ?? 0,
-    up: (flags & IFF_UP) !== 0,
+    up: isLinkUp(body),
     // The flag, not IFLA_CARRIER: that one is also set on links that are down.
     carrier: (flags & IFF_LOWER_UP) !== 0,
     master: readU32(attributes.get(IFLA.MASTER)),

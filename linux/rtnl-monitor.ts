@@ -4,7 +4,7 @@
  */
 import { monitor } from './netlink-monitor.ts';
 import { RTM_DELADDR, RTM_NEWADDR } from './rtnl-addresses.ts';
-import { AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK, decodeLink } from './rtnl-links.ts';
+import { AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK, decodeLink, isLinkUp } from './rtnl-links.ts';
 import { RTM_DELQDISC, RTM_DELTFILTER } from './rtnl-filters.ts';
 import { RTM_DELNEIGH, RTM_NEWNEIGH } from './rtnl-neighbours.ts';
 import { RTM_DELROUTE, RTM_NEWROUTE, routeDevice } from './rtnl-routes.ts';
@@ -74,7 +74,8 @@ export function createRtnlWatch(netns: Netns): (handler: (event: RtnlEvent) => v
         if (plain) addPlain(plain, body);
         // AF_BRIDGE messages speak of a bridge's port: there, RTM_DELLINK means that it left the bridge.
         else if ((type === RTM_NEWLINK || type === RTM_DELLINK) && body[0] === AF_UNSPEC) {
-          add(`link ${body.readInt32LE(4)}`, () => ({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK }));
+          // To be set down is a thing of its own, also where the link is up again by now: its routes went meanwhile, and nobody tells of that.
+          add(`link ${body.readInt32LE(4)} ${type} ${isLinkUp(body)}`, () => ({ type: 'link', link: decodeLink(body), gone: type === RTM_DELLINK }));
         }
       }
     },

@@ -80,7 +80,6 @@ export function openRtnl(netns: Netns): Rtnl {
     const { changes, after } = (gathered = { changes: [] as Change[], after: [] as (() => void)[] });
     try {
       work();
-      gathered = undefined;
       const refused = socket.batch('make changes', changes.map(({ message }) => message)).find(({ index, error }) => !changes[index]!.tolerated.has(error.code));
       if (refused) throw new KernelError(changes[refused.index]!.what, refused.error.code, refused.error.detail);
     } finally {

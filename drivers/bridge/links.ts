@@ -13,6 +13,7 @@ import type { Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Link, Rtnl } from '../../linux/types.ts';
+import { isDockerBridge } from '../docker-bridges.ts';
 import { deleteLinks, ensureAddress, ensureLink, forward, linkMaker, removeStrangers } from '../ensure.ts';
 import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
@@ -200,10 +201,11 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
   };
 }
 
-/** Of what the user named. Throws WEFT-OPTION-VALUE where it exists and is no bridge, or is another network's. */
+/** Of what the user named. Throws WEFT-OPTION-VALUE where it exists and is no bridge, or is another network's, Docker's own among them. */
 export function checkBridgeName(host: Rtnl, network: Network, others: readonly Network[]): void {
   const { name } = settingsOf(network);
   if (name === undefined) return;
+  if (isDockerBridge(name)) throw weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: 'bridges with such names are Docker\'s, which it removes with their networks' });
   const link = host.link(name);
   if (link && link.kind !== 'bridge') throw notABridge(name);
   const other = others.find((each) => each.id !== network.id && settingsOf(each).name === name);

@@ -98,6 +98,7 @@ test('bridges that their users have named', async (t) => {
     t.throws(named('br9'), { code: 'WEFT-OPTION-VALUE', message: /bridge of network adopted/ });
     t.throws(named('eth0'), { code: 'WEFT-OPTION-VALUE', message: /no bridge/ });
     for (const prefix of ['wb', 'wbr', 'wc', 'we', 'wl', 'wm', 'wmh', 'wmp', 'wu', 'wv']) t.throws(named(`${prefix}-1`), { code: 'WEFT-OPTION-VALUE', message: /no link of Weft's/ }, `${prefix}-: a repair would take it for its own`);
+    for (const dockers of ['docker0', 'docker_gwbridge', 'br-0123456789ab']) t.throws(named(dockers), { code: 'WEFT-OPTION-VALUE', message: /Docker's/ }, dockers);
     t.doesNotThrow(() => driver.validate(adopted), 'its own');
   });
 
