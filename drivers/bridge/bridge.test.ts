@@ -411,6 +411,20 @@ test('bridge networks of one host', async (t) => {
     t.same(await host.repair(), []);
   });
 
+  t.test('a network that was to go, and stayed, is apart from others again with its next endpoint', async (t) => {
+    const kept = network('kept', 'bridge', '10.24.0.0/24');
+    const rules = (): string => host.space.run('nft', 'list', 'table', 'inet', 'weft-bridge');
+    await host.create(kept);
+    await host.driver.deleteNetwork(kept);
+    t.notMatch(rules(), /10\.24\.0\.0/);
+    const k9 = await host.attach('k9', kept, '10.24.0.11');
+    t.match(rules(), /10\.24\.0\.0/);
+    t.ok(k9.space.pings('10.24.0.1'));
+    for (const [from, to] of [[k9, w1], [w1, k9]] as const) t.notOk(from.space.pings(to.ip));
+    await host.detach(k9);
+    await host.delete(kept);
+  });
+
   t.test('containers and networks go, and the host is as before', async (t) => {
     await host.space.rtnl.deleteLink(DOCKERS);
     await host.space.rtnl.deleteLink('vk');

@@ -97,6 +97,8 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
 
   function addPort(network: Network, endpoint: Endpoint): void {
     requireIpv6(host, network);
+    // Who attaches endpoints to a network still has it: its removal has failed.
+    if (leaving.delete(network.id)) applyRules();
     links.addPort(network, endpoint);
   }
 
