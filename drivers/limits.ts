@@ -3,7 +3,7 @@
  * that does the same, after its source was looked at. Both are the kernel's when weftd ends.
  */
 import type { Repair } from '../cnm/driver.ts';
-import type { Rtnl, TokenBucket } from '../linux/types.ts';
+import type { Link, Rtnl, TokenBucket } from '../linux/types.ts';
 import { ensureLink } from './ensure.ts';
 import { disableIpv6 } from './ipv6.ts';
 import { limiter } from './names.ts';
@@ -23,24 +23,24 @@ function bucketFor(bitsPerSecond: number): TokenBucket {
   return { bytesPerSecond, burst, limit: burst + Math.round(bytesPerSecond * WAIT_SECONDS) };
 }
 
-/** `port` is the index of the endpoint's port. */
-export function ensureLimits(rtnl: Rtnl, port: number, endpointId: string, rates: Rates, found: Repair[]): void {
+/** `port` is the endpoint's. */
+export function ensureLimits(rtnl: Rtnl, port: Link, endpointId: string, rates: Rates, found: Repair[]): void {
   if (rates.in !== undefined) ensureBucket(rtnl, port, rates.in, found);
   if (rates.out === undefined) return;
   const name = limiter(endpointId);
-  const link = ensureLink(rtnl, name, { up: true }, () => {
+  const index = ensureLink(rtnl, name, { up: true }, () => {
     rtnl.addLink({ kind: 'ifb', name });
     disableIpv6(rtnl.netns, name);
   }, found);
-  ensureBucket(rtnl, link, rates.out, found);
-  if (rtnl.hasIngressRedirect(port, link)) return;
-  rtnl.setIngressRedirect(port, link);
-  found.push({ what: `what port ${port} lets in was not limited` });
+  ensureBucket(rtnl, { index, name }, rates.out, found);
+  if (rtnl.hasIngressRedirect(port.index, index)) return;
+  rtnl.setIngressRedirect(port.index, index);
+  found.push({ what: `what port ${port.name} lets in was not limited` });
 }
 
-function ensureBucket(rtnl: Rtnl, link: number, rate: number, found: Repair[]): void {
+function ensureBucket(rtnl: Rtnl, { index, name }: Pick<Link, 'index' | 'name'>, rate: number, found: Repair[]): void {
   const bucket = bucketFor(rate);
-  if (rtnl.tokenBucketRate(link) === bucket.bytesPerSecond) return;
-  rtnl.setTokenBucket(link, bucket);
-  found.push({ what: `link ${link} was not limited to ${rate} bit/s` });
+  if (rtnl.tokenBucketRate(index) === bucket.bytesPerSecond) return;
+  rtnl.setTokenBucket(index, bucket);
+  found.push({ what: `link ${name} was not limited to ${rate} bit/s` });
 }

@@ -33,8 +33,9 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
     kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
     peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
   });
-  const { index } = inside.link(port)!;
-  ensureLimits(inside, index, endpoint.id, options.rates ?? {}, []);
+  const link = inside.link(port)!;
+  const { index } = link;
+  ensureLimits(inside, link, endpoint.id, options.rates ?? {}, []);
   inside.together(() => {
     inside.setLink(index, { master: bridge });
     setPort(inside, index, options);
@@ -67,7 +68,7 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu
   const link = inside.link(bridgeEnd(endpoint.id));
   if (!link) return;
   ensureGuard(inside, link, guardOf(endpoint, options), found);
-  ensureLimits(inside, link.index, endpoint.id, options.rates ?? {}, found);
+  ensureLimits(inside, link, endpoint.id, options.rates ?? {}, found);
   // The other end may have been made for a larger one, and goes on sending what fits that.
   ensureLink(inside, link.name, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, () => {}, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.

@@ -173,11 +173,11 @@ test('every part of a running node\'s kernel state is put back', async (t) => {
     { on: 'fabric', break: `nft 'delete element inet weft subnets { 10.20.0.0/24 }'` },
     { on: 'host', break: 'iptables -D FORWARD 1' }, { on: 'host', break: 'iptables -F FORWARD' },
     // Settings: the kernel tells nobody of most.
-    ...['net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0', 'net.ipv4.conf.weft-up.route_localnet=0', 'net.ipv4.conf.weft-up.forwarding=0', `net.ipv4.conf.${wbr}.route_localnet=0`, `net.ipv4.conf.${wbr}.forwarding=0`, `net.ipv6.conf.${wbr}.disable_ipv6=1`, `net.ipv6.conf.${wbr}.accept_ra=1`]
+    ...['net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0', 'net.ipv4.conf.weft-up.route_localnet=0', 'net.ipv4.conf.weft-up.forwarding=0', `net.ipv4.conf.${wbr}.route_localnet=0`, `net.ipv4.conf.${wbr}.forwarding=0`, `net.ipv4.conf.${wbr}.rp_filter=0`, `net.ipv6.conf.${wbr}.disable_ipv6=1`, `net.ipv6.conf.${wbr}.accept_ra=1`]
       .map((setting): Mutation => ({ on: 'host', break: `sysctl -qw ${setting}`, unseen: true })),
     ...['net.ipv4.ip_forward=0', 'net.ipv4.conf.all.rp_filter=1', 'net.ipv4.conf.weft-in.rp_filter=1', 'net.ipv4.conf.weft-in.forwarding=0', 'net.ipv4.conf.uplink.forwarding=0', `net.ipv4.conf.${wb}.forwarding=0`, `net.ipv4.conf.${wb}.rp_filter=0`, 'net.ipv6.conf.all.forwarding=0', `net.ipv6.conf.${wb}.disable_ipv6=1`, 'net.ipv6.conf.uplink.disable_ipv6=1', 'net.bridge.bridge-nf-call-iptables=1']
       .map((setting): Mutation => ({ on: 'fabric', break: `sysctl -qw ${setting}`, unseen: true })),
-    { on: 'bridges', break: 'sysctl -qw net.bridge.bridge-nf-call-iptables=1', unseen: true },
+    ...['net.bridge.bridge-nf-call-iptables=1', 'net.ipv6.conf.all.disable_ipv6=0'].map((setting): Mutation => ({ on: 'bridges', break: `sysctl -qw ${setting}`, unseen: true })),
   ];
 
   const errors: string[] = [];
