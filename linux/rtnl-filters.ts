@@ -1,6 +1,6 @@
 /** eBPF programs at the ingress of a link: the clsact queueing discipline and its filters (linux/pkt_cls.h, tc-bpf(8)). */
 import { nested, parseAttributes, readText, text, u32 } from './attributes.ts';
-import { redirect } from './rtnl-queues.ts';
+import { TCA, TC_HEADER, redirect, tcHeader } from './rtnl-queues.ts';
 
 export const RTM_NEWQDISC = 36;
 export const RTM_DELQDISC = 37;
@@ -8,11 +8,9 @@ export const RTM_NEWTFILTER = 44;
 export const RTM_DELTFILTER = 45;
 export const RTM_GETTFILTER = 46;
 
-const HEADER = 20;
 const CLSACT = 0xfffffff1;
 const CLSACT_HANDLE = 0xffff0000;
 const CLSACT_INGRESS = 0xfffffff2;
-const TCA = { KIND: 1, OPTIONS: 2 } as const;
 const BPF = { ACT: 1, FD: 6, NAME: 7, FLAGS: 8 } as const;
 /** What the program returns is what becomes of the packet. */
 const DIRECT_ACTION = 1;
@@ -22,27 +20,17 @@ const FIRST = 1;
 const SECOND = 2;
 const HANDLE = 1;
 
-/** struct tcmsg */
-function header(index: number, handle: number, parent: number, info = 0): Buffer {
-  const bytes = Buffer.alloc(HEADER);
-  bytes.writeInt32LE(index, 4);
-  bytes.writeUInt32LE(handle, 8);
-  bytes.writeUInt32LE(parent, 12);
-  bytes.writeUInt32LE(info, 16);
-  return bytes;
-}
-
-export const encodeClsact = (index: number): Buffer => Buffer.concat([header(index, CLSACT_HANDLE, CLSACT), text(TCA.KIND, 'clsact')]);
+export const encodeClsact = (index: number): Buffer => Buffer.concat([tcHeader(index, CLSACT_HANDLE, CLSACT), text(TCA.KIND, 'clsact')]);
 
 export const encodeIngressProgram = (index: number, fd: number, name: string): Buffer => Buffer.concat([
-  header(index, HANDLE, CLSACT_INGRESS, (FIRST << 16) | ALL),
+  tcHeader(index, HANDLE, CLSACT_INGRESS, (FIRST << 16) | ALL),
   text(TCA.KIND, 'bpf'),
   nested(TCA.OPTIONS, u32(BPF.FD, fd), text(BPF.NAME, name), u32(BPF.FLAGS, DIRECT_ACTION)),
 ]);
 
 /** After the first program has let it pass. `fd`: a program that takes everything. */
 export const encodeIngressRedirect = (index: number, fd: number, to: number): Buffer => Buffer.concat([
-  header(index, HANDLE, CLSACT_INGRESS, (SECOND << 16) | ALL),
+  tcHeader(index, HANDLE, CLSACT_INGRESS, (SECOND << 16) | ALL),
   text(TCA.KIND, 'bpf'),
   nested(TCA.OPTIONS, redirect(BPF.ACT, to), u32(BPF.FD, fd), text(BPF.NAME, redirectName(to))),
 ]);
@@ -50,7 +38,7 @@ export const encodeIngressRedirect = (index: number, fd: number, to: number): Bu
 /** How a redirection is known again. */
 const redirectName = (to: number): string => `to-${to}`;
 
-export const ingressQuery = (index: number): Buffer => header(index, 0, CLSACT_INGRESS);
+export const ingressQuery = (index: number): Buffer => tcHeader(index, 0, CLSACT_INGRESS);
 
 /** The name of the program that comes first; undefined for filters of others. */
 export const decodeIngressProgram = (body: Buffer): string | undefined => decodeName(body, FIRST);
@@ -58,6 +46,6 @@ export const isIngressRedirect = (body: Buffer, to: number): boolean => decodeNa
 
 function decodeName(body: Buffer, priority: number): string | undefined {
   if (body.readUInt32LE(8) !== HANDLE || body.readUInt32LE(16) !== ((priority << 16) | ALL)) return undefined;
-  const attributes = parseAttributes(body.subarray(HEADER));
+  const attributes = parseAttributes(body.subarray(TC_HEADER));
   return readText(attributes.get(TCA.KIND)) === 'bpf' ? readText(parseAttributes(attributes.get(TCA.OPTIONS) ?? Buffer.alloc(0)).get(BPF.NAME)) : undefined;
 }

@@ -4,10 +4,11 @@ import type { TokenBucket } from './types.ts';
 
 export const RTM_GETQDISC = 38;
 
-const HEADER = 20;
+/** Size of struct tcmsg. */
+export const TC_HEADER = 20;
 const ROOT = 0xffffffff;
 const BUCKET_HANDLE = 0x00010000;
-const TCA = { KIND: 1, OPTIONS: 2 } as const;
+export const TCA = { KIND: 1, OPTIONS: 2 } as const;
 const TBF = { PARAMETERS: 1, RATE64: 4, BURST: 6 } as const;
 /** struct tc_tbf_qopt: two of tc_ratespec (12 bytes), limit, buffer, mtu. */
 const TBF_PARAMETERS_SIZE = 36;
@@ -22,11 +23,12 @@ const TC_ACT_STOLEN = 4;
 const EGRESS_REDIRECT = 1;
 
 /** struct tcmsg */
-function header(index: number, handle: number, parent: number): Buffer {
-  const bytes = Buffer.alloc(HEADER);
+export function tcHeader(index: number, handle: number, parent: number, info = 0): Buffer {
+  const bytes = Buffer.alloc(TC_HEADER);
   bytes.writeInt32LE(index, 4);
   bytes.writeUInt32LE(handle, 8);
   bytes.writeUInt32LE(parent, 12);
+  bytes.writeUInt32LE(info, 16);
   return bytes;
 }
 
@@ -38,16 +40,16 @@ export function encodeTokenBucket(index: number, { bytesPerSecond, burst, limit 
   const rate = Buffer.alloc(8);
   rate.writeBigUInt64LE(BigInt(bytesPerSecond));
   return Buffer.concat([
-    header(index, BUCKET_HANDLE, ROOT), text(TCA.KIND, 'tbf'),
+    tcHeader(index, BUCKET_HANDLE, ROOT), text(TCA.KIND, 'tbf'),
     nested(TCA.OPTIONS, attribute(TBF.PARAMETERS, parameters), u32(TBF.BURST, burst), ...(bytesPerSecond >= LARGEST_U32 ? [attribute(TBF.RATE64, rate)] : [])),
   ]);
 }
 
-export const rootQueueQuestion = (index: number): Buffer => header(index, 0, ROOT);
+export const rootQueueQuestion = (index: number): Buffer => tcHeader(index, 0, ROOT);
 
 /** Bytes per second; undefined where the link's queue is another one. */
 export function decodeTokenBucketRate(body: Buffer): number | undefined {
-  const attributes = parseAttributes(body.subarray(HEADER));
+  const attributes = parseAttributes(body.subarray(TC_HEADER));
   if (readText(attributes.get(TCA.KIND)) !== 'tbf') return undefined;
   const options = parseAttributes(attributes.get(TCA.OPTIONS) ?? Buffer.alloc(0));
   const large = options.get(TBF.RATE64);
