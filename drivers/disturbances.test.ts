@@ -1,6 +1,7 @@
 //   host [a 10.30.0.1] ─── [b] other
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
+import { bytesToMac } from '../base/ip.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { space } from '../linux/testing.ts';
 import { watchDisturbances } from './disturbances.ts';
@@ -53,4 +54,17 @@ test('what disturbs, and what only goes with a link', async (t) => {
   host.rtnl.setLink(up, { up: true });
   t.ok(await disturbs(() => [false, true].forEach((to) => host.rtnl.setLink(up, { up: to }))), 'also where it is up again at once');
   t.ok(await disturbs(() => host.rtnl.deleteLink(up)), 'or deleted');
+
+  const vxlan = host.rtnl.addLink({ kind: 'vxlan', name: 'x', vni: 7, local: '10.30.0.1', port: 4789 });
+  const entries = Array.from({ length: 20_000 }, (_, i) => ({ dev: vxlan, mac: bytesToMac(Buffer.of(2, 0, 0, 0, i >> 8, i & 255)), vtep: '10.30.0.2' }));
+  let unheard = 0;
+  t.ok(await disturbs(async () => {
+    host.rtnl.replaceFdb(entries);
+    host.rtnl.deleteFdb(entries);
+    // By now the kernel tells nothing more until what it told has been read.
+    unheard = host.rtnl.addLink({ kind: 'bridge', name: 'q' });
+    host.rtnl.addAddress(unheard, '10.32.0.1/24');
+    while (told === 0) await delay(5);
+  }), 'more than could be told');
+  t.ok(await disturbs(() => host.rtnl.deleteAddress(unheard, '10.32.0.1/24')), 'and what a link loses that came meanwhile');
 });

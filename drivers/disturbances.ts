@@ -29,7 +29,8 @@ export function watchDisturbances(rtnl: Rtnl, netns: Netns, clock: Clock, onDist
 
 /** For a namespace without rules. */
 export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void): () => void {
-  const there = new Set(rtnl.links().map(({ index }) => index));
+  const indexes = (): Set<number> => new Set(rtnl.links().map(({ index }) => index));
+  let there = indexes();
   const losers = new Set<number>();
   let timer: TimerHandle;
 
@@ -44,6 +45,7 @@ export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void):
       else there.add(event.link.index);
       if (isOurs(event.link) && (event.gone || !event.link.up)) onDisturbance();
     } else if (event.type === 'lost') {
+      there = indexes();
       onDisturbance();
     } else if (event.gone) {
       if (event.type === 'rule' || event.dev === undefined) return onDisturbance();
