@@ -1,5 +1,5 @@
 /** When things are compared with the kernel: at the start, a moment after something of ours was disturbed, and every half minute. */
-import type { Clock } from '../base/clock.ts';
+import type { Clock, TimerHandle } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Repair } from '../cnm/driver.ts';
@@ -7,6 +7,8 @@ import type { Repair } from '../cnm/driver.ts';
 const INTERVAL_MS = 30_000;
 /** Several changes belong together; and our own changes are told to us as well. */
 const SETTLE_MS = 150;
+/** After a failure; twice as long after each further one, up to the interval. */
+const FAILURE_MS = 500;
 const KEPT = 20;
 
 export interface RepairLoop {
@@ -30,10 +32,12 @@ export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS 
   const recent: { at: string; what: string; error?: string }[] = [];
   let running: Promise<void> | undefined;
   let again = false;
-  let soon: unknown;
+  let waiting: TimerHandle;
   let closed = false;
+  let failures = 0;
 
   async function pass(): Promise<void> {
+    let failed = false;
     for (const each of passes) {
       try {
         for (const repair of await each()) {
@@ -41,11 +45,22 @@ export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS 
           recent.push({ at: new Date(clock.wallNow()).toISOString(), ...repair });
         }
       } catch (error) {
+        failed = true;
         log.error({ detail: errorText(error) }, 'a repair could not be finished; tried again');
         recent.push({ at: new Date(clock.wallNow()).toISOString(), what: 'a repair could not be finished', error: errorText(error) });
       }
     }
     recent.splice(0, recent.length - KEPT);
+    failures = failed ? failures + 1 : 0;
+    if (failed) soon(Math.min(FAILURE_MS * 2 ** (failures - 1), intervalMs));
+  }
+
+  function soon(ms: number): void {
+    if (waiting !== undefined || closed) return;
+    waiting = clock.setTimeout(() => {
+      waiting = undefined;
+      void run();
+    }, ms);
   }
 
   async function run(): Promise<void> {
@@ -72,13 +87,7 @@ export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS 
   return {
     recent,
     run,
-    disturbed: () => {
-      if (soon !== undefined || closed) return;
-      soon = clock.setTimeout(() => {
-        soon = undefined;
-        void run();
-      }, SETTLE_MS);
-    },
+    disturbed: () => soon(SETTLE_MS),
     close: () => {
       closed = true;
     },

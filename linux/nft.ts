@@ -25,6 +25,11 @@ const nftables = {
   setOutputFlags: library.func('void nft_ctx_output_set_flags(void *context, uint flags)'),
 } as const;
 
+/** A signal that comes meanwhile, a child's end for one, ends a transaction, of which nothing is kept (nfnetlink_rcv_batch). */
+const ATTEMPTS = 5;
+
+interface Outcome { failed: boolean; output: string; error: string }
+
 export function openNft(netns: Netns): Nft {
   let context: unknown = netns.run(() => nftables.create(0));
   if (!context) throw new KernelError('open nftables', 'ENOMEM');
@@ -32,12 +37,19 @@ export function openNft(netns: Netns): Nft {
   nftables.bufferError(context);
 
   /** Inside the namespace all the same: the library asks for the indexes of interfaces as it goes (`iif`). */
-  const execute = (text: string, flags: number): { failed: boolean; output: string; error: string } => netns.run(() => {
+  const attempt = (text: string, flags: number): Outcome => netns.run(() => {
     if (!context) throw new KernelError('use nftables', 'EBADF', 'it was closed');
     nftables.setOutputFlags(context, flags);
     const failed = nftables.run(context, text) !== 0;
     return { failed, output: nftables.output(context) as string, error: nftables.error(context) as string };
   });
+
+  function execute(text: string, flags: number): Outcome {
+    for (let left = ATTEMPTS; ; left--) {
+      const outcome = attempt(text, flags);
+      if (!outcome.failed || left === 1 || codeOf(outcome.error) !== 'EINTR') return outcome;
+    }
+  }
 
   return {
     run: (script) => {
