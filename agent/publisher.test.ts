@@ -31,8 +31,8 @@ void test('of Docker\'s containers only those on networks of ours are remembered
   t.same([remembered(), names()], [['api', 'job'], ['api', 'job']]);
 
   publisher.left(job);
-  endpoints.delete(job.id);
   inspected('job', job.id);
+  endpoints.delete(job.id);
   t.same([remembered(), names()], [['api'], ['api']], 'an answer that comes late leaves nothing');
 
   local.put(`workloads/${job.id}`, JSON.stringify({ endpointId: job.id, name: 'job', names: ['job'], service: 'job' }));

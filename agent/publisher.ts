@@ -94,13 +94,14 @@ export function createPublisher({ state, names, endpoints, local }: PublisherOpt
       if (entry) refresh(entry);
     },
     workload: (workload) => {
-      if (!endpoints.get(workload.endpointId)) return;
+      // Docker's answer may be late: what has left is about to be deleted.
+      const entry = joined.get(workload.endpointId);
+      if (!entry) return;
       const text = JSON.stringify(workload);
       if (JSON.stringify(workloads.get(workload.endpointId)) === text) return;
       local.put(WORKLOADS + workload.endpointId, text);
       workloads.set(workload.endpointId, workload);
-      const entry = joined.get(workload.endpointId);
-      if (entry) refresh(entry);
+      refresh(entry);
     },
     workloadOf: (endpointId) => workloads.get(endpointId),
   };
