@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { test } from 'tap';
 import { BpfAssembler } from './bpf-assembler.ts';
@@ -13,8 +14,11 @@ test('signals that come while the kernel checks a program', async (t) => {
   const count = (): void => void signals++;
   process.on('SIGUSR2', count);
   const sender = spawn(process.execPath, ['-e', 'setInterval(() => process.kill(process.ppid, "SIGUSR2"), 2)'], { stdio: 'ignore' });
-  t.teardown(() => {
+  const gone = once(sender, 'exit');
+  t.teardown(async () => {
     sender.kill();
+    // Until then: a signal that nobody listens for ends this process.
+    await gone;
     process.off('SIGUSR2', count);
   });
   const deadline = Date.now() + 5_000;
