@@ -34,12 +34,23 @@ test('what disturbs, and what only goes with a link', async (t) => {
     const index = host.rtnl.addLink({ kind: 'veth', name: 'a', up: true, peer: { name: 'b', netns: other.netns, up: true } });
     host.rtnl.addAddress(index, '10.30.0.1/24');
     host.rtnl.replaceRoutes([{ dst: '10.31.0.0/24', via: '10.30.0.2', dev: index }]);
-    host.rtnl.replaceNeighbours([{ dev: index, ip: '10.30.0.2', mac: '02:42:0a:1e:00:02' }]);
     return index;
   };
   const index = pair();
   t.ok(await disturbs(() => host.rtnl.deleteRoutes([{ dst: '10.31.0.0/24', via: '10.30.0.2', dev: index }])), 'a route taken away');
-  t.ok(await disturbs(() => host.rtnl.deleteNeighbours([{ dev: index, ip: '10.30.0.2', mac: '02:42:0a:1e:00:02' }])), 'a neighbour');
+  const neighbourVanishes = (dev: number): Promise<boolean> => disturbs(() => {
+    const neighbour = { dev, ip: '10.30.0.2', mac: '02:42:0a:1e:00:02' };
+    host.rtnl.replaceNeighbours([neighbour]);
+    host.rtnl.deleteNeighbours([neighbour]);
+  });
+  t.notOk(await neighbourVanishes(index), 'not a neighbour');
+  const tunnel = host.rtnl.addLink({ kind: 'vxlan', name: 'wv-x', vni: 8, local: '10.30.0.1', port: 4788 });
+  t.ok(await neighbourVanishes(tunnel), 'unless it was on a tunnel');
+  t.ok(await disturbs(() => {
+    const entry = { dev: tunnel, mac: '02:42:0a:1e:00:02', vtep: '10.30.0.2' };
+    host.rtnl.replaceFdb([entry]);
+    host.rtnl.deleteFdb([entry]);
+  }), 'or a forwarding entry of one');
   t.ok(await disturbs(() => host.rtnl.deleteAddress(index, '10.30.0.1/24')), 'an address');
   t.notOk(await disturbs(() => host.rtnl.addAddress(index, '10.30.0.1/24')), 'not what is new');
   t.notOk(await disturbs(() => host.rtnl.deleteLink(index)), 'not what goes with a container\'s link');

@@ -6,6 +6,8 @@ import { MADE_BY_WEFT } from './names.ts';
 
 /** Not the ends of veth pairs: they come and go with containers. */
 const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wu-.*|wv-.*|wmh-.*|wmp-.*)$/;
+/** Only on tunnels do we hold neighbours and forwarding entries. Elsewhere they are the kernel's own, and a container's stop takes some away. */
+const TUNNELS = /^(weft-in|wv-.*)$/;
 const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
@@ -29,8 +31,8 @@ export function watchDisturbances(rtnl: Rtnl, netns: Netns, clock: Clock, onDist
 
 /** For a namespace without rules. */
 export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void): () => void {
-  const indexes = (): Set<number> => new Set(rtnl.links().map(({ index }) => index));
-  let there = indexes();
+  const names = (): Map<number, string> => new Map(rtnl.links().map(({ index, name }) => [index, name]));
+  let there = names();
   const losers = new Set<number>();
   let timer: TimerHandle;
 
@@ -42,13 +44,14 @@ export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void):
   const stop = rtnl.watch((event) => {
     if (event.type === 'link') {
       if (event.gone) there.delete(event.link.index);
-      else there.add(event.link.index);
+      else there.set(event.link.index, event.link.name);
       if (isOurs(event.link) && (event.gone || !event.link.up)) onDisturbance();
     } else if (event.type === 'lost') {
-      there = indexes();
+      there = names();
       onDisturbance();
     } else if (event.gone) {
       if (event.type === 'rule' || event.dev === undefined) return onDisturbance();
+      if (event.type === 'neighbour' && !TUNNELS.test(there.get(event.dev) ?? '')) return;
       losers.add(event.dev);
       timer ??= clock.setTimeout(decide, LINK_FOLLOWS_MS);
     }
