@@ -12,7 +12,7 @@ export interface Publisher {
   joined(network: Network, endpoint: Endpoint): void;
   left(endpoint: Endpoint): void;
   carrier(endpointId: string, up: boolean): void;
-  /** Who is behind an endpoint became known, or changed. Docker tells also of those that are not ours, or not any more: they are passed over. */
+  /** Who is behind an endpoint that has joined became known, or changed. Docker tells also of those that are not ours, or not any more: they are passed over. */
   workload(workload: Workload): void;
   workloadOf(endpointId: string): Workload | undefined;
 }
@@ -42,7 +42,7 @@ export function createPublisher({ state, names, endpoints, local }: PublisherOpt
   });
 
   function forget(endpointId: string): void {
-    if (workloads.delete(endpointId)) local.delete(WORKLOADS + endpointId);
+    if (workloads.delete(endpointId)) local.delete(WORKLOADS + endpointId, { flush: false });
   }
 
   function refresh(entry: Published): void {
@@ -99,7 +99,7 @@ export function createPublisher({ state, names, endpoints, local }: PublisherOpt
       if (!entry) return;
       const text = JSON.stringify(workload);
       if (JSON.stringify(workloads.get(workload.endpointId)) === text) return;
-      local.put(WORKLOADS + workload.endpointId, text);
+      local.put(WORKLOADS + workload.endpointId, text, { flush: false });
       workloads.set(workload.endpointId, workload);
       refresh(entry);
     },

@@ -86,8 +86,8 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
       if (!isNetns(netns)) throw weftError('WEFT-SANDBOX-GONE', { path: netns });
       const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ...(request.addressIpv6 !== undefined && { addressIpv6: request.addressIpv6 }), ports });
       undo.push(() => controller.deleteEndpoint(endpointId));
-      publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });
       const answer = await controller.join(endpointId, netns);
+      publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });
       const device = await plug(options.kernel, { ...endpoint, sandbox: netns }, answer);
       undo.push(() => options.revoke(endpointId));
       if (ports.length > 0) await options.publish(endpoint, request.service ?? request.name);
