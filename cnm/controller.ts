@@ -1,6 +1,6 @@
 /**
  * Drives drivers and addresses for every front end (Docker's plugin calls and the native API alike). All calls of one
- * network are serialised; each call may be repeated; what was answered is on disk before the answer leaves.
+ * network are serialised; each call may be repeated; what was answered is known to the next process before the answer leaves.
  */
 import { weftError } from '../base/errors.ts';
 import { ipToBytes, withoutLength } from '../base/ip.ts';
@@ -17,7 +17,7 @@ export interface Networks {
   list(): Network[];
 }
 
-/** This node's endpoints, durable. */
+/** This node's endpoints; they outlive the process. */
 export interface Endpoints {
   get(id: string): Endpoint | undefined;
   list(): Endpoint[];
@@ -156,7 +156,7 @@ export function createController(options: ControllerOptions): Controller {
         options: request.options ?? {},
         createdAt: new Date().toISOString(),
       };
-      // On disk before the kernel: a crash in between leaves an endpoint whose link the next start makes, never a link nobody knows.
+      // Written down before it is made: a crash in between leaves an endpoint whose link the next start makes, never a link nobody knows.
       endpoints.put(endpoint);
       undo.push(() => endpoints.delete(endpoint.id));
       undo.push(() => driver(on.driver).deleteEndpoint(on, endpoint));

@@ -211,14 +211,14 @@ function answer(space: Space, ...command: string[]): string {
   }
 }
 
-/** What a server says to somebody in the namespace; 'nothing' after a second. */
-export const ask = (from: Space, address: string): string => answer(from, 'curl', '-s', '-m', '1', `http://${address}/`);
+/** What a server says to somebody in the namespace; 'nothing' where none can be reached within a second. */
+export const ask = (from: Space, address: string): string => answer(from, 'curl', '-s', '--connect-timeout', '1', '-m', '5', `http://${address}/`);
 
 const UDP_CLIENT = `
 const socket = require("dgram").createSocket("udp4");
 socket.on("message", (text) => process.exit(console.log(String(text)))).on("error", () => process.exit(1));
 socket.bind(5555, () => socket.send("?", Number(process.argv[2]), process.argv[1]));
-setTimeout(() => process.exit(1), 500);`;
+setTimeout(() => process.exit(1), 1_500);`;
 
 /** The same by UDP, always from the same port, so that it is one flow. */
 export const askUdp = (from: Space, address: string, port: number): string => answer(from, process.execPath, '-e', UDP_CLIENT, address, String(port));

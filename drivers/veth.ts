@@ -25,15 +25,61 @@ export interface PortOptions {
   rates?: Rates;
 }
 
-/** Makes the pair unless it is there. `inside` is where the bridge lives, `bridge` its index there. */
-export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions = {}): void {
+/** Makes and removes a driver's pairs. `inside` is where the bridge lives, `bridge` its index there. */
+export interface Pairs {
+  /** Makes the pair unless it is there, and finishes one that is half made. */
+  make(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options?: PortOptions): void;
+  /**
+   * The same, a moment later: having the answer to CreateEndpoint, Docker writes to its disk for longer than this takes. Join, which comes to
+   * `make`, tells what stands in the way.
+   */
+  makeSoon: Pairs['make'];
+  /** By the bridge's end: wherever Docker left the other one, it goes with it. */
+  remove(inside: Rtnl, endpoint: Endpoint): Promise<void>;
+}
+
+export function createPairs(host: Rtnl): Pairs {
+  const soon = new Map<string, NodeJS.Immediate>();
+  const cancel = (id: string): void => {
+    clearImmediate(soon.get(id));
+    soon.delete(id);
+  };
+  const make: Pairs['make'] = (inside, endpoint, bridge, mtu, options = {}) => {
+    cancel(endpoint.id);
+    makePair(host, inside, endpoint, bridge, mtu, options);
+  };
+  return {
+    make,
+    makeSoon: (...pair) => {
+      const { id } = pair[1];
+      cancel(id);
+      soon.set(id, setImmediate(() => {
+        try {
+          make(...pair);
+        } catch {
+          // Join comes to the same, and has somebody to tell.
+        }
+      }));
+    },
+    remove: async (inside, { id }) => {
+      cancel(id);
+      await inside.deleteLink(bridgeEnd(id));
+      await inside.deleteLink(limiter(id));
+    },
+  };
+}
+
+function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions): void {
   const port = bridgeEnd(endpoint.id);
-  if (inside.link(port)) return;
-  host.addLink({
-    kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
-    peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
-  });
-  const link = inside.link(port)!;
+  const present = inside.link(port);
+  if (present?.up) return;
+  if (!present) {
+    host.addLink({
+      kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
+      peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
+    });
+  }
+  const link = present ?? inside.link(port)!;
   const { index } = link;
   ensureLimits(inside, link, endpoint.id, options.rates ?? {}, []);
   inside.together(() => {
@@ -42,7 +88,7 @@ export function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: n
     inside.addPortMac(index, endpoint.mac);
     inside.setIngressProgram(index, guardOf(endpoint, options));
   });
-  // Only when all of that has been done does anything pass.
+  // Only when all of that has been done does anything pass: a port that is up is whole.
   inside.setLink(index, { up: true });
 }
 
@@ -52,12 +98,6 @@ export const OPEN_PORT: BridgePort = { learning: false, neighSuppress: false, ha
 /** The bridge knows the endpoint's address from us and learns none: a container cannot draw another one's traffic to itself. */
 function setPort(inside: Rtnl, port: number, { hairpin = false, isolated = false }: PortOptions): void {
   inside.setBridgePort(port, { ...OPEN_PORT, hairpin, isolated });
-}
-
-/** The pair by the bridge's end: wherever Docker left the other one, it goes with it. */
-export async function removePair(inside: Rtnl, { id }: Endpoint): Promise<void> {
-  await inside.deleteLink(bridgeEnd(id));
-  await inside.deleteLink(limiter(id));
 }
 
 /** Links that may be there for an endpoint. */

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
@@ -20,6 +20,22 @@ void test('this node\'s own state', async (t) => {
   t.equal(again.get('a'), 'of a');
   t.equal(again.list('').length, 4);
   again.close();
+});
+
+void test('what is not flushed outlives the process that wrote it, and is flushed with what is', async (t) => {
+  const path = join(t.testdir(), 'local.db');
+  const write = `const { openLocalStore } = await import(${JSON.stringify(new URL('./local.ts', import.meta.url).href)});
+    const store = openLocalStore(${JSON.stringify(path)});
+    for (const key of ['a', 'b']) store.put(key, '1', { flush: false });
+    store.delete('b', { flush: false });
+    process.kill(process.pid, 'SIGKILL');`;
+  t.equal(spawnSync(process.execPath, ['--input-type=module', '-e', write]).signal, 'SIGKILL');
+  const store = openLocalStore(path);
+  t.teardown(() => store.close());
+  t.same(store.list(''), [{ key: 'a', value: '1' }]);
+  store.transaction(() => store.put('c', '1', { flush: false }));
+  store.put('d', '1');
+  t.equal(store.list('').length, 3);
 });
 
 void test('a transaction is done whole or not at all', async (t) => {

@@ -1,6 +1,6 @@
 import { errorText, weftError } from '../base/errors.ts';
 import { inTransaction, openDatabase } from './database.ts';
-import type { LocalStore } from './store.ts';
+import type { LocalStore, WriteOptions } from './store.ts';
 
 const SCHEMA = 'CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID';
 
@@ -25,6 +25,16 @@ export function openLocalStore(path: string): LocalStore {
     }
   }
 
+  function writeOne(body: () => void, { flush = true }: WriteOptions = {}): void {
+    if (flush || database.isTransaction) return write(body);
+    database.exec('PRAGMA synchronous=NORMAL');
+    try {
+      write(body);
+    } finally {
+      database.exec('PRAGMA synchronous=FULL');
+    }
+  }
+
   return {
     get problem() { return problem; },
     get: (key) => (select.get(key) as { value: string } | undefined)?.value,
@@ -36,8 +46,8 @@ export function openLocalStore(path: string): LocalStore {
       }
       return found;
     },
-    put: (key, value) => void write(() => upsert.run(key, value)),
-    delete: (key) => void write(() => remove.run(key)),
+    put: (key, value, options) => writeOne(() => void upsert.run(key, value), options),
+    delete: (key, options) => writeOne(() => void remove.run(key), options),
     transaction: (body) => (database.isTransaction ? body() : write(() => inTransaction(database, body))),
     close: () => {
       if (database.isOpen) database.close();

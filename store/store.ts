@@ -45,6 +45,14 @@ export interface Store {
   close(): Promise<void>;
 }
 
+export interface WriteOptions {
+  /**
+   * False: not fsynced before the call returns. Outlives this process, not the machine; is on disk with the next write that is fsynced, never after
+   * it. For what no power cut leaves anything of. Of no effect in a transaction. Default true.
+   */
+  flush?: boolean;
+}
+
 /**
  * This node's own durable state. Synchronous and fsynced before it returns (about 0.5 ms), so that what was answered
  * to Docker is never lost. Values are JSON text.
@@ -52,8 +60,8 @@ export interface Store {
 export interface LocalStore {
   get(key: string): string | undefined;
   list(prefix: string): { key: string; value: string }[];
-  put(key: string, value: string): void;
-  delete(key: string): void;
+  put(key: string, value: string, options?: WriteOptions): void;
+  delete(key: string, options?: WriteOptions): void;
   /** All or nothing, one fsync. */
   transaction<T>(body: () => T): T;
   /** Why the last write failed, in words; absent when it did not. */

@@ -95,11 +95,11 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
     }
   }
 
-  function addPort(network: Network, endpoint: Endpoint): void {
+  function addPort(network: Network, endpoint: Endpoint, options?: { soon: boolean }): void {
     requireIpv6(host, network);
     // Who attaches endpoints to a network still has it: its removal has failed.
     if (leaving.delete(network.id)) applyRules();
-    links.addPort(network, endpoint);
+    links.addPort(network, endpoint, options);
   }
 
   /** What an earlier weftd published. */
@@ -133,10 +133,9 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
       const needed = patternsOf(bridges());
       for (const pattern of patternsOf([network])) if (!needed.includes(pattern)) removeForwardAccepts(nft, pattern);
     },
-    createEndpoint: async (network, endpoint) => addPort(network, endpoint),
+    createEndpoint: async (network, endpoint) => addPort(network, endpoint, { soon: true }),
     deleteEndpoint: (network, endpoint) => links.removePort(network, endpoint),
     join: async (network, endpoint) => {
-      // A crash may have come between the endpoint's record and its link.
       addPort(network, endpoint);
       return joinAnswer(withDefaultGateways(network), endpoint);
     },

@@ -19,7 +19,7 @@ import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
 import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
-import { OPEN_PORT, ensurePort, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePort, linksOf, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
 
 /** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
@@ -31,8 +31,8 @@ export interface BridgeLinks {
   /** Makes or mends the network's links. Returns the index of its bridge. */
   ensure(network: Network, found: Repair[]): number;
   remove(network: Network): Promise<void>;
-  /** Makes the endpoint's pair unless it is there, and before it what of the network is not. */
-  addPort(network: Network, endpoint: Endpoint): void;
+  /** Makes the endpoint's pair unless it is there, and before it what of the network is not. `soon`: see Pairs.makeSoon. */
+  addPort(network: Network, endpoint: Endpoint, options?: { soon?: boolean }): void;
   ensurePort(network: Network, endpoint: Endpoint, bridge: number, found: Repair[]): void;
   removePort(network: Network, endpoint: Endpoint): Promise<void>;
   removeStrangers(networks: readonly Network[], endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
@@ -52,6 +52,7 @@ const disableIpv6Of = (link: string): string => `net/ipv6/conf/${link}/disable_i
 export const gatewayLink = (network: Network): string => settingsOf(network).name ?? hostBridge(network.id);
 
 export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): BridgeLinks {
+  const pairs = createPairs(host);
   const placeOf = ({ name }: BridgeSettings): Rtnl => (name === undefined ? apart : host);
   const bridgeOf = (network: Network, { name }: BridgeSettings): string => name ?? apartBridge(network.id);
   const portOptions = (network: Network, endpoint: Endpoint): PortOptions => {
@@ -148,17 +149,17 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       else if (bridge) release(bridge);
     },
 
-    addPort: (network, endpoint) => {
+    addPort: (network, endpoint, { soon = false } = {}) => {
       const settings = settingsOf(network);
       const inside = placeOf(settings);
       const bridge = inside.link(bridgeOf(network, settings))?.index ?? ensure(network, []);
-      makePair(host, inside, endpoint, bridge, settings.mtu, portOptions(network, endpoint));
+      (soon ? pairs.makeSoon : pairs.make)(inside, endpoint, bridge, settings.mtu, portOptions(network, endpoint));
     },
     ensurePort: (network, endpoint, bridge, found) => {
       const settings = settingsOf(network);
       ensurePort(placeOf(settings), endpoint, bridge, settings.mtu, found, portOptions(network, endpoint));
     },
-    removePort: (network, endpoint) => removePair(placeOf(settingsOf(network)), endpoint),
+    removePort: (network, endpoint) => pairs.remove(placeOf(settingsOf(network)), endpoint),
 
     removeStrangers: async (networks, endpoints, found) => {
       const named = new Map(networks.flatMap((network) => {

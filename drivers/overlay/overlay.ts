@@ -15,7 +15,7 @@ import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeU
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
 import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedRates, wantedVni } from '../options.ts';
-import { OPEN_PORT, ensurePort, joinAnswer, linksOf, makePair, removePair, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePort, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
 import { VXLAN_OVERHEAD } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
@@ -47,6 +47,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const { fabric, state, clock, log } = options;
   const { rtnl, hostRtnl } = fabric;
   const host = hostRtnl.netns;
+  const pairs = createPairs(hostRtnl);
   let backends: FabricState['backends'] = [];
   let ensuring: Promise<Repair[]> | undefined;
   let again = false;
@@ -172,13 +173,12 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
+      pairs.makeSoon(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
     },
-    deleteEndpoint: (_, endpoint) => removePair(rtnl, endpoint),
+    deleteEndpoint: (_, endpoint) => pairs.remove(rtnl, endpoint),
     join: async (network, endpoint) => {
-      // A crash may have come between the endpoint's record and its link.
       const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
-      makePair(hostRtnl, rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
+      pairs.make(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
       return joinAnswer(network, endpoint);
     },
     leave: async () => {},
