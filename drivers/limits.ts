@@ -24,7 +24,7 @@ function bucketFor(bitsPerSecond: number): TokenBucket {
 }
 
 /** `port` is the endpoint's. */
-export function ensureLimits(rtnl: Rtnl, port: Link, endpointId: string, rates: Rates, found: Repair[]): void {
+export function ensureLimits(rtnl: Rtnl, port: Pick<Link, 'index' | 'name'>, endpointId: string, rates: Rates, found: Repair[]): void {
   if (rates.in !== undefined) ensureBucket(rtnl, port, rates.in, found);
   if (rates.out === undefined) return;
   const name = limiter(endpointId);

@@ -71,19 +71,15 @@ export function createPairs(host: Rtnl): Pairs {
 
 function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions): void {
   const port = bridgeEnd(endpoint.id);
-  const present = inside.link(port);
+  const present = inside.glance(port);
   if (present?.up) return;
-  if (!present) {
-    host.addLink({
-      kind: 'veth', name: hostEnd(endpoint.id), mtu, mac: endpoint.mac,
-      peer: { name: port, mtu, ...(inside !== host && { netns: inside.netns }) },
-    });
-  }
-  const link = present ?? inside.link(port)!;
-  const { index } = link;
-  ensureLimits(inside, link, endpoint.id, options.rates ?? {}, []);
+  const index = present?.index ?? inside.addLink({
+    kind: 'veth', name: port, mtu, master: bridge,
+    peer: { name: hostEnd(endpoint.id), mtu, mac: endpoint.mac, ...(inside !== host && { netns: host.netns }) },
+  });
+  ensureLimits(inside, { index, name: port }, endpoint.id, options.rates ?? {}, []);
   inside.together(() => {
-    inside.setLink(index, { master: bridge });
+    if (present) inside.setLink(index, { master: bridge });
     setPort(inside, index, options);
     inside.addPortMac(index, endpoint.mac);
     inside.setIngressProgram(index, guardOf(endpoint, options));

@@ -2,6 +2,7 @@
 import { loadTcProgram } from './bpf.ts';
 import { BpfAssembler } from './bpf-assembler.ts';
 import { sys } from './ffi.ts';
+import { openGlances } from './link-glance.ts';
 import { NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
 import { openSlowLane } from './netlink-slow.ts';
 import { openNetlink } from './netlink-socket.ts';
@@ -43,6 +44,7 @@ interface Change { what: string; message: Message; tolerated: ReadonlySet<string
 export function openRtnl(netns: Netns): Rtnl {
   const socket = openNetlink(netns, NETLINK_ROUTE);
   const slow = openSlowLane(netns, NETLINK_ROUTE);
+  const glances = openGlances(netns);
   const deleteLink = linkDeleter(socket, slow);
 
   const ask = (what: string, type: number, body: Buffer, flags = 0): Buffer[] => socket.request(what, { type, flags, body }).map((reply) => reply.body);
@@ -93,13 +95,13 @@ export function openRtnl(netns: Netns): Rtnl {
   /** What the message that makes a pair cannot say of the peer. */
   function finishPeer({ name, master, up }: { name: string; master?: number; up?: boolean }, home: Netns): void {
     if (master === undefined && up === undefined) return;
-    within(home, (there) => there.setLink(there.link(name)!.index, { ...(master !== undefined && { master }), ...(up !== undefined && { up }) }));
+    within(home, (there) => there.setLink(there.glance(name)!.index, { ...(master !== undefined && { master }), ...(up !== undefined && { up }) }));
   }
 
   function addLink(spec: LinkSpec): number {
     ask(`add ${spec.kind} link ${spec.name}`, RTM_NEWLINK, encodeNewLink(spec), NLM_F_CREATE | NLM_F_EXCL);
     const home = spec.kind === 'vxlan' ? spec.netns : undefined;
-    const { index } = home ? within(home, (there) => there.link(spec.name))! : link(spec.name)!;
+    const { index } = home ? within(home, (there) => there.glance(spec.name))! : glances.look(spec.name)!;
     if (spec.kind === 'veth') {
       try {
         finishPeer(spec.peer, spec.peer.netns ?? netns);
@@ -141,6 +143,7 @@ export function openRtnl(netns: Netns): Rtnl {
     netns,
     links: () => list('list links', RTM_GETLINK, linkQuery()).map(decodeLink),
     link,
+    glance: glances.look,
     addLink,
     setLink,
     together,
@@ -195,6 +198,7 @@ export function openRtnl(netns: Netns): Rtnl {
     close: () => {
       socket.close();
       slow.close();
+      glances.close();
     },
   };
 }

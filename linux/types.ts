@@ -54,6 +54,8 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
   | { kind: 'dummy' | 'ifb' }
 );
 
+export interface Glance { index: number; up: boolean }
+
 export interface LinkChange { name?: string; up?: boolean; mtu?: number; mac?: string; master?: number | null; group?: number }
 
 /**
@@ -96,6 +98,8 @@ export interface Rtnl {
   readonly netns: Netns;
   links(): Link[];
   link(nameOrIndex: string | number): Link | undefined;
+  /** The little that can be read without waiting for rtnetlink's lock, as `link` may for tens of milliseconds. */
+  glance(name: string): Glance | undefined;
   /** Returns the new link's index (for a link born in another namespace, its index there). */
   addLink(spec: LinkSpec): number;
   setLink(index: number, change: LinkChange): void;

@@ -152,7 +152,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     addPort: (network, endpoint, { soon = false } = {}) => {
       const settings = settingsOf(network);
       const inside = placeOf(settings);
-      const bridge = inside.link(bridgeOf(network, settings))?.index ?? ensure(network, []);
+      const bridge = inside.glance(bridgeOf(network, settings))?.index ?? ensure(network, []);
       (soon ? pairs.makeSoon : pairs.make)(inside, endpoint, bridge, settings.mtu, portOptions(network, endpoint));
     },
     ensurePort: (network, endpoint, bridge, found) => {

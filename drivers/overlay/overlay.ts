@@ -71,10 +71,12 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - VXLAN_OVERHEAD;
   }
   const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
-  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? overlayMtu();
+  /** As it was when the fabric was last looked after: to ask for the route to each peer takes too long for a container's start. */
+  let lastMtu: number | undefined;
+  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu());
 
   const fabricState = (): FabricState => ({
-    self: options.self(), peers: peers.list(), backends, mtu: overlayMtu(), vxlanPort: options.vxlanPort,
+    self: options.self(), peers: peers.list(), backends, mtu: (lastMtu = overlayMtu()), vxlanPort: options.vxlanPort,
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, bridge: overlayBridge(network.id) }))),
   });
 
@@ -143,7 +145,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return br;
   }
 
-  const isBuilt = (network: Network): boolean => rtnl.link(overlayBridge(network.id)) !== undefined;
+  const isBuilt = (network: Network): boolean => rtnl.glance(overlayBridge(network.id)) !== undefined;
 
   return {
     name: 'overlay',
@@ -172,12 +174,12 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
-      const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
+      const bridge = rtnl.glance(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
       pairs.makeSoon(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
     },
     deleteEndpoint: (_, endpoint) => pairs.remove(rtnl, endpoint),
     join: async (network, endpoint) => {
-      const bridge = rtnl.link(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
+      const bridge = rtnl.glance(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
       pairs.make(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
       return joinAnswer(network, endpoint);
     },
