@@ -97,5 +97,6 @@ export function macToBytes(text: string): Uint8Array {
   return Uint8Array.from(text.split(':'), (part) => Number.parseInt(part, 16));
 }
 
-export const bytesToMac = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+export const bytesToMac = (bytes: Uint8Array): string => Array.from(bytes, (byte) => HEX[byte]).join(':');

@@ -45,8 +45,9 @@ export const forward = (netns: Netns, link: string): void => void writeSysctl(ne
 
 const RTPROT_KERNEL = 2;
 
-const destinationKey = ({ dst, table = 254, metric = 0 }: Route): string => `${table} ${dst} ${metric}`;
-const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254, route.metric ?? 0].join(' ');
+/** Of a table, what a route replaces. */
+export const destinationKey = ({ dst, table = 254, metric = 0 }: Route): string => `${table} ${dst} ${metric}`;
+export const routeKey = (route: Route): string => [route.dst, route.via ?? '', route.dev ?? '', route.src ?? '', route.table ?? 254, route.metric ?? 0].join(' ');
 
 /** `present` is what is there now and ours alone (the IPv6 routes that the kernel makes for a link aside): what of it is not wanted goes. */
 export function ensureRoutes(rtnl: Rtnl, wanted: readonly Route[], present: readonly Route[], found: Repair[]): void {

@@ -66,6 +66,16 @@ export function openSocket(netns: Netns, protocol: number, groups = 0): number {
   return fd;
 }
 
+/** Makes the kernel apply the filters of a dump (one link's addresses, one table's routes) instead of ignoring them. */
+export const checkStrictly = (fd: number): void => setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+
+/** What has come, as a view that is good until the next call. Throws KernelError, EAGAIN where nothing has. */
+export function receiveDatagram(what: string, fd: number): Buffer {
+  const length = check(what, sys.recv(fd, buffer, BUFFER_BYTES, MSG_TRUNC));
+  if (length > BUFFER_BYTES) throw new KernelError(what, 'EMSGSIZE', `an answer of ${length} bytes`);
+  return buffer.subarray(0, length);
+}
+
 export function setOption(fd: number, level: number, option: number, value: number): void {
   const bytes = Buffer.alloc(4);
   bytes.writeInt32LE(value, 0);
@@ -95,8 +105,7 @@ export function closeSocket(fd: number, protocol: number): void {
 
 export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
   let fd = openSocket(netns, protocol);
-  // Makes the kernel apply the filters of a dump (one link's addresses, one table's routes) instead of ignoring them.
-  setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+  checkStrictly(fd);
   let sequence = 0;
 
   const nextSequence = (): number => (sequence = (sequence + 1) >>> 0);
@@ -111,10 +120,8 @@ export function openNetlink(netns: Netns, protocol: number): NetlinkSocket {
   /** Hands over messages until `take` says that it has seen the last. Those of an earlier, broken-off exchange are skipped. */
   function receive(what: string, first: number, take: (message: ReceivedMessage) => boolean): void {
     for (;;) {
-      const length = check(what, sys.recv(fd, buffer, BUFFER_BYTES, MSG_TRUNC));
-      if (length > BUFFER_BYTES) throw new KernelError(what, 'EMSGSIZE', `an answer of ${length} bytes`);
       let done = false;
-      for (const message of parseMessages(buffer.subarray(0, length))) {
+      for (const message of parseMessages(receiveDatagram(what, fd))) {
         if (((message.sequence - first) | 0) >= 0 && take(message)) done = true;
       }
       if (done) return;

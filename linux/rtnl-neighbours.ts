@@ -76,16 +76,21 @@ export function decodePortMac(body: Buffer): string | undefined {
 /** Whether the device has an entry for the address, whatever it says. */
 export const fdbQuestion = ({ dev, mac }: FdbEntry): Buffer => Buffer.concat([header(AF_BRIDGE, dev, 0, NTF_SELF), attribute(NDA.LLADDR, macToBytes(mac))]);
 
-/** The bodies of one device's dump, which holds its own entries and those of its bridge that point to it. */
-export function decodeFdb(bodies: readonly Buffer[]): FdbEntry[] {
-  const entries: FdbEntry[] = [];
-  const inBridge = new Set<string>();
-  for (const body of bodies) {
+/** One device's dump, body by body: it holds the device's own entries and those of its bridge that point to it, in any order. */
+export class FdbDump {
+  readonly #entries: FdbEntry[] = [];
+  readonly #inBridge = new Set<string>();
+
+  add(body: Buffer): void {
     const attributes = parseAttributes(body.subarray(HEADER));
     const mac = bytesToMac(attributes.get(NDA.LLADDR) ?? Buffer.alloc(0));
     const vtep = attributes.get(NDA.DST);
-    if (vtep) entries.push({ dev: body.readInt32LE(4), mac, vtep: bytesToIp(vtep) });
-    else if (body.readUInt16LE(8) & NUD_NOARP) inBridge.add(mac);
+    if (vtep) this.#entries.push({ dev: body.readInt32LE(4), mac, vtep: bytesToIp(vtep), master: false });
+    else if (body.readUInt16LE(8) & NUD_NOARP) this.#inBridge.add(mac);
   }
-  return entries.map((entry) => ({ ...entry, master: inBridge.has(entry.mac) }));
+
+  entries(): FdbEntry[] {
+    for (const entry of this.#entries) entry.master = this.#inBridge.has(entry.mac);
+    return this.#entries;
+  }
 }

@@ -4,6 +4,7 @@ import { BpfAssembler } from './bpf-assembler.ts';
 import { sys } from './ffi.ts';
 import { openGlances } from './link-glance.ts';
 import { NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE, type Message } from './netlink-message.ts';
+import { readLarge } from './netlink-large.ts';
 import { openSlowLane } from './netlink-slow.ts';
 import { openNetlink } from './netlink-socket.ts';
 import { RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, addressQuery, decodeAddress, encodeAddress } from './rtnl-addresses.ts';
@@ -17,7 +18,7 @@ import {
 import { RTM_GETQDISC, decodeTokenBucketRate, encodeTokenBucket, rootQueueQuestion } from './rtnl-queues.ts';
 import { createRtnlWatch } from './rtnl-monitor.ts';
 import {
-  RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeFdb, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
+  FdbDump, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
   fdbQuestion, neighbourQuery,
 } from './rtnl-neighbours.ts';
 import {
@@ -88,6 +89,21 @@ export function openRtnl(netns: Netns): Rtnl {
       gathered = undefined;
       for (const each of after) each();
     }
+  }
+
+  /** A large table; an empty one where it is not there. */
+  async function read(what: string, type: number, body: Buffer, take: (body: Buffer) => void): Promise<void> {
+    try {
+      await readLarge(netns, NETLINK_ROUTE, what, { type, body }, take);
+    } catch (error) {
+      if (!(error instanceof KernelError && MISSING.has(error.code))) throw error;
+    }
+  }
+
+  async function collect<T>(what: string, type: number, query: Buffer, decode: (body: Buffer) => T | T[]): Promise<T[]> {
+    const found: T[] = [];
+    await read(what, type, query, (body) => void found.push(...[decode(body)].flat() as T[]));
+    return found;
   }
 
   const setLink = (index: number, to: LinkChange): void => change(`change link ${index}`, RTM_SETLINK, encodeSetLink(index, to));
@@ -187,10 +203,23 @@ export function openRtnl(netns: Netns): Rtnl {
       void batch('replace neighbour', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeNeighbour(entry) })),
     deleteNeighbours: (entries) =>
       void batch('delete neighbour', entries, (entry) => ({ type: RTM_DELNEIGH, flags: 0, body: encodeNeighbour(entry) }), MISSING),
-    fdb: (index) => decodeFdb(list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index))),
+    fdb: (index) => {
+      const dump = new FdbDump();
+      for (const body of list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index))) dump.add(body);
+      return dump.entries();
+    },
     replaceFdb: (entries) =>
       void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),
     deleteFdb,
+    large: {
+      routes: (filter) => collect('list routes', RTM_GETROUTE, routeQuery(filter), decodeRoute),
+      neighbours: (index) => collect(`list neighbours of link ${index}`, RTM_GETNEIGH, neighbourQuery(index), (body) => decodeNeighbour(body) ?? []),
+      fdb: async (index) => {
+        const dump = new FdbDump();
+        await read(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index), (body) => dump.add(body));
+        return dump.entries();
+      },
+    },
     portMacs: (port) => list(`list addresses behind port ${port}`, RTM_GETNEIGH, fdbQuery(port)).flatMap((body) => decodePortMac(body) ?? []),
     addPortMac: (port, mac) => change(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
 

@@ -147,6 +147,11 @@ export interface Rtnl {
   replaceFdb(entries: readonly FdbEntry[]): void;
   /** Missing is not an error; an entry whose address has another VTEP by now is left alone, in both tables. */
   deleteFdb(entries: readonly FdbEntry[]): void;
+  /**
+   * The same as without `large`, for tables that may have thousands of entries: read in pieces of 32 KiB, with turns of the event loop in between.
+   * What changes meanwhile may be in it, twice in it, or not.
+   */
+  readonly large: { routes(filter: { table?: number; dev?: number }): Promise<Route[]>; neighbours(index: number): Promise<Neighbour[]>; fdb(index: number): Promise<FdbEntry[]> };
   /** Static entries of a bridge for a port of it: the addresses behind it, besides the port's own and what the bridge learnt. */
   portMacs(port: number): string[];
   /** Enters an address, also where it was another port's. It goes with the port. */

@@ -208,7 +208,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
         ] : []),
       ];
     });
-    ensureRoutes(rtnl, wanted, rtnl.routes({ dev }).filter(({ table }) => table !== REMOTE_TABLE), found);
+    ensureRoutes(rtnl, wanted, (await rtnl.large.routes({ dev })).filter(({ table }) => table !== REMOTE_TABLE), found);
   }
 
   function ensureRules(peers: readonly NodeInfo[], found: Repair[]): void {

@@ -3,24 +3,29 @@
  * for packets that come from the host. Soft state's changes are programmed as they come, address by address and without
  * reading the kernel; what goes wrong, or comes before its network or its node, is caught up with by ensure().
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
+import { withoutLength } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
 import { familyOf } from '../../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { Network } from '../../cnm/model.ts';
-import type { FdbEntry, Route, Rtnl } from '../../linux/types.ts';
-import { ensureForwarding, ensureRoutes } from '../ensure.ts';
+import type { FdbEntry, Neighbour, Route, Rtnl } from '../../linux/types.ts';
+import { destinationKey, routeKey } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
 import { IPV6_METRIC } from '../ipv6.ts';
 import { nodeAddress, nodeLinkLocal } from './addressing.ts';
+import { Differences } from './differences.ts';
 import { REMOTE_TABLE } from './fabric.ts';
-import { watchRemoteEndpoints, type EndpointState, type Place } from './remote-endpoints.ts';
+import { watchRemoteEndpoints, type Place } from './remote-endpoints.ts';
 import { Ways, type Way } from './ways.ts';
 
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
+/** Addresses or entries that are compared in one turn: most of them are as they should be, which costs a microsecond. */
+const COMPARED_PER_TURN = 64;
 
 export interface ForwardingOptions {
   /** Of the nodes' own addresses. */
@@ -40,55 +45,91 @@ export interface ForwardingOptions {
 export interface Forwarding {
   /** A node came, went or has another tunnel end. */
   nodeChanged(id: string): void;
-  /** One network's entries, exactly. `dev` is its tunnel; undefined while this node has none. */
-  ensure(network: Network, dev: number | undefined, found: Repair[]): void;
-  /** The routes of all networks: they share a table. */
-  ensureRoutes(networks: readonly Network[], found: Repair[]): void;
+  /** One network's entries, exactly. `dev` is its tunnel; undefined while this node has none. Resolves when they are in the kernel. */
+  ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void>;
+  /** The routes of all networks that have been ensured: they share a table. */
+  ensureRoutes(found: Repair[]): Promise<void>;
   /** The network's tunnel is gone, and all that was on it. */
   forget(networkId: string): void;
   close(): void;
 }
 
-const keyOf = ({ networkId, ip }: Place): string => `${networkId} ${ip}`;
+/** One that is under way. `networkId`: undefined for routes. */
+interface Comparison {
+  networkId: string | undefined;
+  /** Addresses (IP and MAC) that were programmed since it began: what it finds of them is nobody's fault. */
+  changed: Set<string>;
+  /** There is nothing to compare any more. */
+  over: boolean;
+}
 
 export function createForwarding(options: ForwardingOptions): Forwarding {
   const { rtnl, log } = options;
-  const touched = new Map<string, Place>();
+  /** Network → addresses that have to be programmed. */
+  const touched = new Map<string, Set<string>>();
+  const touchedNodes = new Set<string>();
   /**
-   * Per network what is in the kernel, as far as we know. A network is here once its entries were compared with the kernel:
-   * until then nothing is programmed, or what was missing at the start would be put back without a word.
+   * Per network what is in the kernel, as far as we know. A network is here once the kernel's entries were read: until then
+   * nothing is programmed, or what was missing at the start would be put back without a word.
    */
   const programmed = new Map<string, Ways>();
+  const comparisons = new Set<Comparison>();
   let scheduled = false;
+  let closed = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
 
-  function routeTo(ip: string, { number }: NodeInfo, dev: number): Route {
-    return familyOf(ip) === 4
-      ? { dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, number), dev, onlink: true, table: REMOTE_TABLE }
-      : { dst: `${ip}/128`, via: nodeLinkLocal(number), dev, metric: IPV6_METRIC, table: REMOTE_TABLE };
-  }
-
-  function wayTo(ip: string, { owner, value: { mac } }: EndpointState, network: Network, dev: number | undefined): Way | undefined {
-    const node = options.node(owner);
-    const tunnel = options.uplinkTunnel();
+  function wayTo({ networkId, ip }: Place, network: Network | undefined, dev: number | undefined): Way | undefined {
+    const remote = network && remotes.at({ networkId, ip });
+    const node = remote && options.node(remote.owner);
     if (!node || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
-    return {
-      ...(dev !== undefined && { fdb: { dev, mac, vtep: node.vtep, master: true }, neighbour: { dev, ip, mac } }),
-      ...(!network.internal && tunnel !== undefined && { route: routeTo(ip, node, tunnel) }),
-    };
+    return { mac: remote.mac, vtep: node.vtep, number: node.number, dev, tunnel: network.internal ? undefined : options.uplinkTunnel() };
   }
 
-  function touch(place: Place): void {
-    touched.set(keyOf(place), place);
+  const fdbOf = ({ dev, mac, vtep }: Way): FdbEntry[] => (dev === undefined ? [] : [{ dev, mac, vtep, master: true }]);
+  const neighbourOf = (ip: string, { dev, mac }: Way): Neighbour[] => (dev === undefined ? [] : [{ dev, ip, mac }]);
+
+  function routeOf(ip: string, { number, tunnel }: Way): Route[] {
+    if (tunnel === undefined) return [];
+    return familyOf(ip) === 4
+      ? [{ dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, number), dev: tunnel, onlink: true, table: REMOTE_TABLE }]
+      : [{ dst: `${ip}/128`, via: nodeLinkLocal(number), dev: tunnel, metric: IPV6_METRIC, table: REMOTE_TABLE }];
+  }
+
+  // Changes -----------------------------------------------------------------------------------------------------------
+
+  function touch({ networkId, ip }: Place): void {
+    const ips = touched.get(networkId) ?? new Set();
+    touched.set(networkId, ips.add(ip));
+    schedule();
+  }
+
+  function schedule(): void {
     if (scheduled) return;
     scheduled = true;
     // After the last change of this message, and long before the next packet.
     queueMicrotask(flush);
   }
 
+  function takeSome(): Place[] {
+    const places: Place[] = [];
+    for (const [networkId, ips] of touched) {
+      for (const ip of ips) {
+        if (places.length === PER_TURN) return places;
+        ips.delete(ip);
+        places.push({ networkId, ip });
+      }
+      touched.delete(networkId);
+    }
+    return places;
+  }
+
   function flush(): void {
-    const places = [...touched.values()].slice(0, PER_TURN);
-    for (const place of places) touched.delete(keyOf(place));
+    if (closed) return;
+    if (touchedNodes.size > 0) {
+      for (const place of remotes.ownedBy(touchedNodes)) touch(place);
+      touchedNodes.clear();
+    }
+    const places = takeSome();
     scheduled = touched.size > 0;
     if (scheduled) setImmediate(flush);
     try {
@@ -104,21 +145,22 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       if (!devices.has(networkId)) devices.set(networkId, rtnl.link(overlayTunnel(networkId))?.index);
       return devices.get(networkId);
     };
-    const wanted: Way[] = [];
-    const surplus: Way[] = [];
+    const wanted: [ip: string, Way][] = [];
+    const surplus: [ip: string, Way][] = [];
     const stale: { fdb: FdbEntry; ways: Ways }[] = [];
     for (const place of places) {
-      const ways = programmed.get(place.networkId);
+      const { networkId, ip } = place;
+      const ways = programmed.get(networkId);
       if (!ways) continue;
-      const before = ways.get(place.ip);
-      const record = remotes.at(place);
-      const network = record && options.network(place.networkId);
-      const after = network && wayTo(place.ip, record, network, deviceOf(place.networkId));
-      ways.delete(place.ip);
-      if (after) wanted.push(after);
-      if (before && !after) surplus.push(before);
-      if (before?.fdb && before.fdb.mac !== after?.fdb?.mac) stale.push({ fdb: before.fdb, ways });
-      if (after) ways.set(place.ip, after);
+      const before = ways.get(ip);
+      const after = wayTo(place, options.network(networkId), deviceOf(networkId));
+      for (const { changed } of comparisons) for (const each of [ip, before?.mac, after?.mac]) if (each !== undefined) changed.add(each);
+      ways.delete(ip);
+      if (after) {
+        ways.set(ip, after);
+        wanted.push([ip, after]);
+      } else if (before) surplus.push([ip, before]);
+      if (before && before.mac !== after?.mac) for (const fdb of fdbOf(before)) stale.push({ fdb, ways });
     }
     remove(surplus);
     // An endpoint may have lost one of two addresses, or have another one by now.
@@ -127,38 +169,143 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     add(wanted);
   }
 
-  function add(ways: readonly Way[]): void {
+  function add(ways: readonly [ip: string, Way][]): void {
     if (ways.length === 0) return;
-    rtnl.replaceFdb(ways.flatMap(({ fdb }) => fdb ?? []));
-    rtnl.replaceNeighbours(ways.flatMap(({ neighbour }) => neighbour ?? []));
-    rtnl.replaceRoutes(ways.flatMap(({ route }) => route ?? []));
+    rtnl.replaceFdb(ways.flatMap(([, way]) => fdbOf(way)));
+    rtnl.replaceNeighbours(ways.flatMap(([ip, way]) => neighbourOf(ip, way)));
+    rtnl.replaceRoutes(ways.flatMap(([ip, way]) => routeOf(ip, way)));
   }
 
-  function remove(ways: readonly Way[]): void {
+  function remove(ways: readonly [ip: string, Way][]): void {
     if (ways.length === 0) return;
-    rtnl.deleteNeighbours(ways.flatMap(({ neighbour }) => neighbour ?? []));
-    rtnl.deleteRoutes(ways.flatMap(({ route }) => route ?? []));
+    rtnl.deleteNeighbours(ways.flatMap(([ip, way]) => neighbourOf(ip, way)));
+    rtnl.deleteRoutes(ways.flatMap(([ip, way]) => routeOf(ip, way)));
+  }
+
+  // Comparison with the kernel ------------------------------------------------------------------------------------------
+  //
+  // In pieces, with turns of the event loop in between in which records and the kernel change. So each decision is made by
+  // what is wanted at that moment, in the turn that carries it out; what was read before says only where to look.
+
+  type Note = (kind: string, address: string, thing?: string) => void;
+
+  async function comparing(networkId: string | undefined, found: Repair[], work: (comparison: Comparison, note: Note) => Promise<void>): Promise<void> {
+    const comparison: Comparison = { networkId, changed: new Set(), over: false };
+    const differences = new Differences();
+    comparisons.add(comparison);
+    try {
+      await work(comparison, (kind, address, thing = address) => {
+        if (!comparison.changed.has(address)) differences.add(kind, thing);
+      });
+    } finally {
+      comparisons.delete(comparison);
+    }
+    differences.tell(found);
+  }
+
+  /** Calls `work` with a few at a time, in a turn of the event loop each. */
+  async function inPieces<T>(comparison: Comparison, things: Iterable<T>, work: (piece: readonly T[]) => void): Promise<void> {
+    let piece: T[] = [];
+    for (const thing of things) {
+      if (comparison.over) return;
+      piece.push(thing);
+      if (piece.length < COMPARED_PER_TURN) continue;
+      work(piece);
+      piece = [];
+      await nextTurn();
+    }
+    if (piece.length > 0 && !comparison.over) work(piece);
+  }
+
+  async function ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void> {
+    const networkId = network.id;
+    await comparing(networkId, found, async (comparison, note) => {
+      const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
+      const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
+      if (comparison.over) return;
+      const ways = programmed.get(networkId) ?? new Ways();
+      programmed.set(networkId, ways);
+      await inPieces(comparison, remotes.addresses(networkId), (ips) => {
+        const noFdb: FdbEntry[] = [];
+        const noNeighbour: Neighbour[] = [];
+        for (const ip of ips) {
+          const way = wayTo({ networkId, ip }, network, dev);
+          if (way) ways.set(ip, way);
+          else ways.delete(ip);
+          if (!way || dev === undefined) continue;
+          const entry = fdb.get(way.mac);
+          if (entry?.vtep !== way.vtep || !entry.master) {
+            noFdb.push(...fdbOf(way));
+            note('forwarding entries were missing or wrong', way.mac);
+          }
+          if (neighbours.get(ip)?.mac !== way.mac) {
+            noNeighbour.push(...neighbourOf(ip, way));
+            note('neighbours were missing or wrong', ip);
+          }
+        }
+        if (noFdb.length > 0) rtnl.replaceFdb(noFdb);
+        if (noNeighbour.length > 0) rtnl.replaceNeighbours(noNeighbour);
+      });
+      await inPieces(comparison, fdb.values(), (entries) => {
+        const stale = entries.filter(({ mac }) => !ways.isUsed(mac));
+        for (const { mac } of stale) note('forwarding entries were stale', mac);
+        if (stale.length > 0) rtnl.deleteFdb(stale);
+      });
+      await inPieces(comparison, neighbours.values(), (entries) => {
+        const stale = entries.filter(({ ip }) => ways.get(ip)?.dev === undefined);
+        for (const { ip } of stale) note('neighbours were stale', ip);
+        if (stale.length > 0) rtnl.deleteNeighbours(stale);
+      });
+    });
+  }
+
+  async function ensureAllRoutes(found: Repair[]): Promise<void> {
+    if (options.uplinkTunnel() === undefined) return;
+    const wantedFor = (ip: string): Route | undefined => [...programmed.values()].flatMap((ways) => {
+      const way = ways.get(ip);
+      return way ? routeOf(ip, way) : [];
+    })[0];
+    await comparing(undefined, found, async (comparison, note) => {
+      const present = await rtnl.large.routes({ table: REMOTE_TABLE });
+      const byDestination = new Map(present.map((route) => [route.dst, route]));
+      const isThere = (route: Route): boolean => {
+        const found = byDestination.get(route.dst);
+        return found !== undefined && routeKey(found) === routeKey(route);
+      };
+      for (const ways of programmed.values()) {
+        await inPieces(comparison, ways.entries(), (entries) => {
+          const missing = entries.flatMap(([ip, way]) => routeOf(ip, way)).filter((route) => !isThere(route));
+          for (const { dst } of missing) note('routes were missing', withoutLength(dst), dst);
+          if (missing.length > 0) rtnl.replaceRoutes(missing);
+        });
+      }
+      await inPieces(comparison, present, (routes) => {
+        const stale = routes.filter((route) => {
+          const wanted = wantedFor(withoutLength(route.dst));
+          // A destination that is wanted otherwise has been replaced.
+          return !wanted || destinationKey(wanted) !== destinationKey(route);
+        });
+        for (const { dst } of stale) note('routes were stale', withoutLength(dst), dst);
+        if (stale.length > 0) rtnl.deleteRoutes(stale);
+      });
+    });
   }
 
   return {
-    nodeChanged: (id) => remotes.ownedBy(id).forEach(touch),
-    ensure: (network, dev, found) => {
-      const ways = new Ways();
-      for (const [ip, record] of remotes.on(network.id)) {
-        const way = wayTo(ip, record, network, dev);
-        if (way) ways.set(ip, way);
-      }
-      const wanted = [...ways.values()];
-      const entries = new Map(wanted.flatMap(({ fdb }) => (fdb ? [[fdb.mac, fdb] as const] : [])));
-      if (dev !== undefined) ensureForwarding(rtnl, dev, [...entries.values()], wanted.flatMap(({ neighbour }) => neighbour ?? []), found);
-      programmed.set(network.id, ways);
+    nodeChanged: (id) => {
+      touchedNodes.add(id);
+      schedule();
     },
-    ensureRoutes: (networks, found) => {
-      if (options.uplinkTunnel() === undefined) return;
-      const wanted = networks.flatMap((network) => [...remotes.on(network.id)].flatMap(([ip, record]) => wayTo(ip, record, network, undefined)?.route ?? []));
-      ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
+    ensure,
+    ensureRoutes: ensureAllRoutes,
+    forget: (networkId) => {
+      programmed.delete(networkId);
+      for (const comparison of comparisons) if (comparison.networkId === networkId) comparison.over = true;
     },
-    forget: (networkId) => void programmed.delete(networkId),
-    close: () => remotes.close(),
+    close: () => {
+      closed = true;
+      for (const comparison of comparisons) comparison.over = true;
+      remotes.close();
+    },
   };
 }

@@ -48,6 +48,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const { rtnl, hostRtnl } = fabric;
   const host = hostRtnl.netns;
   const pairs = createPairs(hostRtnl);
+  /** Network → its bridge, while it is made. */
+  const building = new Map<string, Promise<number>>();
   let backends: FabricState['backends'] = [];
   let ensuring: Promise<Repair[]> | undefined;
   let again = false;
@@ -141,8 +143,19 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       const { family, length } = parsePrefix(subnet)!;
       if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, br, `${gateway}/${length}`, found);
     }
-    forwarding.ensure(network, dev, found);
+    await forwarding.ensure(network, dev, found);
     return br;
+  }
+
+  /** The index of the network's bridge, made by the first who asks: the others wait with them until what is on other nodes is reached. */
+  async function bridgeOf(network: Network): Promise<number> {
+    const underWay = building.get(network.id);
+    if (underWay) return underWay;
+    const present = rtnl.glance(overlayBridge(network.id))?.index;
+    if (present !== undefined) return present;
+    const made = ensureNetwork(network, []).finally(() => building.delete(network.id));
+    building.set(network.id, made);
+    return made;
   }
 
   const isBuilt = (network: Network): boolean => rtnl.glance(overlayBridge(network.id)) !== undefined;
@@ -163,8 +176,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     createNetwork: async (network) => {
       await ensureFabric();
       if (isBuilt(network)) await ensureNetwork(network, []);
-      else forwarding.ensure(network, undefined, []);
-      forwarding.ensureRoutes(overlays(), []);
+      else await forwarding.ensure(network, undefined, []);
+      await forwarding.ensureRoutes([]);
     },
     deleteNetwork: async (network) => {
       forwarding.forget(network.id);
@@ -174,12 +187,12 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
-      const bridge = rtnl.glance(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
+      const bridge = await bridgeOf(network);
       pairs.makeSoon(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
     },
     deleteEndpoint: (_, endpoint) => pairs.remove(rtnl, endpoint),
     join: async (network, endpoint) => {
-      const bridge = rtnl.glance(overlayBridge(network.id))?.index ?? await ensureNetwork(network, []);
+      const bridge = await bridgeOf(network);
       pairs.make(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
       return joinAnswer(network, endpoint);
     },
@@ -198,11 +211,11 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
           const bridge = await ensureNetwork(network, found);
           for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint));
         } else {
-          forwarding.ensure(network, undefined, found);
+          await forwarding.ensure(network, undefined, found);
         }
         await nextTurn();
       }
-      forwarding.ensureRoutes(networks, found);
+      await forwarding.ensureRoutes(found);
       return found;
     },
     ensureFabric,

@@ -25,7 +25,7 @@ function scene() {
   };
   return {
     clock, remotes, say,
-    known: () => [...remotes.on(NETWORK).keys()].sort(),
+    known: () => [...remotes.addresses(NETWORK)].filter((ip) => remotes.at({ networkId: NETWORK, ip })).sort(),
     fail: (...ips: string[]) => {
       condition = 'dead';
       for (const ip of ips) say('delete', ip);

@@ -3,7 +3,7 @@
  * old owner's word comes late): the newest counts, and nobody's counts against this node's own.
  */
 import type { Clock, TimerHandle } from '../../base/clock.ts';
-import { addressesOf, type SoftState, type StateRecord } from '../../cluster/state.ts';
+import { addressesOf, type EndpointRecord, type SoftState, type StateRecord } from '../../cluster/state.ts';
 
 /**
  * Records of a failed node count this much longer: its containers may well be running on, and a node that was only cut off
@@ -12,62 +12,73 @@ import { addressesOf, type SoftState, type StateRecord } from '../../cluster/sta
  */
 const FAILED_NODE_GRACE_MS = 30_000;
 
-export type EndpointState = StateRecord<'endpoint'>;
+type EndpointState = StateRecord<'endpoint'>;
 export interface Place { networkId: string; ip: string }
+/** `owner`: the node's id. */
+export interface RemoteEndpoint { owner: string; mac: string }
 
 export interface RemoteEndpoints {
-  at(place: Place): EndpointState | undefined;
-  /** By address: an endpoint with two has both here. */
-  on(networkId: string): Map<string, EndpointState>;
-  ownedBy(node: string): Place[];
+  at(place: Place): RemoteEndpoint | undefined;
+  /** Addresses of which something is known, of an endpoint with two both; while it is walked through, they may come and go. */
+  addresses(networkId: string): Iterable<string>;
+  ownedBy(nodes: ReadonlySet<string>): Place[];
   close(): void;
 }
 
-interface Holder { record: EndpointState; local: boolean; failure?: Failure | undefined }
+/** One record. There are many of them: nothing is kept that follows from it, and no list where there is but one. */
+interface Holder { key: string; owner: string; value: EndpointRecord; local: boolean; failure: Failure | undefined }
+/** Those of one address, the newest last. */
+type Holders = Holder | Holder[];
 
 /** What a node had when it failed, and has not shown again. */
 interface Failure { node: string; holders: Set<Holder>; timer: TimerHandle }
 
+const NOBODY: readonly Holder[] = [];
+const listOf = (holders: Holders | undefined): readonly Holder[] => (holders === undefined ? NOBODY : Array.isArray(holders) ? holders : [holders]);
+
 /** `onChange` is called for each address that may have changed, also while this is created. */
 export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (place: Place) => void): RemoteEndpoints {
-  /** Network → address → endpoint → its record; the newest last. */
-  const networks = new Map<string, Map<string, Map<string, Holder>>>();
+  /** Network → address → who has it. */
+  const networks = new Map<string, Map<string, Holders>>();
   /** Of nodes that have not returned, by node: the next failure of one that has is another, with the whole grace. */
   const failed = new Map<string, Failure>();
   /** Those whose time has not run out. What a node deleted while it was away is never shown again: it goes then. */
   const failures = new Set<Failure>();
 
-  function put(record: EndpointState, local: boolean): void {
-    const { networkId } = record.value;
-    const addresses = networks.get(networkId) ?? new Map<string, Map<string, Holder>>();
-    networks.set(networkId, addresses);
-    const holder: Holder = { record, local };
-    for (const ip of addressesOf(record.value)) {
-      const holders = addresses.get(ip) ?? new Map<string, Holder>();
-      addresses.set(ip, holders);
-      holders.delete(record.key);
-      holders.set(record.key, holder);
-      onChange({ networkId, ip });
-    }
-  }
+  const holdersOf = ({ networkId, ip }: Place): readonly Holder[] => listOf(networks.get(networkId)?.get(ip));
 
-  function remove(key: string, { networkId, ip }: Place): void {
-    const addresses = networks.get(networkId);
-    const holders = addresses?.get(ip);
-    const holder = holders?.get(key);
-    if (!holders || !holder) return;
-    forgive(holder);
-    holders.delete(key);
-    if (holders.size === 0) addresses!.delete(ip);
-    if (addresses!.size === 0) networks.delete(networkId);
+  function setHolders({ networkId, ip }: Place, holders: readonly Holder[]): void {
+    const addresses = networks.get(networkId) ?? new Map<string, Holders>();
+    const [first] = holders;
+    if (first) addresses.set(ip, holders.length === 1 ? first : [...holders]);
+    else addresses.delete(ip);
+    if (addresses.size > 0) networks.set(networkId, addresses);
+    else networks.delete(networkId);
     onChange({ networkId, ip });
   }
 
-  function removeAll({ key, value }: EndpointState): void {
+  function put({ key, owner, value }: EndpointState, local: boolean): void {
+    const { networkId } = value;
+    const holder: Holder = { key, owner, value, local, failure: undefined };
+    for (const ip of addressesOf(value)) {
+      const place = { networkId, ip };
+      setHolders(place, [...holdersOf(place).filter((each) => each.key !== key), holder]);
+    }
+  }
+
+  function remove(key: string, place: Place): void {
+    const holders = holdersOf(place);
+    const holder = holders.find((each) => each.key === key);
+    if (!holder) return;
+    forgive(holder);
+    setHolders(place, holders.filter((each) => each !== holder));
+  }
+
+  function removeAll({ key, value }: { key: string; value: EndpointRecord }): void {
     for (const ip of addressesOf(value)) remove(key, { networkId: value.networkId, ip });
   }
 
-  const holderOf = ({ key, value: { networkId, ip } }: EndpointState): Holder | undefined => networks.get(networkId)?.get(ip)?.get(key);
+  const holderOf = ({ key, value }: EndpointState): Holder | undefined => holdersOf(value).find((each) => each.key === key);
 
   function fail(record: EndpointState): void {
     const holder = holderOf(record);
@@ -84,7 +95,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
       node, holders: new Set(),
       timer: clock.setTimeout(() => {
         end(failure);
-        for (const { record } of failure.holders) removeAll(record);
+        for (const holder of failure.holders) removeAll(holder);
       }, FAILED_NODE_GRACE_MS),
     };
     failed.set(node, failure);
@@ -119,27 +130,20 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
     else removeAll(record);
   });
 
-  function winner(holders: Iterable<Holder>): EndpointState | undefined {
+  function winner(place: Place): RemoteEndpoint | undefined {
     let best: Holder | undefined;
-    for (const holder of holders) {
+    for (const holder of holdersOf(place)) {
       if (holder.local) return undefined;
       if (!best || best.failure || !holder.failure) best = holder;
     }
-    return best?.record;
+    return best && { owner: best.owner, mac: best.value.mac };
   }
 
   return {
-    at: ({ networkId, ip }) => winner(networks.get(networkId)?.get(ip)?.values() ?? []),
-    on: (networkId) => {
-      const found = new Map<string, EndpointState>();
-      for (const [ip, holders] of networks.get(networkId) ?? []) {
-        const record = winner(holders.values());
-        if (record) found.set(ip, record);
-      }
-      return found;
-    },
-    ownedBy: (node) => [...networks].flatMap(([networkId, addresses]) =>
-      [...addresses].flatMap(([ip, holders]) => (winner(holders.values())?.owner === node ? [{ networkId, ip }] : []))),
+    at: winner,
+    addresses: (networkId) => networks.get(networkId)?.keys() ?? [],
+    ownedBy: (nodes) => [...networks].flatMap(([networkId, addresses]) =>
+      [...addresses].flatMap(([ip, holders]) => (listOf(holders).some(({ owner }) => nodes.has(owner)) ? [{ networkId, ip }] : []))),
     close: () => {
       stop();
       for (const failure of failures) end(failure);

@@ -23,7 +23,7 @@ export class Node {
   readonly #networks: Network[];
   readonly #info: ReturnType<typeof nodeInfo>;
 
-  constructor(underlay: Underlay, shared: SharedState, networks: Network[], id: string, number: number, subnet: number) {
+  constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number) {
     ({ space: this.space, address: this.address } = underlay.host(number, subnet));
     this.#underlay = underlay;
     this.#networks = networks;

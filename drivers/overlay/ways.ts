@@ -1,21 +1,23 @@
 /** What is in the kernel for the addresses of one network, as far as we know. */
-import type { FdbEntry, Neighbour, Route } from '../../linux/types.ts';
 
-/** Without a tunnel of the network here there is the route of the host's packets only. */
-export interface Way { fdb?: FdbEntry; neighbour?: Neighbour; route?: Route }
+/**
+ * All that the entries of one address follow from: there are many, so they are made when they are asked for. `dev`: the network's
+ * tunnel, undefined while this node has none; `tunnel`: weft-in, undefined where no route leads there.
+ */
+export interface Way { mac: string; vtep: string; number: number; dev: number | undefined; tunnel: number | undefined }
 
 /** By address. The two addresses of one endpoint share its forwarding entry. */
 export class Ways {
   readonly #ways = new Map<string, Way>();
-  /** MAC address → how many addresses are behind it. */
+  /** MAC address → how many addresses are behind it, by the tunnel. */
   readonly #users = new Map<string, number>();
 
   get(ip: string): Way | undefined {
     return this.#ways.get(ip);
   }
 
-  values(): MapIterator<Way> {
-    return this.#ways.values();
+  entries(): MapIterator<[ip: string, Way]> {
+    return this.#ways.entries();
   }
 
   isUsed(mac: string): boolean {
@@ -23,17 +25,20 @@ export class Ways {
   }
 
   set(ip: string, way: Way): void {
-    this.delete(ip);
+    this.#forget(this.#ways.get(ip));
     this.#ways.set(ip, way);
-    if (way.fdb) this.#users.set(way.fdb.mac, (this.#users.get(way.fdb.mac) ?? 0) + 1);
+    if (way.dev !== undefined) this.#users.set(way.mac, (this.#users.get(way.mac) ?? 0) + 1);
   }
 
   delete(ip: string): void {
-    const mac = this.#ways.get(ip)?.fdb?.mac;
+    this.#forget(this.#ways.get(ip));
     this.#ways.delete(ip);
-    if (mac === undefined) return;
-    const count = this.#users.get(mac)! - 1;
-    if (count > 0) this.#users.set(mac, count);
-    else this.#users.delete(mac);
+  }
+
+  #forget(way: Way | undefined): void {
+    if (way?.dev === undefined) return;
+    const count = this.#users.get(way.mac)! - 1;
+    if (count > 0) this.#users.set(way.mac, count);
+    else this.#users.delete(way.mac);
   }
 }

@@ -1,0 +1,187 @@
+/**
+ * One network with 10,000 endpoints on 100 other nodes: what that costs a node that joins it. Its fabric, bridge and tunnel are the
+ * kernel's, its soft state is the agent's own, which gets the records as they come over the wire.
+ *
+ *   join_ms          from the first endpoint's creation on this node until every way is in the kernel
+ *   records_ms       the same for a node that is on the network already and learns of all the others' endpoints: from the first message
+ *   change_ms        one endpoint moves to another node: from the message until its ways are in the kernel, median
+ *   compare_ms       a repair where nothing is wrong: done every 30 s
+ *   *_turn_ms        the longest turn of the event loop meanwhile
+ *   bytes            of the agent's heap for each remote endpoint, with all that soft state and driver keep of it
+ *
+ * Each is the median of ROUNDS (5). A minute and a half.
+ */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { seededRandom } from '../base/random.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { silentLogger } from '../base/log.ts';
+import { createSoftState, type ClusterState } from '../cluster/soft-state.ts';
+import { pack, type Shipment } from '../cluster/owner.ts';
+import { encodeMessage } from '../cluster/wire.ts';
+import { overlayTunnel } from '../drivers/names.ts';
+import { Node } from '../drivers/overlay/testbed.ts';
+import { Underlay, endpoint, hex, network, nodeInfo } from '../drivers/testbed.ts';
+import { openLocalStore } from '../store/local.ts';
+import { median, report } from './figures.ts';
+
+const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
+const NODES = Number(process.env['NODES'] ?? 100);
+/** Of each node. */
+const CONTAINERS = 100;
+const CHANGES = 50;
+const MESSAGE_BYTES = 32 << 10;
+const COMMAND = 'npm run bench -- scale';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+async function heap(): Promise<number> {
+  for (let i = 0; i < 3; i++) {
+    await nextTurn();
+    collectGarbage();
+  }
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
+
+/** The longest time between two turns while `work` goes on. */
+async function longestTurn(work: () => Promise<unknown>): Promise<{ took: number; turn: number }> {
+  let longest = 0;
+  let going = true;
+  let last = performance.now();
+  const look = (): void => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    if (going) setImmediate(look);
+  };
+  await nextTurn();
+  const start = last = performance.now();
+  setImmediate(look);
+  await work();
+  const took = performance.now() - start;
+  going = false;
+  await nextTurn();
+  return { took, turn: longest };
+}
+
+const web = network('web', 'overlay', '10.20.0.0/16', { vni: 0x800001 });
+const nodeId = (number: number): string => number.toString(16).padStart(16, '0');
+const vtepOf = (number: number): string => `172.20.${number >> 8}.${number & 255}`;
+
+function endpointRecord(number: number, n: number, sequence: number): Shipment['records'][number] {
+  const index = number * CONTAINERS + n;
+  const [high, low] = [index >> 8, index & 255];
+  const id = hex(`e${index}-`);
+  const mac = `02:42:0a:14:${high.toString(16).padStart(2, '0')}:${low.toString(16).padStart(2, '0')}`;
+  return ['endpoint', id, sequence, { networkId: web.id, endpointId: id, ip: `10.20.${high}.${low}`, mac }];
+}
+
+const messagesOf = (from: string, shipment: Shipment): Buffer[] => [...pack([shipment], MESSAGE_BYTES)].map((shipments) => encodeMessage({ kind: 'records', from, shipments }));
+
+/** Node 1 is the one that is measured. */
+function peerMessages(): { nodes: Buffer[]; endpoints: Buffer[] } {
+  const nodes: Buffer[] = [];
+  const endpoints: Buffer[] = [];
+  for (let number = 2; number <= NODES + 1; number++) {
+    const owner = nodeId(number);
+    const rest = { owner, epoch: 1, completeAt: 0 };
+    nodes.push(...messagesOf(owner, { ...rest, from: 0, upTo: 1, records: [['node', 'self', 1, nodeInfo(owner, number, vtepOf(number))]] }));
+    endpoints.push(...messagesOf(owner, { ...rest, from: 1, upTo: 1 + CONTAINERS, records: Array.from({ length: CONTAINERS }, (_, n) => endpointRecord(number, n, 2 + n)) }));
+  }
+  return { nodes, endpoints };
+}
+
+async function withNode<T>(work: (node: Node, state: ClusterState) => Promise<T>): Promise<T> {
+  const underlay = new Underlay();
+  const local = openLocalStore(':memory:');
+  const state = createSoftState({ self: nodeId(1), clock: new VirtualClock(), random: seededRandom(1), log: silentLogger, local });
+  let node: Node | undefined;
+  try {
+    node = new Node(underlay, { of: () => state }, [web], nodeId(1), 1, 1);
+    return await work(node, state);
+  } finally {
+    await node?.purge();
+    state.close();
+    local.close();
+    underlay.remove();
+  }
+}
+
+const TOTAL = NODES * CONTAINERS;
+const inKernel = (node: Node): number => {
+  const dev = node.fabric.rtnl.link(overlayTunnel(web.id))?.index;
+  return dev === undefined ? 0 : node.fabric.rtnl.neighbours(dev).length;
+};
+
+/** How many routes it has programmed, without asking the kernel, which would hold the event loop. */
+function countRoutes({ fabric: { rtnl } }: Node): () => number {
+  let count = 0;
+  const { replaceRoutes } = rtnl;
+  rtnl.replaceRoutes = (routes) => {
+    replaceRoutes(routes);
+    count += routes.length;
+  };
+  return () => count;
+}
+
+async function receive(state: ClusterState, messages: readonly Buffer[]): Promise<void> {
+  for (const message of messages) {
+    state.delegate.onMessage!(message);
+    // Each comes in a turn of its own, from a socket.
+    await nextTurn();
+  }
+}
+
+const figures: Record<string, number[]> = {};
+const note = (values: Record<string, number>): void => {
+  for (const [key, value] of Object.entries(values)) (figures[key] ??= []).push(value);
+};
+const { nodes, endpoints } = peerMessages();
+
+for (let i = -1; i < ROUNDS; i++) {
+  const round = await withNode(async (node, state) => {
+    await receive(state, nodes);
+    await node.driver.createNetwork(web);
+    await node.repair();
+    const before = await heap();
+    const routes = countRoutes(node);
+    const told = await longestTurn(async () => {
+      await receive(state, endpoints);
+      while (routes() < TOTAL) await nextTurn();
+    });
+    const bytes = (await heap() - before) / TOTAL;
+    const made = endpoint('first', web, '10.20.0.9/16');
+    const join = await longestTurn(async () => {
+      await node.driver.createEndpoint(web, made);
+    });
+    node.endpoints.push(made);
+    if (inKernel(node) !== TOTAL) throw new Error(`${inKernel(node)} neighbours`);
+    const joinedBytes = (await heap() - before) / TOTAL;
+    const compare = await longestTurn(async () => {
+      const found = await node.repair();
+      if (found.length > 0) throw new Error(`nothing was changed, and yet: ${found.join(', ')}`);
+    });
+    const changes: number[] = [];
+    for (let n = 0; n < CHANGES; n++) {
+      const sequence = 2 + CONTAINERS + n;
+      const number = 2 + n;
+      const [, id] = endpointRecord(number, n, 0);
+      const [message] = messagesOf(nodeId(number), { owner: nodeId(number), epoch: 1, completeAt: 0, from: sequence - 1, upTo: sequence, records: [['endpoint', id, 2 + CONTAINERS, null]] });
+      const start = performance.now();
+      state.delegate.onMessage!(message!);
+      await new Promise<void>((resolve) => queueMicrotask(resolve));
+      changes.push(performance.now() - start);
+      await nextTurn();
+    }
+    if (inKernel(node) !== TOTAL - CHANGES) throw new Error(`${inKernel(node)} neighbours after the changes`);
+    return { told_ms: told.took, told_turn_ms: told.turn, bytes, joined_bytes: joinedBytes, join_ms: join.took, join_turn_ms: join.turn, compare_ms: compare.took, compare_turn_ms: compare.turn, change_ms: median(changes) };
+  });
+  console.log(JSON.stringify(round));
+  if (i >= 0) note(round);
+}
+console.log(`repeat with: ${COMMAND}`);
+report('scale', {}, Object.fromEntries(Object.entries(figures).map(([key, values]) => [key, median(values)])));
+process.exit(0);
