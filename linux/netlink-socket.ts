@@ -69,10 +69,10 @@ export function openSocket(netns: Netns, protocol: number, groups = 0): number {
 /** Makes the kernel apply the filters of a dump (one link's addresses, one table's routes) instead of ignoring them. */
 export const checkStrictly = (fd: number): void => setOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
 
-/** What has come, as a view that is good until the next call. Throws KernelError, EAGAIN where nothing has. */
-export function receiveDatagram(what: string, fd: number): Buffer {
-  const length = check(what, sys.recv(fd, buffer, BUFFER_BYTES, MSG_TRUNC));
-  if (length > BUFFER_BYTES) throw new KernelError(what, 'EMSGSIZE', `an answer of ${length} bytes`);
+/** What has come, as a view that is good until the next call; of a dump about `room` bytes at a time. Throws KernelError, EAGAIN where nothing has. */
+export function receiveDatagram(what: string, fd: number, room = BUFFER_BYTES): Buffer {
+  const length = check(what, sys.recv(fd, buffer, room, MSG_TRUNC));
+  if (length > room) throw new KernelError(what, 'EMSGSIZE', `an answer of ${length} bytes`);
   return buffer.subarray(0, length);
 }
 

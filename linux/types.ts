@@ -148,7 +148,7 @@ export interface Rtnl {
   /** Missing is not an error; an entry whose address has another VTEP by now is left alone, in both tables. */
   deleteFdb(entries: readonly FdbEntry[]): void;
   /**
-   * The same as without `large`, for tables that may have thousands of entries: read in pieces of 32 KiB, with turns of the event loop in between.
+   * The same as without `large`, for tables that may have thousands of entries: read in pieces of 8 KiB, with turns of the event loop in between.
    * What changes meanwhile may be in it, twice in it, or not.
    */
   readonly large: { routes(filter: { table?: number; dev?: number }): Promise<Route[]>; neighbours(index: number): Promise<Neighbour[]>; fdb(index: number): Promise<FdbEntry[]> };

@@ -25,7 +25,7 @@ import { Ways, type Way } from './ways.ts';
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
 /** Addresses or entries that are compared in one turn: most of them are as they should be, which costs a microsecond. */
-const COMPARED_PER_TURN = 64;
+const COMPARED_PER_TURN = 32;
 
 export interface ForwardingOptions {
   /** Of the nodes' own addresses. */

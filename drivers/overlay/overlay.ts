@@ -51,8 +51,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   /** Network → its bridge, while it is made. */
   const building = new Map<string, Promise<number>>();
   let backends: FabricState['backends'] = [];
-  let ensuring: Promise<Repair[]> | undefined;
-  let again = false;
+  let ensuring: Promise<unknown> = Promise.resolve();
+  let waiting: Promise<Repair[]> | undefined;
   let refreshing = false;
   let closed = false;
 
@@ -82,22 +82,15 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, bridge: overlayBridge(network.id) }))),
   });
 
-  /** Calls made while one runs are folded into one more run after it. */
-  async function ensureFabric(): Promise<Repair[]> {
-    if (ensuring) {
-      again = true;
-      return ensuring;
-    }
-    const run = async (): Promise<Repair[]> => {
-      const found: Repair[] = [];
-      do {
-        again = false;
-        found.push(...await fabric.ensure(fabricState()));
-      } while (again);
-      return found;
-    };
-    ensuring = run().finally(() => (ensuring = undefined));
-    return ensuring;
+  /** Calls made while one runs share the next: what it finds was not right when they were made. */
+  function ensureFabric(): Promise<Repair[]> {
+    waiting ??= ensuring.then(() => {
+      waiting = undefined;
+      const run = fabric.ensure(fabricState());
+      ensuring = run.catch(() => {});
+      return run;
+    });
+    return waiting;
   }
 
   /** Peers come in bunches: one run for all those of a turn. */
