@@ -3,12 +3,11 @@
  * for packets that come from the host. Soft state's changes are programmed as they come, address by address and without
  * reading the kernel; what goes wrong, or comes before its network or its node, is caught up with by ensure().
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import { withoutLength } from '../../base/ip.ts';
 import type { Logger } from '../../base/log.ts';
-import { familyOf } from '../../base/prefix.ts';
+import { contains, familyOf, parsePrefix } from '../../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { Network } from '../../cnm/model.ts';
@@ -17,15 +16,14 @@ import { destinationKey, routeKey } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
 import { IPV6_METRIC } from '../ipv6.ts';
 import { nodeAddress, nodeLinkLocal } from './addressing.ts';
-import { Differences } from './differences.ts';
+import { Comparisons, type Comparison } from './comparisons.ts';
 import { REMOTE_TABLE } from './fabric.ts';
+import { Inheritance } from './inheritance.ts';
 import { watchRemoteEndpoints, type Place } from './remote-endpoints.ts';
 import { Ways, type Way } from './ways.ts';
 
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
-/** Addresses or entries that are compared in one turn: most of them are as they should be, which costs a microsecond. */
-const COMPARED_PER_TURN = 32;
 
 export interface ForwardingOptions {
   /** Of the nodes' own addresses. */
@@ -34,6 +32,8 @@ export interface ForwardingOptions {
   state: SoftState;
   network(id: string): Network | undefined;
   node(id: string): NodeInfo | undefined;
+  /** All others. */
+  nodes(): readonly NodeInfo[];
   /** Index of weft-in. */
   uplinkTunnel(): number | undefined;
   /** Whether there are ways to IPv6 addresses. */
@@ -54,15 +54,6 @@ export interface Forwarding {
   close(): void;
 }
 
-/** One that is under way. `networkId`: undefined for routes. */
-interface Comparison {
-  networkId: string | undefined;
-  /** Addresses (IP and MAC) that were programmed since it began: what it finds of them is nobody's fault. */
-  changed: Set<string>;
-  /** There is nothing to compare any more. */
-  over: boolean;
-}
-
 export function createForwarding(options: ForwardingOptions): Forwarding {
   const { rtnl, log } = options;
   /** Network → addresses that have to be programmed. */
@@ -73,7 +64,10 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
    * nothing is programmed, or what was missing at the start would be put back without a word.
    */
   const programmed = new Map<string, Ways>();
-  const comparisons = new Set<Comparison>();
+  const comparisons = new Comparisons();
+  const inheritance = new Inheritance(options.state, options.clock);
+  /** Address → next hop, of the routes that were there at the start. */
+  let routesAtStart: Promise<Map<string, string>> | undefined;
   let scheduled = false;
   let closed = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
@@ -154,7 +148,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       if (!ways) continue;
       const before = ways.get(ip);
       const after = wayTo(place, options.network(networkId), deviceOf(networkId));
-      for (const { changed } of comparisons) for (const each of [ip, before?.mac, after?.mac]) if (each !== undefined) changed.add(each);
+      comparisons.changed(ip, before?.mac, after?.mac);
+      inheritance.delete(networkId, ip);
       ways.delete(ip);
       if (after) {
         ways.set(ip, after);
@@ -183,52 +178,24 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   }
 
   // Comparison with the kernel ------------------------------------------------------------------------------------------
-  //
-  // In pieces, with turns of the event loop in between in which records and the kernel change. So each decision is made by
-  // what is wanted at that moment, in the turn that carries it out; what was read before says only where to look.
-
-  type Note = (kind: string, address: string, thing?: string) => void;
-
-  async function comparing(networkId: string | undefined, found: Repair[], work: (comparison: Comparison, note: Note) => Promise<void>): Promise<void> {
-    const comparison: Comparison = { networkId, changed: new Set(), over: false };
-    const differences = new Differences();
-    comparisons.add(comparison);
-    try {
-      await work(comparison, (kind, address, thing = address) => {
-        if (!comparison.changed.has(address)) differences.add(kind, thing);
-      });
-    } finally {
-      comparisons.delete(comparison);
-    }
-    differences.tell(found);
-  }
-
-  /** Calls `work` with a few at a time, in a turn of the event loop each. */
-  async function inPieces<T>(comparison: Comparison, things: Iterable<T>, work: (piece: readonly T[]) => void): Promise<void> {
-    let piece: T[] = [];
-    for (const thing of things) {
-      if (comparison.over) return;
-      piece.push(thing);
-      if (piece.length < COMPARED_PER_TURN) continue;
-      work(piece);
-      piece = [];
-      await nextTurn();
-    }
-    if (piece.length > 0 && !comparison.over) work(piece);
-  }
 
   async function ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void> {
     const networkId = network.id;
-    await comparing(networkId, found, async (comparison, note) => {
+    await comparisons.run(networkId, found, async (comparison) => {
+      inheritance.listen();
       const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
       const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
       if (comparison.over) return;
       const ways = programmed.get(networkId) ?? new Ways();
+      if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId)) touch({ networkId, ip });
+      else await inherit(network, dev, ways, neighbours, fdb, comparison);
+      if (comparison.over) return;
       programmed.set(networkId, ways);
-      await inPieces(comparison, remotes.addresses(networkId), (ips) => {
+      await comparison.inPieces(remotes.addresses(networkId), (ips) => {
         const noFdb: FdbEntry[] = [];
         const noNeighbour: Neighbour[] = [];
         for (const ip of ips) {
+          if (inheritance.has(networkId, ip)) continue;
           const way = wayTo({ networkId, ip }, network, dev);
           if (way) ways.set(ip, way);
           else ways.delete(ip);
@@ -236,26 +203,46 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
           const entry = fdb.get(way.mac);
           if (entry?.vtep !== way.vtep || !entry.master) {
             noFdb.push(...fdbOf(way));
-            note('forwarding entries were missing or wrong', way.mac);
+            comparison.note('forwarding entries were missing or wrong', way.mac);
           }
           if (neighbours.get(ip)?.mac !== way.mac) {
             noNeighbour.push(...neighbourOf(ip, way));
-            note('neighbours were missing or wrong', ip);
+            comparison.note('neighbours were missing or wrong', ip);
           }
         }
         if (noFdb.length > 0) rtnl.replaceFdb(noFdb);
         if (noNeighbour.length > 0) rtnl.replaceNeighbours(noNeighbour);
       });
-      await inPieces(comparison, fdb.values(), (entries) => {
+      await comparison.inPieces(fdb.values(), (entries) => {
         const stale = entries.filter(({ mac }) => !ways.isUsed(mac));
-        for (const { mac } of stale) note('forwarding entries were stale', mac);
+        for (const { mac } of stale) comparison.note('forwarding entries were stale', mac);
         if (stale.length > 0) rtnl.deleteFdb(stale);
       });
-      await inPieces(comparison, neighbours.values(), (entries) => {
+      await comparison.inPieces(neighbours.values(), (entries) => {
         const stale = entries.filter(({ ip }) => ways.get(ip)?.dev === undefined);
-        for (const { ip } of stale) note('neighbours were stale', ip);
+        for (const { ip } of stale) comparison.note('neighbours were stale', ip);
         if (stale.length > 0) rtnl.deleteNeighbours(stale);
       });
+    });
+  }
+
+  /** Takes over what the kernel has and soft state does not explain. Before anything of the network is programmed. */
+  async function inherit({ id: networkId, subnets, internal }: Network, dev: number | undefined, ways: Ways, neighbours: ReadonlyMap<string, Neighbour>, fdb: ReadonlyMap<string, FdbEntry>, comparison: Comparison): Promise<void> {
+    const routes = await (routesAtStart ??= rtnl.large.routes({ table: REMOTE_TABLE }).then((all) => new Map(all.map(({ dst, via = '' }) => [withoutLength(dst), via]))));
+    const nodes = options.nodes();
+    const byVtep = new Map(nodes.map((node) => [node.vtep, node]));
+    const byNextHop = new Map(nodes.flatMap((node) => [nodeAddress(options.nodePrefix, node.number), nodeLinkLocal(node.number)].map((via) => [via, node] as const)));
+    const tunnel = internal ? undefined : options.uplinkTunnel();
+    const take = (ip: string, node: NodeInfo | undefined, mac?: string): void => {
+      if (!node || inheritance.isHeard(node.id) || remotes.isHere({ networkId, ip })) return;
+      const known = remotes.at({ networkId, ip });
+      if (known?.owner === node.id && (mac === undefined || known.mac === mac)) return;
+      ways.set(ip, { mac: mac ?? '', vtep: node.vtep, number: node.number, dev: mac === undefined ? undefined : dev, tunnel });
+      inheritance.add(networkId, ip, node.id);
+    };
+    await comparison.inPieces(neighbours.values(), (piece) => piece.forEach(({ ip, mac }) => take(ip, byVtep.get(fdb.get(mac)?.vtep ?? ''), mac)));
+    await comparison.inPieces(routes, (piece) => {
+      for (const [ip, via] of piece) if (!neighbours.has(ip) && subnets.some(({ subnet }) => contains(parsePrefix(subnet)!, ip))) take(ip, byNextHop.get(via));
     });
   }
 
@@ -265,29 +252,31 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       const way = ways.get(ip);
       return way ? routeOf(ip, way) : [];
     })[0];
-    await comparing(undefined, found, async (comparison, note) => {
+    await comparisons.run(undefined, found, async (comparison) => {
       const present = await rtnl.large.routes({ table: REMOTE_TABLE });
       const byDestination = new Map(present.map((route) => [route.dst, route]));
       const isThere = (route: Route): boolean => {
-        const found = byDestination.get(route.dst);
-        return found !== undefined && routeKey(found) === routeKey(route);
+        const there = byDestination.get(route.dst);
+        return there !== undefined && routeKey(there) === routeKey(route);
       };
       for (const ways of programmed.values()) {
-        await inPieces(comparison, ways.entries(), (entries) => {
+        await comparison.inPieces(ways.entries(), (entries) => {
           const missing = entries.flatMap(([ip, way]) => routeOf(ip, way)).filter((route) => !isThere(route));
-          for (const { dst } of missing) note('routes were missing', withoutLength(dst), dst);
+          for (const { dst } of missing) comparison.note('routes were missing', withoutLength(dst), dst);
           if (missing.length > 0) rtnl.replaceRoutes(missing);
         });
       }
-      await inPieces(comparison, present, (routes) => {
+      await comparison.inPieces(present, (routes) => {
         const stale = routes.filter((route) => {
           const wanted = wantedFor(withoutLength(route.dst));
           // A destination that is wanted otherwise has been replaced.
           return !wanted || destinationKey(wanted) !== destinationKey(route);
         });
-        for (const { dst } of stale) note('routes were stale', withoutLength(dst), dst);
+        for (const { dst } of stale) comparison.note('routes were stale', withoutLength(dst), dst);
         if (stale.length > 0) rtnl.deleteRoutes(stale);
       });
+      // From here on, there are none that a network does not know of.
+      routesAtStart = Promise.resolve(new Map());
     });
   }
 
@@ -300,11 +289,11 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     ensureRoutes: ensureAllRoutes,
     forget: (networkId) => {
       programmed.delete(networkId);
-      for (const comparison of comparisons) if (comparison.networkId === networkId) comparison.over = true;
+      comparisons.end(networkId);
     },
     close: () => {
       closed = true;
-      for (const comparison of comparisons) comparison.over = true;
+      comparisons.end();
       remotes.close();
     },
   };

@@ -63,7 +63,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     refreshFabric();
   });
   const forwarding = createForwarding({
-    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), uplinkTunnel: () => fabric.tunnel(), ipv6: () => fabric.ipv6(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), nodes: () => peers.list(), uplinkTunnel: () => fabric.tunnel(), ipv6: () => fabric.ipv6(),
   });
 
   /** What every route to a peer carries, less the encapsulation. */

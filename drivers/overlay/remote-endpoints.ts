@@ -19,6 +19,8 @@ export interface RemoteEndpoint { owner: string; mac: string }
 
 export interface RemoteEndpoints {
   at(place: Place): RemoteEndpoint | undefined;
+  /** One of this node's own has the address. */
+  isHere(place: Place): boolean;
   /** Addresses of which something is known, of an endpoint with two both; while it is walked through, they may come and go. */
   addresses(networkId: string): Iterable<string>;
   ownedBy(nodes: ReadonlySet<string>): Place[];
@@ -141,6 +143,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
 
   return {
     at: winner,
+    isHere: (place) => holdersOf(place).some(({ local }) => local),
     addresses: (networkId) => networks.get(networkId)?.keys() ?? [],
     ownedBy: (nodes) => [...networks].flatMap(([networkId, addresses]) =>
       [...addresses].flatMap(([ip, holders]) => (listOf(holders).some(({ owner }) => nodes.has(owner)) ? [{ networkId, ip }] : []))),

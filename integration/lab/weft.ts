@@ -5,34 +5,36 @@ import { WEFTD_ENVIRONMENT, WEFTD_FLAGS } from '../../cli/footprint.ts';
 import type { Host, Service } from './host.ts';
 import { until } from './run.ts';
 
-const DIST = resolve(import.meta.dirname, '../../dist');
+/** What ships. */
+export const BUNDLE = resolve(import.meta.dirname, '../../dist');
 const PLUGINS = '/run/docker/plugins';
 const CONTROL = '/run/weft/weft.sock';
 const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge', 'weft-macvlan'].map((name) => `${PLUGINS}/${name}.sock`), CONTROL];
 
 const environmentOf = (variables: Record<string, string>): string[] => ['env', ...Object.entries(variables).map((pair) => pair.join('='))];
-const WEFTD = [...environmentOf(WEFTD_ENVIRONMENT), process.execPath, ...WEFTD_FLAGS, join(DIST, 'weftd.cjs')];
+const WEFTD = [...environmentOf(WEFTD_ENVIRONMENT), process.execPath, ...WEFTD_FLAGS];
 
-export interface UpOptions { store?: string; advertise?: string; nodePrefix?: string }
+/** `bundle`: the directory that weftd is started from; the built one by default. */
+export interface UpOptions { store?: string; advertise?: string; nodePrefix?: string; bundle?: string }
 
 export const weft = (host: Host, ...args: string[]) => weftWith(host, {}, ...args);
 
 /** `environment`: what it gets besides; `input`: what it reads. */
 export const weftWith = (host: Host, { environment = {}, input }: { environment?: Record<string, string>; input?: string }, ...args: string[]) =>
-  host.exec([...environmentOf(environment), process.execPath, join(DIST, 'weft.cjs'), ...args], input === undefined ? {} : { input });
+  host.exec([...environmentOf(environment), process.execPath, join(BUNDLE, 'weft.cjs'), ...args], input === undefined ? {} : { input });
 
 /** The answer of `weft … --json`; rejects with what it said. */
 export async function weftJson<T>(host: Host, ...args: string[]): Promise<T> {
-  return JSON.parse(await host.must([process.execPath, join(DIST, 'weft.cjs'), '--json', ...args])) as T;
+  return JSON.parse(await host.must([process.execPath, join(BUNDLE, 'weft.cjs'), '--json', ...args])) as T;
 }
 
 /** `weft up`, with the service started as the host's service manager would. Resolves when it answers. */
-export async function weftUp(host: Host, { store, advertise, nodePrefix }: UpOptions = {}): Promise<Service> {
+export async function weftUp(host: Host, { store, advertise, nodePrefix, bundle }: UpOptions = {}): Promise<Service> {
   await host.must([
-    process.execPath, join(DIST, 'weft.cjs'), 'up', '--no-start', '--name', host.name, ...(store === undefined ? [] : ['--store', store]), ...(advertise === undefined ? [] : ['--advertise', advertise]),
+    process.execPath, join(BUNDLE, 'weft.cjs'), 'up', '--no-start', '--name', host.name, ...(store === undefined ? [] : ['--store', store]), ...(advertise === undefined ? [] : ['--advertise', advertise]),
     ...(nodePrefix === undefined ? [] : ['--node-prefix', nodePrefix]),
   ]);
-  const service = await startWeftd(host);
+  const service = await startWeftd(host, {}, bundle);
   await ready(host);
   return service;
 }
@@ -41,7 +43,7 @@ export async function weftUp(host: Host, { store, advertise, nodePrefix }: UpOpt
 export const control = <T>(host: Host, method: string, path: string, body?: object): Promise<T> => call<T>(`/proc/${host.pid}/root${CONTROL}`, method, path, body);
 
 /** `environment`: what it gets besides. */
-export const startWeftd = (host: Host, environment: Record<string, string> = {}): Promise<Service> =>
-  host.startService([...environmentOf(environment), ...WEFTD], SOCKETS);
+export const startWeftd = (host: Host, environment: Record<string, string> = {}, bundle = BUNDLE): Promise<Service> =>
+  host.startService([...environmentOf(environment), ...WEFTD, join(bundle, 'weftd.cjs')], SOCKETS);
 
 export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);
