@@ -17,7 +17,7 @@ const PACKET_BYTES = 8;
 const PROBE = 0xffff_ffff;
 
 /** Bound in the namespace: with a look-up that answers at once, the socket is made within the call. */
-async function socketIn({ netns, address, port }: Place): Promise<Socket> {
+export async function socketIn({ netns, address, port }: Place): Promise<Socket> {
   const space = openNetns(netns);
   try {
     const socket = createSocket({ type: 'udp4', lookup: (host, _, done) => done(null, host, 4) });
@@ -84,11 +84,12 @@ export class NumberedFlow {
     return new NumberedFlow(name, await socketIn(from), await socketIn(at), to);
   }
 
-  /** Packets a second, evenly spread. */
+  /** Packets a second, evenly spread; also after a pause. */
   start(rate: number): void {
     const start = performance.now();
+    const before = this.#sent.length;
     this.#timer = setInterval(() => {
-      const due = Math.floor(((performance.now() - start) * rate) / 1000);
+      const due = before + Math.floor(((performance.now() - start) * rate) / 1000);
       while (this.#sent.length < due) this.#send(this.#sent.push(Date.now()) - 1);
     }, 1000 / rate);
   }

@@ -1,0 +1,135 @@
+/**
+ *        router
+ *      /   |   \
+ *    h1   h2   h3     no Docker, etcd on h1; a network of 29 addresses, on each host a sandbox that sends to all the others
+ *
+ * Sandboxes come and go on two hosts, as many at a time as there are addresses, so that each address has dozens of owners one after the other; then, when
+ * what was released has rested, on another two. Each packet says whom it is for: one that reaches another is a packet too many, and one that is lost
+ * went to where its address had been before.
+ *
+ *   SANDBOXES=1000 SEED=7 node integration/address-reuse.test.ts
+ */
+import type { Socket } from 'node:dgram';
+import tap, { test } from 'tap';
+import type { SandboxAnswer } from '../agent/api.ts';
+import { withoutLength } from '../base/ip.ts';
+import { type Random, seededRandom } from '../base/random.ts';
+import { socketIn } from './faults/numbered-flow.ts';
+import { kernelView } from './faults/views.ts';
+import { startEtcd } from './lab/etcd.ts';
+import type { Host } from './lab/host.ts';
+import { createLab } from './lab/lab.ts';
+import { until, wait } from './lab/run.ts';
+import { control, weftJson, weftUp } from './lab/weft.ts';
+
+const SANDBOXES = Number(process.env['SANDBOXES'] ?? 1_000);
+const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+/** At a time on each of two hosts. */
+const AT_ONCE = 12;
+const HOLD_MS = 700;
+/** From the answer on everybody has to know, on a busy machine: a lost message is noticed after 200 ms (cluster/soft-state.ts). */
+const KNOWN_MS = 500;
+/** What is under way has arrived. */
+const ARRIVED_MS = 200;
+const SEND_EVERY_MS = 50;
+/** ipam/README.md */
+const REST_MS = 60_000;
+const PORT = 7000;
+tap.setTimeout(600_000);
+
+/** Who had an address for a time. */
+interface Tenure { id: number; name: string; ip: string; host: Host; sent: number; received: number }
+
+class Storm {
+  readonly tenures: Tenure[] = [];
+  /** By address: who has it now, and everybody may know. */
+  readonly #owners = new Map<string, Tenure>();
+  readonly misdelivered: string[] = [];
+  readonly #network: string;
+
+  constructor(network: string) {
+    this.#network = network;
+  }
+
+  /** One sandbox, from its making to its removal. */
+  async live(host: Host, random: Random): Promise<void> {
+    const id = this.tenures.length;
+    const name = `s${id}`;
+    const tenure: Tenure = { id, name, ip: '', host, sent: 0, received: 0 };
+    this.tenures.push(tenure);
+    const { address } = await control<SandboxAnswer>(host, 'POST', 'sandboxes', { name, network: this.#network });
+    tenure.ip = withoutLength(address!);
+    const socket = await socketIn({ netns: netnsOf(host, name), address: tenure.ip, port: PORT });
+    socket.on('message', (packet) => {
+      const wanted = this.tenures[packet.readUInt32LE(0)]!;
+      if (wanted === tenure) tenure.received++;
+      else this.misdelivered.push(`${wanted.name} of ${wanted.host.name} at ${wanted.ip}: reached ${tenure.name} of ${host.name}`);
+    });
+    await wait(KNOWN_MS);
+    this.#owners.set(tenure.ip, tenure);
+    await wait(HOLD_MS / 2 + random.int(HOLD_MS));
+    this.#owners.delete(tenure.ip);
+    await wait(ARRIVED_MS);
+    // It would keep the namespace.
+    await new Promise<void>((done) => void socket.close(done));
+    await control(host, 'DELETE', `sandboxes/${name}`);
+  }
+
+  send(socket: Socket): void {
+    for (const tenure of this.#owners.values()) {
+      const packet = Buffer.alloc(4);
+      packet.writeUInt32LE(tenure.id, 0);
+      tenure.sent++;
+      socket.send(packet, PORT, tenure.ip);
+    }
+  }
+}
+
+const netnsOf = (host: Host, name: string): string => `/proc/${host.pid}/root/run/netns/${name}`;
+
+void test('addresses that go from hand to hand', async (t) => {
+  const lab = await createLab({ name: 'reuse', hosts: 3 });
+  t.teardown(() => lab.destroy());
+  const hosts = [lab.host(1), lab.host(2), lab.host(3)] as const;
+  const etcd = await startEtcd(hosts[0]);
+  await Promise.all(hosts.map((host) => weftUp(host, { store: etcd.url })));
+  await weftJson(hosts[0], 'network', 'create', '--subnet', '10.200.0.0/27', 'small');
+  for (const host of hosts) await until(`${host.name} has it`, async () => (await control<object[]>(host, 'GET', 'networks')).length === 1);
+
+  const storm = new Storm('small');
+  const random = seededRandom(SEED);
+  const senders: Socket[] = [];
+  for (const host of hosts) {
+    const { address } = await control<SandboxAnswer>(host, 'POST', 'sandboxes', { name: 'sender', network: 'small' });
+    senders.push(await socketIn({ netns: netnsOf(host, 'sender'), address: withoutLength(address!), port: PORT }));
+  }
+  const timer = setInterval(() => senders.forEach((socket) => storm.send(socket)), SEND_EVERY_MS);
+  t.teardown(() => {
+    clearInterval(timer);
+    for (const socket of senders) socket.close();
+  });
+  const before = await Promise.all(hosts.map(kernelView));
+
+  const half = async (active: readonly Host[], total: number): Promise<void> => {
+    await Promise.all(active.flatMap((host) => Array.from({ length: AT_ONCE }, async () => {
+      while (storm.tenures.length < total) await storm.live(host, random);
+    })));
+  };
+  await half([hosts[0], hosts[1]], SANDBOXES / 2);
+  await wait(REST_MS);
+  await half([hosts[1], hosts[2]], SANDBOXES);
+
+  const owners = new Map<string, Tenure[]>();
+  for (const tenure of storm.tenures) owners.set(tenure.ip, [...owners.get(tenure.ip) ?? [], tenure]);
+  const reused = [...owners.values()].map((each) => each.length - 1);
+  const moved = [...owners.values()].flatMap((each) => each.slice(1).filter((tenure, i) => tenure.host !== each[i]!.host));
+  const sent = storm.tenures.reduce((sum, tenure) => sum + tenure.sent, 0);
+  t.comment(JSON.stringify({ seed: SEED, sandboxes: storm.tenures.length, addresses: owners.size, reused: reused.reduce((sum, each) => sum + each, 0), moved: moved.length, sent }));
+  t.ok(owners.size <= 29 && moved.length > 0 && sent > storm.tenures.length, 'addresses changed hands, also between hosts, and were sent to all the while');
+  t.same(storm.misdelivered, [], 'nobody gets what is for another');
+  t.same(storm.tenures.filter((tenure) => tenure.received !== tenure.sent).map(({ name, ip, host, sent: all, received }) => `${name} of ${host.name} at ${ip}: ${received} of ${all}`), [], 'everything arrives');
+  for (const [i, host] of hosts.entries()) {
+    await until(`${host.name} is as before`, async () => (await kernelView(host)) === before[i], 20_000).catch(() => undefined);
+    t.equal(await kernelView(host), before[i], `${host.name} is as before`);
+  }
+});
