@@ -12,6 +12,9 @@
  * Medians of ROUNDS (5). Half a minute.
  */
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { seededRandom } from '../base/random.ts';
@@ -102,7 +105,8 @@ function peerMessages(): { nodes: Buffer[]; endpoints: Buffer[] } {
 
 async function withNode<T>(work: (node: Node, state: ClusterState) => Promise<T>): Promise<T> {
   const underlay = new Underlay();
-  const local = openLocalStore(':memory:');
+  const directory = mkdtempSync(join(tmpdir(), 'weft-scale-'));
+  const local = openLocalStore(join(directory, 'local.db'));
   const state = createSoftState({ self: nodeId(1), clock: new VirtualClock(), random: seededRandom(1), log: silentLogger, local });
   let node: Node | undefined;
   try {
@@ -112,6 +116,7 @@ async function withNode<T>(work: (node: Node, state: ClusterState) => Promise<T>
     await node?.purge();
     state.close();
     local.close();
+    rmSync(directory, { recursive: true });
     underlay.remove();
   }
 }

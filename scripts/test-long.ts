@@ -18,6 +18,7 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ['store/faults.test.ts', { CHURN_S: '600' }],
   ['integration/cluster-faults.test.ts', { CHURN_S: '600', SEED: String(Date.now() % 1_000_000) }],
   ['integration/restarts.test.ts', { RESTARTS_S: '300', SEED: String(Date.now() % 1_000_000) }],
+  ['integration/address-reuse.test.ts', { SANDBOXES: '5000', SEED: String(Date.now() % 1_000_000) }],
   ['integration/interop-trouble.test.ts', { TROUBLE_S: '600', SEED: String(Date.now() % 100_000) }],
 ];
 
