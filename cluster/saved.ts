@@ -9,8 +9,8 @@ import { Records, type StoredRecord } from './records.ts';
 const OWNERS = 'state/progress/';
 const RECORDS = 'state/records/';
 const DELAY_MS = 1_000;
-/** Rows per turn of the event loop: a few milliseconds, most of them for the disk. */
-const ROWS_PER_TURN = 500;
+/** Rows per turn of the event loop: two milliseconds, and what the disk takes. */
+const ROWS_PER_TURN = 200;
 
 export interface SavedOwners {
   /** That these records of an owner, or how far it is, changed. Written soon: many changes make one write. */
