@@ -187,7 +187,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
       if (comparison.over) return;
       const ways = programmed.get(networkId) ?? new Ways();
-      if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId)) touch({ networkId, ip });
+      if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId, (id) => options.node(id) !== undefined)) touch({ networkId, ip });
       else await inherit(network, dev, ways, neighbours, fdb, comparison);
       if (comparison.over) return;
       programmed.set(networkId, ways);

@@ -44,8 +44,8 @@ export class Inheritance {
     this.#ways.get(networkId)?.delete(ip);
   }
 
-  /** Addresses that soft state alone decides about by now. */
-  settled(networkId: string): string[] {
-    return [...this.#ways.get(networkId) ?? []].flatMap(([ip, node]) => (this.isHeard(node) ? [ip] : []));
+  /** Addresses that soft state alone decides about by now: the node was heard, or is none of the cluster's any more. */
+  settled(networkId: string, isPeer: (node: string) => boolean): string[] {
+    return [...this.#ways.get(networkId) ?? []].flatMap(([ip, node]) => (this.isHeard(node) || !isPeer(node) ? [ip] : []));
   }
 }

@@ -100,7 +100,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     setImmediate(() => {
       refreshing = false;
       if (closed) return;
-      ensureFabric().catch((error: unknown) => log.error({ detail: errorText(error) }, 'the fabric could not be brought up to date; tried again at the next repair'));
+      ensureFabric().catch((error: unknown) => closed || log.error({ detail: errorText(error) }, 'the fabric could not be brought up to date; tried again at the next repair'));
     });
   }
 

@@ -10,13 +10,14 @@ type EndpointChange = StateChange<'endpoint'>;
 function scene() {
   const clock = new VirtualClock();
   let condition: 'alive' | 'dead' = 'alive';
+  let asked = 0;
   let tell: (change: EndpointChange) => void = () => {};
   const state = {
     watch: (_: string, call: (change: EndpointChange) => void) => {
       tell = call;
       return () => {};
     },
-    members: () => [{ id: 'b', name: 'b', state: condition, address: '10.0.0.2' }],
+    members: () => (asked++, [{ id: 'b', name: 'b', state: condition, address: '10.0.0.2' }]),
   } as unknown as SoftState;
   const remotes = watchRemoteEndpoints(state, clock, () => {});
   const say = (type: 'put' | 'delete', ip: string): void => {
@@ -25,6 +26,7 @@ function scene() {
   };
   return {
     clock, remotes, say,
+    asked: () => asked,
     known: () => [...remotes.addresses(NETWORK)].filter((ip) => remotes.at({ networkId: NETWORK, ip })).sort(),
     fail: (...ips: string[]) => {
       condition = 'dead';
@@ -39,9 +41,10 @@ function scene() {
 }
 
 test('what a failed node had is reached for half a minute', async (t) => {
-  const { clock, known, come, fail } = scene();
+  const { clock, known, come, fail, asked } = scene();
   come('.1', '.2');
   fail('.1', '.2');
+  t.equal(asked(), 1, 'the members are asked once for all of it');
   await clock.advance(29_000);
   t.same(known(), ['.1', '.2']);
   await clock.advance(2_000);

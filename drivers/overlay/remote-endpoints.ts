@@ -46,6 +46,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
   const failed = new Map<string, Failure>();
   /** Those whose time has not run out. What a node deleted while it was away is never shown again: it goes then. */
   const failures = new Set<Failure>();
+  let dead: Set<string> | undefined;
 
   const holdersOf = ({ networkId, ip }: Place): readonly Holder[] => listOf(networks.get(networkId)?.get(ip));
 
@@ -128,9 +129,18 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
       const { previous } = change;
       if (previous) for (const ip of addressesOf(previous)) if (!kept.includes(ip)) remove(record.key, { networkId: previous.networkId, ip });
       put(record, local);
-    } else if (!local && state.members().some(({ id, state: condition }) => id === record.owner && condition === 'dead')) fail(record);
+    } else if (!local && hasFailed(record.owner)) fail(record);
     else removeAll(record);
   });
+
+  /** A failed node takes all of its records along in one turn: the members are asked once for them. */
+  function hasFailed(node: string): boolean {
+    if (!dead) {
+      dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
+      queueMicrotask(() => (dead = undefined));
+    }
+    return dead.has(node);
+  }
 
   function winner(place: Place): RemoteEndpoint | undefined {
     let best: Holder | undefined;
