@@ -18,8 +18,12 @@ import { control, ready, weftJson } from './lab/weft.ts';
 
 /** Packets a second. */
 const RATE = 100;
-/** A look at everything is due every 30 s; a dead node's entries stay as long (drivers/README.md). */
+/** Longer than from one look at everything to the next. */
 const LONG_MS = 40_000;
+/** The others give up the ways to a node that they have not heard for 30 s (drivers/README.md). */
+const UNHEARD_MS = 15_000;
+/** What h1 has heard is on its disk (cluster/saved.ts). */
+const SAVED_MS = 2_000;
 const UNDER_WAY_MS = 500;
 const GOSSIP_PORT = 7947;
 tap.setTimeout(480_000);
@@ -81,6 +85,7 @@ void test('a node that starts alone', async (t) => {
     await until('weftd answers', () => control(h1, 'GET', 'networks'));
   };
 
+  await wait(SAVED_MS);
   await t.test('among dead ones, without the store', async (each) => {
     for (const host of [h2, h3]) await services.get(host)!.kill();
     await goesOn(each, restart, LONG_MS);
@@ -95,7 +100,7 @@ void test('a node that starts alone', async (t) => {
     await until('h1 hears them', async () => (await control<{ state: string }[]>(h1, 'GET', 'nodes')).every(({ state }) => state === 'alive'), 60_000);
     const cut = (verb: '-I' | '-D') => Promise.all(['udp', 'tcp'].flatMap((protocol) => ['--dport', '--sport'].map((port) => h1.must(['iptables', verb, 'INPUT', '-p', protocol, port, String(GOSSIP_PORT), '-j', 'DROP']))));
     await cut('-I');
-    await goesOn(each, restart, LONG_MS);
+    await goesOn(each, restart, UNHEARD_MS);
     await cut('-D');
     await goesOn(each, async () => {}, 0);
   });

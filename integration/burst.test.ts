@@ -33,7 +33,7 @@ for space in host weft weft-bridge; do
   $in tc qdisc show | grep -v ' noqueue ' | sed 's/ parent .*//' | sort
   $in nft --stateless list ruleset | sort
 done
-ls /run/netns /run/docker/netns`;
+ls /run/netns`;
 
 async function view(host: Host): Promise<{ kernel: string[]; used: number; endpoints: number; sandboxes: number; problems: string[] }> {
   const { counts } = await control<StatusAnswer>(host, 'GET', 'status');
@@ -74,7 +74,7 @@ void test('fifty containers at once', async (t) => {
     const all = networks.flatMap(names);
     const results = await Promise.all(all.map((name) => host.exec(['docker', 'rm', '-f', name], { timeoutMs: START_MS })));
     each.same(results.flatMap(({ code, stderr }) => (code === 0 ? [] : [stderr])), [], 'all of them');
-    // Docker forgets a sandbox a little later than its container.
+    // Weft hears of it from Docker.
     await until('all is as before', async () => JSON.stringify(await view(host)) === JSON.stringify(before), 20_000).catch(() => undefined);
     each.same(await view(host), before, 'nothing is left');
   });
