@@ -187,14 +187,10 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse, decided: docker.decided,
   });
 
-  registry.onChange(({ type, network }) => {
-    if (network.scope !== 'cluster') {
-      own.publishOccupied();
-      return;
-    }
-    const run = type === 'put' ? controller.createNetwork(network) : betweenRepairs(() => controller.deleteNetwork(network));
-    run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
-    void docker.replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
+  registry.onChange((change) => {
+    if (change.network.scope !== 'cluster') return own.publishOccupied();
+    void lifecycle.follow(change);
+    void docker.replicator.reconcile(change.type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
   // Repair ------------------------------------------------------------------------------------------------------------
