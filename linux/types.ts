@@ -172,6 +172,8 @@ export interface Nft {
   run(script: string): void;
   /** `list …` in JSON form (libnftables-json(5)), e.g. query('list table inet weft'). undefined when the object does not exist. */
   query(listCommand: string): NftJson[] | undefined;
+  /** Another one after every transaction in the namespace, whoever made it (15 µs). Throws KernelError. */
+  generation(): number | undefined;
   close(): void;
 }
 export type NftJson = Record<string, unknown>;
