@@ -68,6 +68,26 @@ test('bridge networks after faults, crashes and a weftd that was away', async (t
     host.unpublish(w1);
   });
 
+  t.test('others have their turns while it is repaired, and what goes meanwhile stays gone', async (t) => {
+    const passing = await host.attach('w8', web, '10.20.0.18');
+    const pieces = host.endpoints.length + host.networks.length;
+    const { promise: detached, resolve } = Promise.withResolvers<void>();
+    let turns = 0;
+    let isOver = false;
+    const count = (): void => {
+      if (turns++ === 2) resolve(host.detach(passing));
+      if (!isOver) setImmediate(count);
+    };
+    setImmediate(count);
+    t.same(await host.repair(), []);
+    isOver = true;
+    t.ok(turns >= pieces, `${turns} turns for ${pieces} pieces`);
+    await detached;
+    t.notOk(host.driver.inside.link(bridgeEnd(passing.endpoint.id)));
+    t.same(await host.repair(), []);
+    t.ok(w1.space.pings(w2.ip));
+  });
+
   t.test('nothing moves while weftd is away, and nothing has to be mended when it returns', async (t) => {
     const server = await serve(w1.space, 'w1');
     t.teardown(() => server.kill());
