@@ -142,8 +142,15 @@ test('rejections, and what is not answered at all', async (t) => {
   two.writeUInt16BE(2, 4);
   t.equal(outcome(await ask(two)), 'FORMERR');
   t.equal(chain(Buffer.alloc(5), 'udp', out), 0);
+  const reply = question('a');
+  reply.writeUInt16BE(0x8100, 2);
+  t.equal(chain(reply, 'udp', out), 0, 'a response');
+  const chaos = question('version.bind', 'TXT');
+  chaos.writeUInt16BE(3, chaos.length - 2);
+  t.equal(outcome(await ask(chaos)), 'REFUSED', 'another class');
+  for (const type of ['AXFR', 'IXFR']) t.equal(outcome(await ask(question('web', type), 'tcp')), 'REFUSED', type);
   t.same(asked, []);
-  t.same(counts, { rejected: 2, ignored: 1 });
+  t.same(counts, { rejected: 2, ignored: 2, denied: 3 });
 });
 
 test('more than 1024 questions under way are refused; own names still answer', async (t) => {

@@ -10,8 +10,8 @@ import type { Random } from '../base/random.ts';
 import type { NameSource } from './dns.ts';
 import type { Failure, Forwarder, Transport } from './forwarder.ts';
 import { findAddresses, findName, type JoinedNetwork } from './lookup.ts';
-import { CLASS_IN, RCODE, TYPE } from './message.ts';
-import { parseQuery, type Query } from './query.ts';
+import { RCODE, TYPE } from './message.ts';
+import { parseQuery, refusalOf, type Query } from './query.ts';
 import { hasAddressIn, rcodeOf } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse, type Answer } from './response.ts';
 
@@ -32,8 +32,11 @@ export interface ChainNetworks {
   internal: boolean;
 }
 
-export const OUTCOMES = ['answered', 'nodata', 'docker', 'upstream', 'discarded', 'refused', 'timeout', 'unreachable', 'rejected', 'ignored'] as const;
-/** answered, nodata: from own records; docker, upstream: passed on; discarded: Docker's, about a Weft subnet; refused: too many at once. */
+export const OUTCOMES = ['answered', 'nodata', 'docker', 'upstream', 'discarded', 'refused', 'timeout', 'unreachable', 'rejected', 'denied', 'ignored'] as const;
+/**
+ * answered, nodata: from own records; docker, upstream: passed on; discarded: Docker's, about a Weft subnet; refused: too many at once;
+ * rejected: no readable query; denied: another class, a whole zone; ignored: a response, less than a header.
+ */
 export type Outcome = typeof OUTCOMES[number];
 
 interface Reply { from: 'docker' | 'upstream'; reply: Buffer | Failure }
@@ -58,7 +61,7 @@ export function createChain({ names, networks, docker, upstreams, random, count 
   let forwards = 0;
 
   function ownAnswer(query: Query): Answer | undefined {
-    if (query.name === undefined || query.class !== CLASS_IN) return undefined;
+    if (query.name === undefined) return undefined;
     if (query.type === TYPE.PTR) {
       const name = findName(names, networks().joined, query.name);
       if (name !== undefined) return { kind: 'pointer', name };
@@ -117,9 +120,15 @@ export function createChain({ names, networks, docker, upstreams, random, count 
       count('rejected');
       return encodeRejection(out, message, query.rcode);
     }
+    const limit = Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE);
+    const refusal = refusalOf(query);
+    if (refusal !== undefined) {
+      count('denied');
+      return encodeResponse(out, message, query, refusal, undefined, limit);
+    }
     const answer = ownAnswer(query);
     if (!answer) return forward(message, query, transport);
     count(answer.kind === 'nodata' ? 'nodata' : 'answered');
-    return encodeResponse(out, message, query, RCODE.NOERROR, answer, Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE));
+    return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
   };
 }
