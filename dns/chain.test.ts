@@ -22,7 +22,7 @@ function scene({ docker, upstream, internal = false, ipv4 = true }: { docker: Re
     close: () => {},
   });
   const chain = createChain({
-    names, networks: () => networks, docker: forwarder('docker', docker), upstreams: forwarder('upstream', upstream ?? 'absent'), random: seededRandom(1),
+    names, networks: () => networks, docker: forwarder('docker', docker), upstreams: forwarder('upstream', upstream ?? 'absent'), ttl: 5, random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -45,6 +45,24 @@ test('own records are answered at once, and nobody else is asked', async (t) => 
   t.equal(outcome(await ask(question('c1'), 'tcp')), '10.1.0.5');
   t.same(asked, []);
   t.same(counts, { answered: 4, nodata: 6 });
+});
+
+test('SRV: who listens on a port, with their addresses', async (t) => {
+  const { ask, get, names, asked } = scene({ docker: () => [A('x', '9.9.9.9')] });
+  for (const i of [1, 2]) names.put({ networkId: 'n1', networkName: 'web', endpointId: `e${i}`, ip: `10.1.0.${i}`, ip6: `fd20::${i}`, name: `api${i}`, names: ['api'], service: 'api', ports: ['tcp/8080'] });
+  const { answers, additionals } = decode(await ask(question('_8080._tcp.api', 'SRV')));
+  t.same(answers!.map((each) => each.type === 'SRV' && each.data).toSorted((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b))),
+    [1, 2].map((i) => ({ priority: 0, weight: 0, port: 8080, target: `api${i}.web` })));
+  t.same(additionals!.map((each) => `${each.name} ${(each as { data: string }).data}`).toSorted(), ['api1.web 10.1.0.1', 'api1.web fd20::1', 'api2.web 10.1.0.2', 'api2.web fd20::2']);
+  t.equal(await get('_81._tcp.api', 'SRV'), '', 'nobody listens there');
+  t.same(asked, []);
+  t.equal(await get('_8080._tcp.outside', 'SRV'), '9.9.9.9');
+  for (let i = 3; i < 40; i++) names.put({ networkId: 'n1', networkName: 'web', endpointId: `e${i}`, ip: `10.1.0.${i}`, name: `api${i}`, names: ['api'], service: 'api', ports: ['tcp/8080'] });
+  const cut = await ask(question('_8080._tcp.api', 'SRV'));
+  t.ok(cut.length <= 512);
+  t.equal(decode(cut).flag_tc, true);
+  const whole = decode(await ask(question('_8080._tcp.api', 'SRV'), 'tcp'));
+  t.same([whole.flag_tc, whole.answers!.length, whole.additionals!.length], [false, 39, 41]);
 });
 
 test('AAAA and ANY', async (t) => {
@@ -159,7 +177,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const waiting: ((reply: Failure) => void)[] = [];
   const docker: Forwarder = { ask: () => new Promise((resolve) => waiting.push(resolve)), close: () => {} };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true, ipv4: true }), docker, upstreams: docker, random: seededRandom(1), count: () => {},
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true, ipv4: true }), docker, upstreams: docker, ttl: 5, random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

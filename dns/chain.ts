@@ -9,7 +9,7 @@ import type { Family, Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import type { NameSource } from './dns.ts';
 import type { Failure, Forwarder, Transport } from './forwarder.ts';
-import { findAddresses, findName, type JoinedNetwork } from './lookup.ts';
+import { findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
 import { RCODE, TYPE } from './message.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
 import { hasAddressIn, rcodeOf } from './reply.ts';
@@ -47,6 +47,8 @@ export interface ChainOptions {
   networks: () => ChainNetworks;
   docker: Forwarder;
   upstreams: Forwarder;
+  /** Of own records, in seconds: they change whenever a container does, and clients that keep them must ask again soon. */
+  ttl: number;
   random: Random;
   count: (outcome: Outcome) => void;
 }
@@ -57,21 +59,27 @@ export interface ChainOptions {
  */
 export type Chain = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
 
-export function createChain({ names, networks, docker, upstreams, random, count }: ChainOptions): Chain {
+export function createChain({ names, networks, docker, upstreams, ttl, random, count }: ChainOptions): Chain {
   let forwards = 0;
 
   function ownAnswer(query: Query): Answer | undefined {
     if (query.name === undefined) return undefined;
     if (query.type === TYPE.PTR) {
       const name = findName(names, networks().joined, query.name);
-      if (name !== undefined) return { kind: 'pointer', name };
+      if (name !== undefined) return { kind: 'pointer', name, ttl };
+    }
+    if (query.type === TYPE.SRV) {
+      const targets = findServices(names, networks().joined, query.name);
+      if (targets) return targets.length === 0 ? { kind: 'nodata' } : { kind: 'services', targets, first: beginAt(targets.length), ttl };
     }
     const ips = findAddresses(names, networks().joined, query.name, ASKED[query.type] ?? BOTH);
     if (!ips) return undefined;
     if (ips.length === 0 || !(query.type in ASKED)) return { kind: 'nodata' };
-    // Clients take the first address: each answer begins elsewhere, so that they spread.
-    return { kind: 'addresses', ips, first: ips.length > 1 ? random.int(ips.length) : 0 };
+    return { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
   }
+
+  /** Clients take the first address: each answer begins elsewhere, so that they spread. */
+  const beginAt = (count: number): number => (count > 1 ? random.int(count) : 0);
 
   async function inTurn(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
     const reply = await docker.ask(message, query.end, transport);

@@ -38,7 +38,7 @@ function readQuery(message: Buffer): void {
   if (query.end > message.length || query.udpSize < 512) throw new Error('read outside');
   refusalOf(query);
   encodeFailure(message, query, RCODE.SERVFAIL);
-  const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0 }, 512);
+  const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0, ttl: 5 }, 512);
   if (length > 512 || out.readUInt16BE(0) !== message.readUInt16BE(0)) throw new Error('a wrong response');
 }
 

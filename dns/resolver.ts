@@ -19,6 +19,8 @@ export interface ResolverOptions {
   log: Logger;
   clock: Clock;
   random: Random;
+  /** Of own records, in seconds. */
+  ttl: number;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
   upstreams?: () => string[];
 }
@@ -30,7 +32,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const upstreams = createUpstreams({ servers, clock, random });
   const instance = Buffer.from(random.bytes(4)).toString('hex');
@@ -42,7 +44,7 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
     const sandboxLog = log.child({ sandbox: sandbox.path });
     const docker = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
     const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
-    const chain = createChain({ names, networks: () => entry.networks, docker, upstreams, random, count: (outcome) => void counts[outcome]++ });
+    const chain = createChain({ names, networks: () => entry.networks, docker, upstreams, ttl, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
