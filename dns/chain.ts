@@ -1,22 +1,27 @@
 /**
- * The way of a query: own records of the sandbox's networks → Docker's resolver, for what only Docker knows and for
- * the outside world → the host's name servers, where there is no such resolver.
+ * The way of a query: own records of the sandbox's networks → the cache → Docker's resolver, which forwards to the container's name servers →
+ * the host's name servers, where there is no such resolver.
  *
  * Docker announces a container's name before its link works and keeps it after weftd has taken it back, so what it
- * says about addresses of Weft subnets is discarded: our records alone decide there.
+ * says about addresses of Weft subnets is discarded: our records alone decide there. In a sandbox that is on networks of Docker's own, too,
+ * Docker may know any name itself: there it is asked every time, and nothing is kept.
  */
 import type { Family, Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
+import type { CachingForwarder, Found, NotFound } from './caching.ts';
 import type { NameSource } from './dns.ts';
-import type { Failure, Forwarder, Transport } from './forwarder.ts';
+import type { DockerResolver } from './docker-resolver.ts';
+import type { Forwarder, Transport } from './forwarder.ts';
+import { keptLength, writeKept } from './kept-answer.ts';
 import { findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
 import { RCODE, TYPE } from './message.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
 import { hasAddressIn, rcodeOf } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse, type Answer } from './response.ts';
 
-/** Questions of one sandbox that others may be working on. */
+/** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
 const MAX_FORWARDS = 1024;
+const MAX_UPSTREAM = 256;
 const MAX_TCP_SIZE = 65_535;
 
 const BOTH: readonly Family[] = [4, 6];
@@ -32,21 +37,29 @@ export interface ChainNetworks {
   internal: boolean;
 }
 
-export const OUTCOMES = ['answered', 'nodata', 'docker', 'upstream', 'discarded', 'refused', 'timeout', 'unreachable', 'rejected', 'denied', 'ignored'] as const;
+/** Others' answers: as they give them, and by way of the cache. */
+export interface Source<F extends Forwarder> { direct: F; cached: CachingForwarder }
+
+export const OUTCOMES = [
+  'answered', 'nodata', 'cached', 'stale', 'docker', 'upstream', 'discarded', 'contained', 'refused', 'timeout', 'unreachable', 'lied', 'rejected', 'denied', 'ignored',
+] as const;
 /**
- * answered, nodata: from own records; docker, upstream: passed on; discarded: Docker's, about a Weft subnet; refused: too many at once;
- * rejected: no readable query; denied: another class, a whole zone; ignored: a response, less than a header.
+ * answered, nodata: from own records; cached, stale: from the cache, in and past their time; docker, upstream: passed on; discarded: Docker's,
+ * about a Weft subnet; contained: an internal network's question about the outside; refused: too many at once; lied: the reply could not be
+ * believed; rejected: no readable query; denied: another class, a whole zone; ignored: a response, less than a header.
  */
 export type Outcome = typeof OUTCOMES[number];
 
-interface Reply { from: 'docker' | 'upstream'; reply: Buffer | Failure }
+interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound }
 
 export interface ChainOptions {
   names: NameSource;
   /** Those of the sandbox, as they are now. */
   networks: () => ChainNetworks;
-  docker: Forwarder;
-  upstreams: Forwarder;
+  /** Whether the sandbox is on networks of others as well. */
+  isElsewhere: () => boolean;
+  docker: Source<DockerResolver>;
+  upstreams: Source<Forwarder>;
   /** Of own records, in seconds: they change whenever a container does, and clients that keep them must ask again soon. */
   ttl: number;
   random: Random;
@@ -59,8 +72,9 @@ export interface ChainOptions {
  */
 export type Chain = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
 
-export function createChain({ names, networks, docker, upstreams, ttl, random, count }: ChainOptions): Chain {
+export function createChain({ names, networks, isElsewhere, docker, upstreams, ttl, random, count }: ChainOptions): Chain {
   let forwards = 0;
+  let upstreamForwards = 0;
 
   function ownAnswer(query: Query): Answer | undefined {
     if (query.name === undefined) return undefined;
@@ -81,23 +95,35 @@ export function createChain({ names, networks, docker, upstreams, ttl, random, c
   /** Clients take the first address: each answer begins elsewhere, so that they spread. */
   const beginAt = (count: number): number => (count > 1 ? random.int(count) : 0);
 
-  async function inTurn(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
-    const reply = await docker.ask(message, query.end, transport);
-    if (reply !== 'absent' || networks().internal) return { from: 'docker', reply };
-    return { from: 'upstream', reply: await upstreams.ask(message, query.end, transport) };
+  type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
+
+  async function askUpstreams(ask: Ask): Promise<Reply> {
+    // One sandbox alone cannot take all the sockets there may be.
+    if (upstreamForwards >= MAX_UPSTREAM) return { from: 'upstream', result: 'busy' };
+    upstreamForwards++;
+    try {
+      return { from: 'upstream', result: await ask(upstreams) };
+    } finally {
+      upstreamForwards--;
+    }
+  }
+
+  async function inTurn(ask: Ask): Promise<Reply> {
+    const result = await ask(docker);
+    return result === 'absent' && !networks().internal ? askUpstreams(ask) : { from: 'docker', result };
   }
 
   /** What Docker knows by itself it says long before a name server can answer, and the rest may take it for ever. */
-  async function together(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
-    const local = docker.ask(message, query.end, transport).then((reply): Reply => ({ from: 'docker', reply }));
-    const outside = upstreams.ask(message, query.end, transport).then((reply): Reply => ({ from: 'upstream', reply }));
+  async function together(ask: Ask): Promise<Reply> {
+    const local = ask(docker).then((result): Reply => ({ from: 'docker', result }));
+    const outside = askUpstreams(ask);
     const first = await Promise.race([local, outside]);
-    if (first.from === 'docker' && typeof first.reply !== 'string' && rcodeOf(first.reply) === RCODE.NOERROR) return first;
+    if (first.from === 'docker' && typeof first.result !== 'string' && rcodeOf(messageOf(first.result)) === RCODE.NOERROR) return first;
     const second = await outside;
-    return typeof second.reply === 'string' ? local : second;
+    return typeof second.result === 'string' ? local : second;
   }
 
-  async function forward(message: Buffer, query: Query, transport: Transport): Promise<Buffer> {
+  async function forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer> {
     const fail = (outcome: Outcome, rcode: number): Buffer => {
       count(outcome);
       return encodeFailure(message, query, rcode);
@@ -106,17 +132,38 @@ export function createChain({ names, networks, docker, upstreams, ttl, random, c
     forwards++;
     try {
       const { ipv4, internal } = networks();
-      const { from, reply } = await (ipv4 || internal ? inTurn(message, query, transport) : together(message, query, transport));
-      if (reply === 'busy') return fail('refused', RCODE.REFUSED);
-      if (reply === 'timeout') return fail('timeout', RCODE.SERVFAIL);
-      if (reply === 'absent') return fail('unreachable', RCODE.SERVFAIL);
-      if (from === 'docker' && hasAddressIn(reply, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
-      count(from);
-      return reply;
+      const ask: Ask = mayKeep(query) ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
+      const { from, result } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      if (typeof result === 'string') {
+        const { outcome, rcode } = FAILURES[result];
+        return fail(outcome, rcode);
+      }
+      if (Buffer.isBuffer(result)) {
+        if (from === 'docker' && hasAddressIn(result, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
+        count(from);
+        return result;
+      }
+      count(result.source === 'asked' ? from : result.source);
+      const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
+      return out.subarray(0, writeFound(out, message, query, result, limit));
     } finally {
       forwards--;
     }
   }
+
+  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && !isElsewhere();
+
+  /** At once, where that can be. */
+  function kept(message: Buffer, query: Query): Found | undefined {
+    if (!mayKeep(query)) return undefined;
+    const viaUpstreams = (): Found | undefined => upstreams.cached.kept(message, query);
+    if (docker.direct.isAbsent()) return viaUpstreams();
+    const found = docker.cached.kept(message, query);
+    return found ?? (networks().ipv4 ? undefined : viaUpstreams());
+  }
+
+  const writeFound = (out: Buffer, message: Buffer, query: Query, { answer, age }: Found, limit: number): number =>
+    writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit);
 
   return (message, transport, out) => {
     const query = parseQuery(message);
@@ -135,8 +182,27 @@ export function createChain({ names, networks, docker, upstreams, ttl, random, c
       return encodeResponse(out, message, query, refusal, undefined, limit);
     }
     const answer = ownAnswer(query);
-    if (!answer) return forward(message, query, transport);
+    if (!answer) {
+      if (networks().internal && !isElsewhere()) {
+        count('contained');
+        return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
+      }
+      const found = kept(message, query);
+      if (!found) return forward(message, query, transport, limit);
+      count(found.source === 'stale' ? 'stale' : 'cached');
+      return writeFound(out, message, query, found, limit);
+    }
     count(answer.kind === 'nodata' ? 'nodata' : 'answered');
     return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
   };
 }
+
+const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);
+
+const FAILURES: Readonly<Record<NotFound, { outcome: Outcome; rcode: number }>> = {
+  busy: { outcome: 'refused', rcode: RCODE.REFUSED },
+  timeout: { outcome: 'timeout', rcode: RCODE.SERVFAIL },
+  absent: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
+  lied: { outcome: 'lied', rcode: RCODE.SERVFAIL },
+  discarded: { outcome: 'discarded', rcode: RCODE.NXDOMAIN },
+};

@@ -1,7 +1,7 @@
 /** What another resolver answered: whether it belongs to the query, and what it says. */
 import { bytesToIp } from '../base/ip.ts';
 import { contains, type Prefix } from '../base/prefix.ts';
-import { CLASS_IN, FLAG, HEADER, lowerCase, RCODE_MASK, TYPE, walkRecords } from './message.ts';
+import { CLASS_IN, FLAG, HEADER, lowerCase, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
 
 /** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
 export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
@@ -14,7 +14,14 @@ export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
   return true;
 }
 
+/** Whether the question came back letter by letter; errors may leave it out. */
+export const hasExactQuestion = (reply: Buffer, query: Buffer, end: number): boolean =>
+  reply.readUInt16BE(4) === 0 || reply.compare(query, HEADER, end, HEADER, end) === 0;
+
 export const rcodeOf = (reply: Buffer): number => reply.readUInt16BE(2) & RCODE_MASK;
+
+/** Another server may know better than one that failed or does not want us. */
+export const isRefusal = (reply: Buffer): boolean => rcodeOf(reply) === RCODE.SERVFAIL || rcodeOf(reply) === RCODE.REFUSED;
 
 /** Whether an address of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
 export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix[]): boolean {

@@ -1,18 +1,28 @@
 /** The embedded resolver of all sandboxes of this node. */
 import { statSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { parsePrefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
+import { createAnswerCache } from './answer-cache.ts';
+import { createCachingForwarder } from './caching.ts';
 import { createChain, OUTCOMES, type ChainNetworks, type Outcome } from './chain.ts';
 import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import { hookUp } from './hookup.ts';
+import { watchOtherLinks } from './other-links.ts';
+import { hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
 import { createUpstreams } from './upstreams.ts';
+
+/** Some 5,000 answers, of all sandboxes together. */
+const CACHE_BYTES = 4 << 20;
+/** Where answers of the host's name servers are kept; sandboxes have their paths. */
+const HOST_SCOPE = 'host';
 
 export interface ResolverOptions {
   names: NameSource;
@@ -34,21 +44,26 @@ interface Attached {
 
 export function createResolver({ names, log, clock, random, ttl, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
-  const upstreams = createUpstreams({ servers, clock, random });
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
-  const counts: Record<Outcome | 'dropped', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0 };
+  /** dropped: TCP connections that were turned away or cut off; forged: replies that did not belong to a question, or lied. */
+  const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
+  const cache = createAnswerCache(CACHE_BYTES);
+  const hostServers = createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ });
+  const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const docker = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
     const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
-    const chain = createChain({ names, networks: () => entry.networks, docker, upstreams, ttl, random, count: (outcome) => void counts[outcome]++ });
+    const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
+    const cached = createCachingForwarder({ cache, scope: sandbox.path, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
+    const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
+    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
-        docker.close();
+        direct.close();
         netns.close();
       });
       return entry;
@@ -61,6 +76,7 @@ export function createResolver({ names, log, clock, random, ttl, upstreams: serv
   function detach(path: string): void {
     const entry = attached.get(path);
     attached.delete(path);
+    cache.clear(path);
     entry?.close();
   }
 
@@ -69,6 +85,8 @@ export function createResolver({ names, log, clock, random, ttl, upstreams: serv
       const inode = isNetns(sandbox.path) ? statSync(sandbox.path).ino : undefined;
       const present = attached.get(sandbox.path);
       if (present && present.inode === inode) {
+        // What Docker says may be another thing on other networks.
+        if (!isDeepStrictEqual(present.networks, describe(sandbox))) cache.clear(sandbox.path);
         present.networks = describe(sandbox);
         return;
       }
@@ -84,7 +102,7 @@ export function createResolver({ names, log, clock, random, ttl, upstreams: serv
     stats: () => ({ ...counts }),
     close: () => {
       for (const path of attached.keys()) detach(path);
-      upstreams.close();
+      hostServers.close();
     },
   };
 }

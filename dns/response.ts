@@ -4,7 +4,9 @@ import { CLASS_IN, FLAG, HEADER, MAX_LABEL, MAX_NAME, RCODE_MASK, TYPE } from '.
 import type { ServiceTarget } from './lookup.ts';
 import type { Query } from './query.ts';
 
-const OPT_LENGTH = 11;
+/** Bytes of an OPT record without options. */
+export const OPT_LENGTH = 11;
+const DNSSEC_OK = 0x8000;
 /** What we take over UDP; nothing larger reaches us on a loopback. */
 const OUR_UDP_SIZE = 4096;
 /** A record's bytes before its data, where its name is a pointer. */
@@ -126,12 +128,13 @@ function writeHeader(out: Buffer, message: Buffer, rcode: number, truncated: boo
   out.writeUInt16BE(FLAG.QR | asked | FLAG.RA | (truncated ? FLAG.TC : 0) | (rcode & RCODE_MASK), 2);
 }
 
-function writeOpt(out: Buffer, offset: number, rcode: number): number {
+/** Without options. Returns where it ends. */
+export function writeOpt(out: Buffer, offset: number, rcode: number, dnssecOk = false): number {
   out[offset] = 0;
   offset = out.writeUInt16BE(TYPE.OPT, offset + 1);
   offset = out.writeUInt16BE(OUR_UDP_SIZE, offset);
-  // The rcode's upper eight bits; version 0, no flags; no options.
-  offset = out.writeUInt32BE((rcode >>> 4) << 24, offset);
+  // The rcode's upper eight bits; version 0; the client's wish for signatures comes back (RFC 3225 §3).
+  offset = out.writeUInt32BE(((rcode >>> 4) << 24) | (dnssecOk ? DNSSEC_OK : 0), offset);
   return out.writeUInt16BE(0, offset);
 }
 
