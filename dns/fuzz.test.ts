@@ -3,8 +3,9 @@ import packet, { type Answer } from 'dns-packet';
 import tap, { test } from 'tap';
 import { parsePrefix } from '../base/prefix.ts';
 import { fuzz } from '../gossip/hostile-for-tests.ts';
+import { keep, keptLength, writeKept } from './kept-answer.ts';
 import { HEADER, RCODE } from './message.ts';
-import { parseQuery, refusalOf } from './query.ts';
+import { parseQuery, refusalOf, type Query } from './query.ts';
 import { belongsTo, hasAddressIn } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse } from './response.ts';
 import { surveyReply } from './survey.ts';
@@ -42,14 +43,19 @@ function readQuery(message: Buffer): void {
   if (length > 512 || out.readUInt16BE(0) !== message.readUInt16BE(0)) throw new Error('a wrong response');
 }
 
-const asked = question('www.example');
+const asked = question('www.example', 'A', { additionals: [opt] } as object);
+const client = parseQuery(asked) as Query;
+const { end } = client;
 function readReply(message: Buffer): void {
-  belongsTo(message, asked, asked.length);
-  if (message.length < asked.length) return;
-  hasAddressIn(message, asked.length, subnets);
-  const survey = surveyReply(message, asked.length, 1);
+  belongsTo(message, asked, end);
+  if (message.length < end) return;
+  hasAddressIn(message, end, subnets);
+  const survey = surveyReply(message, end, 1);
   if (!survey) return;
   if (survey.end > message.length || survey.ttl > 0x7fffffff) throw new Error('read outside');
+  const kept = keep(message, survey);
+  const length = writeKept(out, asked, client, kept, { seconds: 7 }, 1, 1232);
+  if (length > Math.max(1232, keptLength(kept)) || out.readUInt16BE(0) !== asked.readUInt16BE(0)) throw new Error('a wrong response');
   for (const at of survey.ttls) if (at + 4 > survey.end) throw new Error('a TTL outside');
 }
 
