@@ -31,6 +31,8 @@ export interface ResolverOptions {
   random: Random;
   /** Of own records, in seconds. */
   ttl: number;
+  /** Take several questions with one system call where they wait; default: true. */
+  batches?: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
   upstreams?: () => string[];
 }
@@ -42,7 +44,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, batches = true, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -61,7 +63,7 @@ export function createResolver({ names, log, clock, random, ttl, upstreams: serv
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, random, count: (outcome) => void counts[outcome]++ });
     try {
-      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
+      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
         direct.close();
         netns.close();
