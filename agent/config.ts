@@ -82,6 +82,8 @@ const Schema = v.strictObject({
   dns: v.optional(v.strictObject({
     /** Seconds for which clients may keep the answers about containers. */
     ttl: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(LONGEST_NAME_TTL)), NAME_TTL),
+    /** Take several questions with one system call where they wait. */
+    batches: v.optional(v.boolean(), true),
   }), {}),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),

@@ -31,8 +31,8 @@ export interface ResolverOptions {
   random: Random;
   /** Of own records, in seconds. */
   ttl: number;
-  /** Take several questions with one system call where they wait; default: true. */
-  batches?: boolean;
+  /** Take several questions with one system call where they wait. */
+  batches: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
   upstreams?: () => string[];
 }
@@ -44,7 +44,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, batches = true, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
