@@ -26,7 +26,8 @@ const AHEAD = 0.1;
 const SHORTEST_AHEAD_S = 10;
 const FLAGS_ASKED = FLAG.AD | FLAG.CD;
 
-export interface Found { answer: KeptAnswer; age: Age; source: 'cached' | 'stale' | 'asked' }
+/** `until`: how long the same bytes may be given again, in milliseconds on the clock; 0: not at all. */
+export interface Found { answer: KeptAnswer; age: Age; source: 'cached' | 'stale' | 'asked'; until: number }
 /** lied: what came could not be believed; discarded: it was not wanted. */
 export type NotFound = Failure | 'lied' | 'discarded';
 
@@ -55,7 +56,8 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     if (!entry) return undefined;
     const now = clock.now();
     const { answer, storedAt, freshUntil } = entry;
-    if (now < freshUntil) return { entry, found: { answer, age: { seconds: Math.floor((now - storedAt) / 1000) }, source: 'cached' } };
+    const seconds = Math.floor((now - storedAt) / 1000);
+    if (now < freshUntil) return { entry, found: { answer, age: { seconds }, source: 'cached', until: storedAt + (seconds + 1) * 1000 } };
     return now < freshUntil + STALE_MS ? { entry, found: stale(answer) } : undefined;
   }
 
@@ -115,12 +117,12 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
       const asking = ask(key, message, query);
       const result = await (fallback ? Promise.race([asking, patience(clock, asking)]) : asking);
       if (fallback && isFailure(result)) return stale(fallback.answer);
-      return typeof result === 'string' ? result : { answer: result, age: { seconds: 0 }, source: 'asked' };
+      return typeof result === 'string' ? result : { answer: result, age: { seconds: 0 }, source: 'asked', until: 0 };
     },
   };
 }
 
-const stale = (answer: KeptAnswer): Found => ({ answer, age: { seconds: 0, ttl: STALE_TTL }, source: 'stale' });
+const stale = (answer: KeptAnswer): Found => ({ answer, age: { seconds: 0, ttl: STALE_TTL }, source: 'stale', until: 0 });
 
 /** 'timeout', unless it is over before. */
 function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {

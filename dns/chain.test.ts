@@ -7,6 +7,7 @@ import { createCachingForwarder, type CachingOptions } from './caching.ts';
 import { createChain, type ChainNetworks, type Source } from './chain.ts';
 import type { DockerResolver } from './docker-resolver.ts';
 import type { Failure } from './forwarder.ts';
+import { createMemory } from './remembered.ts';
 import { hasAddressIn } from './reply.ts';
 import { A, decode, outcome, question, react, type Reactions } from './testing.ts';
 import { createNameTable } from './zone.ts';
@@ -42,7 +43,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
   const chain = createChain({
-    names, networks: () => networks, isElsewhere: () => elsewhere, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, random: seededRandom(1),
+    names, networks: () => networks, isElsewhere: () => elsewhere, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -192,6 +193,34 @@ test('what is asked again comes from the cache, at once; nothing is kept where D
   t.equal(await internal.get('bridged'), '93.184.216.34', 'an internal network and one of Docker\'s');
 });
 
+test('what came before in the same bytes is answered as it was, until something changes', async (t) => {
+  const { chain, put, names, counts } = scene({ docker: () => [A('x', '93.184.216.34')] });
+  put('c1', '10.1.0.5');
+  const again = (name: string): string => {
+    const query = question(name);
+    const length = chain.again(query, query.length, out);
+    return length === 0 ? 'unknown' : `${out.readUInt16BE(0) === query.readUInt16BE(0) ? '' : 'another id: '}${outcome(out.subarray(0, length))}`;
+  };
+  t.equal(again('c1'), 'unknown');
+  chain(question('c1'), 'udp', out);
+  chain(question('c1', 'AAAA'), 'udp', out);
+  t.equal(again('c1'), '10.1.0.5');
+  put('c2', '10.1.0.6');
+  t.equal(again('c1'), 'unknown', 'names have changed');
+  chain(question('c1'), 'udp', out);
+  t.equal(again('c1'), '10.1.0.5');
+  names.remove('n1', '10.1.0.5');
+  t.equal(again('c1'), 'unknown', 'nothing is given for longer than it is there');
+  chain(question('c2'), 'tcp', out);
+  t.equal(again('c2'), 'unknown', 'over TCP answers may be longer');
+
+  await chain(question('outside.example'), 'udp', out);
+  t.equal(again('outside.example'), 'unknown', 'it was not given at once');
+  chain(question('outside.example'), 'udp', out);
+  t.equal(again('outside.example'), '93.184.216.34');
+  t.same(counts, { answered: 5, nodata: 1, docker: 1, cached: 2 });
+});
+
 test('replies that cannot be believed are failures', async (t) => {
   const { get, counts } = scene({ docker: () => [A('bank.example', '6.6.6.6')] });
   t.equal(await get('outside.example'), 'SERVFAIL');
@@ -205,7 +234,7 @@ test('one sandbox has no more than 256 questions with the host\'s name servers',
   const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
   const counts: Record<string, number> = {};
   const limited = createChain({
-    names: createNameTable(), networks: () => ({ joined: [], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, random: seededRandom(1),
+    names: createNameTable(), networks: () => ({ joined: [], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
@@ -243,7 +272,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, random: seededRandom(1), count: () => {},
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

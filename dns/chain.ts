@@ -17,6 +17,7 @@ import { findAddresses, findName, findServices, type JoinedNetwork } from './loo
 import { RCODE, TYPE } from './message.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
 import { hasAddressIn, rcodeOf } from './reply.ts';
+import type { Remembered, RememberedAnswer } from './remembered.ts';
 import { encodeFailure, encodeRejection, encodeResponse, type Answer } from './response.ts';
 
 /** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
@@ -62,6 +63,8 @@ export interface ChainOptions {
   upstreams: Source<Forwarder>;
   /** Of own records, in seconds: they change whenever a container does, and clients that keep them must ask again soon. */
   ttl: number;
+  /** Of this sandbox. */
+  remembered: Remembered;
   random: Random;
   count: (outcome: Outcome) => void;
 }
@@ -70,9 +73,14 @@ export interface ChainOptions {
  * Answers one query. Own answers are written into `out` at once, and their length is returned (0: no answer is due);
  * what must be forwarded comes as a promise, which never rejects. `out` holds as much as the transport carries.
  */
-export type Chain = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
+export type Responder = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
 
-export function createChain({ names, networks, isElsewhere, docker, upstreams, ttl, random, count }: ChainOptions): Chain {
+export type Chain = Responder & {
+  /** Over UDP: writes the answer to the question in the first `length` bytes where the same was asked before; 0: ask the chain. */
+  again(message: Buffer, length: number, out: Buffer): number;
+};
+
+export function createChain({ names, networks, isElsewhere, docker, upstreams, ttl, remembered, random, count }: ChainOptions): Chain {
   let forwards = 0;
   let upstreamForwards = 0;
 
@@ -145,7 +153,8 @@ export function createChain({ names, networks, isElsewhere, docker, upstreams, t
       }
       count(result.source === 'asked' ? from : result.source);
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
-      return out.subarray(0, writeFound(out, message, query, result, limit));
+      const { answer, age } = result;
+      return out.subarray(0, writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit));
     } finally {
       forwards--;
     }
@@ -162,10 +171,20 @@ export function createChain({ names, networks, isElsewhere, docker, upstreams, t
     return found ?? (networks().ipv4 ? undefined : viaUpstreams());
   }
 
-  const writeFound = (out: Buffer, message: Buffer, query: Query, { answer, age }: Found, limit: number): number =>
-    writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit);
 
-  return (message, transport, out) => {
+  const uses: Readonly<Record<'answered' | 'nodata' | 'cached', () => void>> = { answered: () => count('answered'), nodata: () => count('nodata'), cached: () => count('cached') };
+  let version = -1;
+  let joined: readonly JoinedNetwork[] | undefined;
+
+  function again(message: Buffer, length: number, out: Buffer): number {
+    if (version === names.version && joined === networks().joined) return remembered.write(message, length, out);
+    remembered.clear();
+    ({ version } = names);
+    ({ joined } = networks());
+    return 0;
+  }
+
+  const respond: Responder = (message, transport, out) => {
     const query = parseQuery(message);
     if (query === 'silence') {
       count('ignored');
@@ -181,20 +200,37 @@ export function createChain({ names, networks, isElsewhere, docker, upstreams, t
       count('denied');
       return encodeResponse(out, message, query, refusal, undefined, limit);
     }
+    const remember = (length: number, how: RememberedAnswer): void => {
+      if (transport === 'udp' && version === names.version && joined === networks().joined) remembered.add(message, out.subarray(0, length), how);
+    };
     const answer = ownAnswer(query);
-    if (!answer) {
-      if (networks().internal && !isElsewhere()) {
-        count('contained');
-        return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
-      }
-      const found = kept(message, query);
-      if (!found) return forward(message, query, transport, limit);
-      count(found.source === 'stale' ? 'stale' : 'cached');
-      return writeFound(out, message, query, found, limit);
+    if (answer) {
+      const outcome = answer.kind === 'nodata' ? 'nodata' : 'answered';
+      const length = encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
+      remember(length, { ...turnOf(answer), until: Infinity, onUse: uses[outcome] });
+      count(outcome);
+      return length;
     }
-    count(answer.kind === 'nodata' ? 'nodata' : 'answered');
-    return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
+    if (networks().internal && !isElsewhere()) {
+      count('contained');
+      return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
+    }
+    const found = kept(message, query);
+    if (!found) return forward(message, query, transport, limit);
+    const turns = found.answer.survey.rotation.length;
+    const turn = beginAt(turns);
+    const length = writeKept(out, message, query, found.answer, found.age, turn, limit);
+    if (found.source === 'cached') remember(length, { turns: turns || 1, turn, until: found.until, onUse: uses.cached });
+    count(found.source === 'stale' ? 'stale' : 'cached');
+    return length;
   };
+  return Object.assign(respond, { again });
+}
+
+/** In which of its orders an answer is given. */
+function turnOf(answer: Answer): { turns: number; turn: number } {
+  if (answer.kind === 'addresses') return { turns: answer.ips.length, turn: answer.first };
+  return answer.kind === 'services' ? { turns: answer.targets.length, turn: answer.first } : { turns: 1, turn: 0 };
 }
 
 const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);

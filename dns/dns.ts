@@ -16,6 +16,8 @@ export interface NamedService { name: string; ports: readonly string[]; addresse
 
 /** The records that names are answered from, on all nodes; kept current by the agent. */
 export interface NameSource {
+  /** Another one after each change. */
+  readonly version: number;
   /** Addresses behind a name on one network; undefined where nothing is known of it. Names compare case-insensitively. */
   addresses(networkId: string, name: string): NamedAddresses | undefined;
   /** Who has a name on one network, and what they listen on; undefined where nothing is known of it. Names compare as above. */

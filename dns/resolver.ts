@@ -14,6 +14,7 @@ import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import { hookUp } from './hookup.ts';
 import { watchOtherLinks } from './other-links.ts';
+import { createMemory } from './remembered.ts';
 import { hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
@@ -51,6 +52,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   /** dropped: TCP connections that were turned away or cut off; forged: replies that did not belong to a question, or lied. */
   const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
   const cache = createAnswerCache(CACHE_BYTES);
+  const memory = createMemory({ now: () => clock.now(), random });
   const hostServers = createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ });
   const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
 
@@ -61,15 +63,18 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
     const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
     const cached = createCachingForwarder({ cache, scope: sandbox.path, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
-    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, random, count: (outcome) => void counts[outcome]++ });
+    const remembered = memory();
+    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
         direct.close();
+        remembered.close();
         netns.close();
       });
       return entry;
     } catch (error) {
+      remembered.close();
       netns.close();
       throw error;
     }
@@ -87,9 +92,11 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
       const inode = isNetns(sandbox.path) ? statSync(sandbox.path).ino : undefined;
       const present = attached.get(sandbox.path);
       if (present && present.inode === inode) {
+        const networks = describe(sandbox);
+        if (isDeepStrictEqual(present.networks, networks)) return;
+        present.networks = networks;
         // What Docker says may be another thing on other networks.
-        if (!isDeepStrictEqual(present.networks, describe(sandbox))) cache.clear(sandbox.path);
-        present.networks = describe(sandbox);
+        cache.clear(sandbox.path);
         return;
       }
       // What was hooked up is dead; held open, it would never go.

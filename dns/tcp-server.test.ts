@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { test, type Test } from 'tap';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { space } from '../linux/testing.ts';
-import type { Chain } from './chain.ts';
+import type { Responder } from './chain.ts';
 import { sys } from '../linux/ffi.ts';
 import { openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
 import { withLength } from './tcp-exchange.ts';
@@ -19,7 +19,7 @@ function scene(t: Test) {
   const waiting: (() => void)[] = [];
   const seen: number[] = [];
   let drops = 0;
-  const chain: Chain = (message, _, out) => {
+  const chain: Responder = (message, _, out) => {
     seen.push(message.length);
     if (message[0] === 1) return new Promise((resolve) => waiting.push(() => resolve(Buffer.from(message))));
     return message[0] === 2 ? 0 : message.copy(out);

@@ -5,7 +5,7 @@
  */
 import { createServer, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import type { Chain } from './chain.ts';
+import type { Responder } from './chain.ts';
 import { HEADER } from './message.ts';
 import { withLength } from './tcp-exchange.ts';
 
@@ -19,7 +19,7 @@ const QUERIES_PER_TURN = 16;
 const scratch = Buffer.allocUnsafe(65_535);
 
 export interface TcpServerOptions {
-  chain: Chain;
+  chain: Responder;
   clock: Clock;
   /** A connection was turned away or cut off. */
   onDrop: () => void;

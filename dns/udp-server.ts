@@ -38,7 +38,7 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
 
   socket.on('error', onError);
   socket.on('message', (message, { address, port }) => {
-    const answer = chain(message, 'udp', out);
+    const answer = chain.again(message, message.length, out) || chain(message, 'udp', out);
     if (typeof answer !== 'number') {
       sendLater(answer, port, address);
     } else if (answer > 0) {
@@ -57,8 +57,9 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
     const count = batch?.receive(fd) ?? 0;
     if (!batch || count === 0) return 0;
     for (let i = 0; i < count; i++) {
-      const message = batch.message(i);
-      const answer = message ? chain(message, 'udp', batch.out(i)) : 0;
+      const out = batch.out(i);
+      const length = batch.length(i);
+      const answer = length < 0 ? 0 : chain.again(batch.buffer(i), length, out) || chain(batch.buffer(i).subarray(0, length), 'udp', out);
       if (typeof answer === 'number') {
         batch.setLength(i, answer);
         continue;

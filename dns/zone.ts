@@ -31,11 +31,13 @@ const NONE: NamedAddresses = { 4: [], 6: [] };
 
 export function createNameTable(): NameTable {
   const zones = new Map<string, Zone>();
+  let version = 0;
 
   function remove(networkId: string, endpointId: string): void {
     const zone = zones.get(networkId);
     const record = zone?.endpoints.get(endpointId);
     if (!zone || !record) return;
+    version++;
     zone.endpoints.delete(endpointId);
     for (const name of namesOf(record)) {
       const entry = zone.names.get(name)!;
@@ -58,8 +60,10 @@ export function createNameTable(): NameTable {
   }
 
   return {
+    get version() { return version; },
     put: (record) => {
       remove(record.networkId, record.endpointId);
+      version++;
       const zone = getOrMake(zones, record.networkId, (): Zone => ({ endpoints: new Map(), names: new Map(), addresses: new Map() }));
       zone.endpoints.set(record.endpointId, record);
       for (const name of namesOf(record)) {

@@ -41,8 +41,8 @@ test('datagrams are taken and answered together, each by who asked', async (t) =
     if (round === 3) await say(0, Buffer.alloc(5_000));
     for (let count = batch.receive(fd); count > 0; count = batch.receive(fd)) {
       for (let i = 0; i < count; i++) {
-        const message = batch.message(i);
-        if (!message) continue;
+        if (batch.length(i) < 0) continue;
+        const message = batch.buffer(i).subarray(0, batch.length(i));
         total++;
         t.equal(batch.peer(i).address, '127.0.0.1');
         t.equal(clients[Number(message.toString().split('/')[1])]!.address().port, batch.peer(i).port);
