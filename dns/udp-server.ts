@@ -4,7 +4,7 @@
  */
 import { createDatagramBatch, type DatagramBatch } from '../linux/datagram-batch.ts';
 import type { Chain } from './chain.ts';
-import { datagramSocket } from './sockets.ts';
+import { datagramSocket, directSender } from './sockets.ts';
 
 /** The largest answer of our own over UDP. */
 const UDP_BYTES = 4096;
@@ -25,7 +25,8 @@ export interface UdpServerOptions {
 export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptions): () => void {
   const socket = datagramSocket(fd);
   let open = true;
-  let out = Buffer.allocUnsafe(UDP_BYTES);
+  const out = Buffer.allocUnsafe(UDP_BYTES);
+  const send = directSender(fd);
   let misses = MOST_MISSES;
   let ignored = 0;
   // With a callback, failed sends (a full queue, a client's firewall) are no events of the socket.
@@ -41,10 +42,8 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
     const answer = chain.again(message, message.length, out) || chain(message, 'udp', out);
     if (typeof answer !== 'number') {
       sendLater(answer, port, address);
-    } else if (answer > 0) {
-      socket.send(out, 0, answer, port, address, sent);
-      // What could not be sent at once is sent from this buffer later.
-      if (socket.getSendQueueCount() > 0) out = Buffer.allocUnsafe(UDP_BYTES);
+    } else if (answer > 0 && !send(out, answer, port, address)) {
+      socket.send(Buffer.from(out.subarray(0, answer)), port, address, sent);
     }
     if (!batches || ++ignored < 1 << misses) return;
     ignored = 0;
