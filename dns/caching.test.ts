@@ -186,6 +186,18 @@ test('answers that are discarded or cannot be believed are not kept', async (t) 
   t.equal(cache.size, 0);
 });
 
+test('signatures and authentic data are for those that asked for them', async (t) => {
+  const { find, asked } = scene();
+  const plain = question('www.example');
+  const secure = question('www.example', 'A', { additionals: [{ ...OPT, flags: packet.DNSSEC_OK, flag_do: true }] } as object);
+  const found = await find(secure) as Found;
+  t.equal((await find(plain) as Found).source, 'asked', 'kept apart');
+  t.equal(asked.length, 2);
+  found.answer.message.writeUInt16BE(found.answer.message.readUInt16BE(2) | 0x20, 2);
+  t.match(decode(write(secure, found)), { flag_ad: true, additionals: [{ flag_do: true }] });
+  t.match(decode(write(plain, found)), { flag_ad: false, additionals: [] });
+});
+
 test('addresses take turns', async (t) => {
   const { find, say } = scene();
   const ips = ['1.1.1.1', '1.1.1.2', '1.1.1.3'];
