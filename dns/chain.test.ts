@@ -4,9 +4,10 @@ import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder, type CachingOptions } from './caching.ts';
-import { createChain, type ChainNetworks, type Source } from './chain.ts';
+import { createChain } from './chain.ts';
 import type { DockerResolver } from './docker-resolver.ts';
 import type { Failure } from './forwarder.ts';
+import type { SandboxNetworks, Source } from './forwarding.ts';
 import { createMemory } from './remembered.ts';
 import { hasAddressIn } from './reply.ts';
 import { A, decode, outcome, question, react, type Reactions } from './testing.ts';
@@ -22,7 +23,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
   const names = createNameTable();
   const counts: Record<string, number> = {};
   const asked: string[] = [];
-  const networks: ChainNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
+  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
   const says: Record<string, Reactions | Failure> = { docker, upstream };
   const source = (who: string, discards?: CachingOptions['discards']): Source<DockerResolver> => {
     const direct: DockerResolver = {

@@ -9,11 +9,13 @@ import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
-import { createChain, OUTCOMES, type ChainNetworks, type Outcome } from './chain.ts';
+import { createChain } from './chain.ts';
 import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
+import type { SandboxNetworks } from './forwarding.ts';
 import { hookUp } from './hookup.ts';
 import { watchOtherLinks } from './other-links.ts';
+import { OUTCOMES, type Outcome } from './outcomes.ts';
 import { createMemory } from './remembered.ts';
 import { hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
@@ -41,7 +43,7 @@ export interface ResolverOptions {
 interface Attached {
   /** Tells a namespace from another one that was mounted at the same path since. */
   inode: number;
-  networks: ChainNetworks;
+  networks: SandboxNetworks;
   close(): void;
 }
 
@@ -116,7 +118,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   };
 }
 
-function describe({ networks }: SandboxNames): ChainNetworks {
+function describe({ networks }: SandboxNames): SandboxNetworks {
   const subnets = networks.flatMap(({ subnets: texts }) => texts.flatMap((text) => parsePrefix(text) ?? []));
   return {
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),
