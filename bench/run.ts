@@ -5,7 +5,7 @@ import { join } from 'node:path';
 const [name = ''] = process.argv.slice(2);
 const path = join(import.meta.dirname, `${name}.ts`);
 if (!/^[a-z]+$/.test(name) || name === 'run' || !existsSync(path)) {
-  console.error('npm run bench -- attach | converge | gossip | ipam | limits | path | store');
+  console.error('npm run bench -- attach | converge | dns | gossip | ipam | limits | path | store');
   process.exit(2);
 }
 await import(path);

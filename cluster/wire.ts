@@ -30,7 +30,9 @@ const VALUES = {
     id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
   }),
   endpoint: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), mac: v.pipe(text, v.mac()) }),
-  name: v.looseObject({ networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text }),
+  name: v.looseObject({
+    networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text, ports: v.optional(list(text)), unready: v.optional(v.boolean()),
+  }),
   backend: v.looseObject({ networkId: id, endpointId: id, ip, protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
 } satisfies Record<TableName, v.GenericSchema>;
 
