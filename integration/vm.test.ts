@@ -11,6 +11,7 @@ const TESTS: readonly (readonly [file: string, ...names: string[]])[] = [
   ['linux/rtnl-stacked.test.ts', 'a VLAN of a link'],
   // The oldest kernel that it is tried on.
   ['drivers/source-guard.test.ts', 'frames'],
+  ['linux/wireguard.test.ts', 'a link that is born elsewhere sends from here'],
   ['drivers/macvlan/macvlan.test.ts', 'a sub-interface comes with its first network and goes with its last'],
 ];
 
