@@ -8,7 +8,7 @@ import type { Repair } from '../../cnm/driver.ts';
 import { openWireguard, type Wireguard } from '../../linux/wireguard.ts';
 import type { WireguardPeer, WireguardPeerState } from '../../linux/wireguard-messages.ts';
 import { KernelError, type Rtnl } from '../../linux/types.ts';
-import { ensureAddress, ensureLink, linkMaker } from '../ensure.ts';
+import { ensureAddress, ensureLink } from '../ensure.ts';
 import { SEALED_PREFIX, sealedAddress } from './addressing.ts';
 import type { KeyPair } from './key-pair.ts';
 
@@ -93,12 +93,12 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
 
   function ensureLinkState(link: Wireguard, self: NodeInfo, peers: readonly NodeInfo[], mtu: number, found: Repair[]): void {
     const { publicKey, privateKey } = keys();
-    if (!fabric.link(SEALED_LINK)) {
-      linkMaker(host, { kind: 'wireguard', name: SEALED_LINK, mtu, netns: fabric.netns })();
-      found.push({ what: `link ${SEALED_LINK} was missing` });
-    }
+    const made = fabric.link(SEALED_LINK) ? undefined : host.addLink({ kind: 'wireguard', name: SEALED_LINK, mtu, netns: fabric.netns });
+    if (made !== undefined) found.push({ what: `link ${SEALED_LINK} was missing` });
     const present = link.get(SEALED_LINK);
     if (present.publicKey !== publicKey || present.listenPort !== port) link.set(SEALED_LINK, { ...(present.publicKey !== publicKey && { privateKey }), ...(present.listenPort !== port && { listenPort: port }) });
+    // Only now: it takes its port when it comes up.
+    if (made !== undefined) fabric.setLink(made, { up: true });
     const index = ensureLink(fabric, SEALED_LINK, { mtu, up: true }, () => {}, found);
     const address = `${sealedAddress(self.number)}/${SEALED_PREFIX.split('/')[1]}`;
     ensureAddress(fabric, index, address, found);
