@@ -48,7 +48,7 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
   let failure: string | undefined;
   let announced: string | undefined;
   /** Node → what it said of itself when its peer was last made, and when that was. */
-  const places = new Map<string, { key: string; place: string; since: number }>();
+  let places = new Map<string, { key: string; place: string; since: number }>();
 
   const open = (): Wireguard | undefined => (wireguard ??= openWireguard(fabric.netns));
 
@@ -72,23 +72,25 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
     const wanted = new Set(able.map((peer) => peer.wireguard.publicKey));
     const removedPeers = present.flatMap(({ publicKey }) => (wanted.has(publicKey) ? [] : [publicKey]));
     const made: WireguardPeer[] = [];
+    const next: typeof places = new Map();
     for (const { id, number, vtep, wireguard: { publicKey, port: peerPort } } of able) {
       const allowedIps = [`${sealedAddress(number)}/32`];
       const place = `${vtep}:${peerPort}`;
       const before = places.get(id);
       const current = byKey.get(publicKey);
       const isRight = current?.allowedIps.join() === allowedIps.join() && current.keepaliveSeconds === KEEPALIVE_SECONDS;
-      if (before?.key !== publicKey || before.place !== place) places.set(id, { key: publicKey, place, since: clock.now() });
+      next.set(id, before?.key === publicKey && before.place === place ? before : { key: publicKey, place, since: clock.now() });
       const hasMoved = before !== undefined && before.place !== place;
       if (isRight && !hasMoved) continue;
       // Behind address translation a node is where it was heard last, also under its next key.
       const heard = hasMoved ? undefined : current?.endpoint ?? present.find((peer) => peer.allowedIps.includes(allowedIps[0]!))?.endpoint;
       made.push({ publicKey, allowedIps, endpoint: heard ?? { address: vtep, port: peerPort }, keepaliveSeconds: KEEPALIVE_SECONDS });
     }
-    for (const id of places.keys()) if (!able.some((peer) => peer.id === id)) places.delete(id);
-    if (removedPeers.length === 0 && made.length === 0) return;
-    link.set(SEALED_LINK, { removedPeers, peers: made });
-    found.push({ what: `peers of WireGuard link ${SEALED_LINK} were missing, wrong or stale (${removedPeers.length + made.length})` });
+    if (removedPeers.length + made.length > 0) {
+      link.set(SEALED_LINK, { removedPeers, peers: made });
+      found.push({ what: `peers of WireGuard link ${SEALED_LINK} were missing, wrong or stale (${removedPeers.length + made.length})` });
+    }
+    places = next;
   }
 
   function ensureLinkState(link: Wireguard, self: NodeInfo, peers: readonly NodeInfo[], mtu: number, found: Repair[]): void {
