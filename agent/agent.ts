@@ -139,7 +139,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Drivers -----------------------------------------------------------------------------------------------------------
   const { fabric, overlay, bridge, macvlan } = openDrivers({
-    config, self: own.info, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
+    config, self: own.info, publish: own.publish, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   })));
   const api = createAgentApi({
     self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
-    otherProblems: () => [...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
+    otherProblems: () => [...overlay.problems(), ...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 
   return {

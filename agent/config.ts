@@ -76,6 +76,8 @@ const Schema = v.strictObject({
   storePeerPort: v.optional(portNumber, PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(portNumber, 4789),
+  /** UDP port of WireGuard, where there are encrypted networks; each node tells the others its own. */
+  wireguardPort: v.optional(portNumber, 7952),
   /** Of the nodes' own addresses in the fabric; the same on every node. */
   nodePrefix: v.optional(v.pipe(v.string(), v.check(isNodePrefix, 'give an IPv4 prefix with a length of 8 to 28, such as 10.255.0.0/16')), DEFAULT_NODE_PREFIX),
   /** The resolver in containers. */

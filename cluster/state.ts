@@ -18,7 +18,12 @@ export interface NodeInfo {
   skippedPorts: string[];
   /** Version of the gossip keys that it has installed: what it can open. */
   gossipKeys?: number;
+  /** How it is spoken to by WireGuard; absent where it has no encrypted network, or cannot. */
+  wireguard?: WireguardPlace | undefined;
 }
+
+/** `publicKey`: Curve25519's, 32 bytes in base 64. `port`: UDP, at the node's tunnel end. */
+export interface WireguardPlace { publicKey: string; port: number }
 
 /** Where an endpoint is. Published as soon as Join is answered. `ip6`: its IPv6 address where it has both; `ip` is the one it has otherwise. */
 export interface EndpointRecord { networkId: string; endpointId: string; ip: string; ip6?: string; mac: string }

@@ -100,7 +100,7 @@ export function openRtnl(netns: Netns): Rtnl {
 
   function addLink(spec: LinkSpec): number {
     ask(`add ${spec.kind} link ${spec.name}`, RTM_NEWLINK, encodeNewLink(spec), NLM_F_CREATE | NLM_F_EXCL);
-    const home = spec.kind === 'vxlan' ? spec.netns : undefined;
+    const home = 'netns' in spec ? spec.netns : undefined;
     const { index } = home ? withRtnl(home, (there) => there.glance(spec.name))! : glances.look(spec.name)!;
     if (spec.kind === 'veth') {
       try {

@@ -49,6 +49,8 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
    * Learning is off; `proxy` answers ARP and ND from the neighbour table of the device.
    */
   | { kind: 'vxlan'; vni: number; local: string; port: number; proxy?: boolean; netns?: Netns }
+  /** As with a vxlan, what is sealed leaves from this namespace, also where the link is born in `netns`. Keys and peers: linux/wireguard.ts. */
+  | { kind: 'wireguard'; netns?: Netns }
   | StackedLinkSpec
   /** Both lose whatever is sent through them (an ifb unless tc redirects to it). */
   | { kind: 'dummy' | 'ifb' }

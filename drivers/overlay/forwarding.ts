@@ -14,8 +14,9 @@ import type { FdbEntry, Route, Rtnl } from '../../linux/types.ts';
 import { ensureForwarding, ensureRoutes } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
 import { IPV6_METRIC } from '../ipv6.ts';
-import { nodeAddress, nodeLinkLocal } from './addressing.ts';
-import { REMOTE_TABLE } from './fabric.ts';
+import { isEncrypted } from '../options.ts';
+import { nodeAddress, nodeLinkLocal, sealedAddress } from './addressing.ts';
+import { REMOTE_TABLE } from './routed-tunnel.ts';
 import { watchRemoteEndpoints, type EndpointState, type Place } from './remote-endpoints.ts';
 import { Ways, type Way } from './ways.ts';
 
@@ -29,8 +30,8 @@ export interface ForwardingOptions {
   state: SoftState;
   network(id: string): Network | undefined;
   node(id: string): NodeInfo | undefined;
-  /** Index of weft-in. */
-  uplinkTunnel(): number | undefined;
+  /** Index of weft-in, or of the one that encrypts. */
+  uplinkTunnel(encrypted: boolean): number | undefined;
   /** Whether there are ways to IPv6 addresses. */
   ipv6(): boolean;
   clock: Clock;
@@ -70,10 +71,11 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
 
   function wayTo(ip: string, { owner, value: { mac } }: EndpointState, network: Network, dev: number | undefined): Way | undefined {
     const node = options.node(owner);
-    const tunnel = options.uplinkTunnel();
-    if (!node || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
+    const encrypted = isEncrypted(network);
+    const tunnel = options.uplinkTunnel(encrypted);
+    if (!node || (encrypted && !node.wireguard) || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
     return {
-      ...(dev !== undefined && { fdb: { dev, mac, vtep: node.vtep, master: true }, neighbour: { dev, ip, mac } }),
+      ...(dev !== undefined && { fdb: { dev, mac, vtep: encrypted ? sealedAddress(node.number) : node.vtep, master: true }, neighbour: { dev, ip, mac } }),
       ...(!network.internal && tunnel !== undefined && { route: routeTo(ip, node, tunnel) }),
     };
   }
@@ -154,7 +156,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       programmed.set(network.id, ways);
     },
     ensureRoutes: (networks, found) => {
-      if (options.uplinkTunnel() === undefined) return;
+      if (options.uplinkTunnel(false) === undefined) return;
       const wanted = networks.flatMap((network) => [...remotes.on(network.id)].flatMap(([ip, record]) => wayTo(ip, record, network, undefined)?.route ?? []));
       ensureRoutes(rtnl, wanted, rtnl.routes({ table: REMOTE_TABLE }), found);
     },
