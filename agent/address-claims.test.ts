@@ -1,11 +1,9 @@
-import { join } from 'node:path';
 import { test } from 'tap';
 import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
 import { createAddressManager } from '../ipam/manager.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createAddressClaims } from './address-claims.ts';
 
 const network = (more: Partial<Network>): Network => ({
@@ -15,16 +13,11 @@ const network = (more: Partial<Network>): Network => ({
 const endpoint = (id: string, address: string, more: Partial<Endpoint> = {}): Endpoint => ({ id, networkId: 'n', address, mac: '', ports: [], options: {}, createdAt: '', ...more });
 
 void test('several subnets: the first that has room', async (t) => {
-  const folder = t.testdir();
   const clock = new VirtualClock();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock, log });
-  const local = openLocalStore(join(folder, 'local.db'));
+  const stores = storesForTests(t, clock);
+  const [local, store] = [stores.local(), stores.store()];
   const addresses = createAddressManager({ store, local, node: { id: 'a', name: 'a' }, clock, log, occupied: () => [] });
-  t.teardown(async () => {
-    addresses.close();
-    local.close();
-    await store.close();
-  });
+  t.teardown(() => addresses.close());
   await addresses.start();
   for (const subnet of ['10.1.0.0/30', '10.2.0.0/30']) await addresses.requestPool({ subnet });
   const claims = createAddressClaims(addresses, 'a');

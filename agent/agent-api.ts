@@ -3,6 +3,7 @@ import type { Endpoints } from '../cnm/controller.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
+import { isEncrypted } from '../drivers/options.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 import type { AgentApi } from './api.ts';
@@ -79,8 +80,8 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         store: { description: store.description, healthy: store.healthy, ...(!store.healthy && { degraded: describeDegraded(addresses.usage()) }), ...(quorum !== undefined && { quorum }) },
         docker: { up: link.up, ...(link.version !== undefined && { version: link.version }) },
         members: state.members(),
-        // VXLAN protects nothing (RFC 7348 §7), and no driver option does yet.
-        cleartext: registry.list().filter(({ driver }) => driver === 'overlay').map(({ id, name }) => name || id.slice(0, 12)).sort(),
+        // VXLAN protects nothing (RFC 7348 §7).
+        cleartext: registry.list().filter((network) => network.driver === 'overlay' && !isEncrypted(network)).map(({ id, name }) => name || id.slice(0, 12)).sort(),
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),

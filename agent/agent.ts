@@ -139,13 +139,13 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Drivers -----------------------------------------------------------------------------------------------------------
   const { fabric, overlay, bridge, macvlan } = openDrivers({
-    config, self: own.info, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
+    config, self: own.info, publish: own.publish, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
   const names = createNameTable();
   const publisher = createPublisher({ state, names, endpoints, local });
-  const resolver = createResolver({ names, log: log.child({ part: 'dns' }), clock, random });
+  const resolver = createResolver({ names, log: log.child({ part: 'dns' }), clock, random, ...config.dns });
   const sandboxes = createSandboxes({ resolver, log });
   const joined = (network: Network, endpoint: Endpoint): void => {
     publisher.joined(network, endpoint);
@@ -187,14 +187,10 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse, decided: docker.decided,
   });
 
-  registry.onChange(({ type, network }) => {
-    if (network.scope !== 'cluster') {
-      own.publishOccupied();
-      return;
-    }
-    const run = type === 'put' ? controller.createNetwork(network) : betweenRepairs(() => controller.deleteNetwork(network));
-    run.catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair'));
-    void docker.replicator.reconcile(type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
+  registry.onChange((change) => {
+    if (change.network.scope !== 'cluster') return own.publishOccupied();
+    void lifecycle.follow(change);
+    void docker.replicator.reconcile(change.type === 'put' ? 'the cluster has it' : 'the cluster has it no more');
   });
 
   // Repair ------------------------------------------------------------------------------------------------------------
@@ -271,7 +267,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   })));
   const api = createAgentApi({
     self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
-    otherProblems: () => [...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
+    otherProblems: () => [...overlay.problems(), ...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 
   return {

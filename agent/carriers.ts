@@ -3,15 +3,16 @@ import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { announce } from '../cnm/announce.ts';
-import type { Endpoints } from '../cnm/controller.ts';
 import { watchCarrier } from '../drivers/carrier.ts';
+import { bridgeEnd } from '../drivers/names.ts';
 import type { Rtnl } from '../linux/types.ts';
+import type { NodeEndpoints } from './endpoints.ts';
 import type { Publisher } from './publisher.ts';
 
 /** After an interface came up; neighbours that remember a former holder of its address are few. */
 const ANNOUNCE_AFTER_MS = 50;
 
-export interface CarriersOptions { endpoints: Pick<Endpoints, 'get' | 'list'>; publisher: Pick<Publisher, 'carrier'>; clock: Clock; log: Logger }
+export interface CarriersOptions { endpoints: Pick<NodeEndpoints, 'get' | 'ofLink'>; publisher: Pick<Publisher, 'carrier'>; clock: Clock; log: Logger }
 
 /** Of the links in one namespace, until it is stopped. */
 export function followCarriers(rtnl: Rtnl, { endpoints, publisher, clock, log }: CarriersOptions): () => void {
@@ -25,7 +26,7 @@ export function followCarriers(rtnl: Rtnl, { endpoints, publisher, clock, log }:
     }
   };
   return watchCarrier(rtnl, (digits, up, isNew) => {
-    const endpoint = endpoints.list().find(({ id }) => id.startsWith(digits));
+    const endpoint = endpoints.ofLink(bridgeEnd(digits));
     if (!endpoint) return;
     publisher.carrier(endpoint.id, up);
     // Not at once: Docker is about to ask for the endpoint, and the container's start waits for the answer.

@@ -29,6 +29,10 @@ const addresses = (defaultPort: number) => v.array(v.pipe(
 const GOSSIP_PORT = 7947;
 const DHT_PORT = 7951;
 
+/** Seconds. */
+const NAME_TTL = 5;
+const LONGEST_NAME_TTL = 3_600;
+
 const Discovery = v.strictObject({
   /** Where other nodes' gossip may be, beside what the store says. */
   seeds: v.optional(addresses(GOSSIP_PORT), []),
@@ -72,8 +76,17 @@ const Schema = v.strictObject({
   storePeerPort: v.optional(portNumber, PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(portNumber, 4789),
+  /** UDP port of WireGuard, where there are encrypted networks; each node tells the others its own. */
+  wireguardPort: v.optional(portNumber, 7952),
   /** Of the nodes' own addresses in the fabric; the same on every node. */
   nodePrefix: v.optional(v.pipe(v.string(), v.check(isNodePrefix, 'give an IPv4 prefix with a length of 8 to 28, such as 10.255.0.0/16')), DEFAULT_NODE_PREFIX),
+  /** The resolver in containers. */
+  dns: v.optional(v.strictObject({
+    /** Seconds for which clients may keep the answers about containers. */
+    ttl: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(LONGEST_NAME_TTL)), NAME_TTL),
+    /** Take several questions with one system call where they wait. */
+    batches: v.optional(v.boolean(), true),
+  }), {}),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),
   pluginDir: v.optional(v.string(), '/run/docker/plugins'),

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { contains, parsePrefix } from '../base/prefix.ts';
+import { identityDirectory } from '../cluster/identity/files.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import { createBridgeDriver, type BridgeDriver } from '../drivers/bridge/bridge.ts';
 import type { Journal } from '../drivers/host-sysctls.ts';
@@ -15,13 +16,16 @@ import type { LocalStore } from '../store/store.ts';
 import type { Config } from './config.ts';
 import type { NetworkRegistry } from './networks.ts';
 import { knownBridgePorts } from './published-ports.ts';
+import { wireguardKeys } from './wireguard-keys.ts';
 
 export const FABRIC_PATH = '/run/netns/weft';
 export const BRIDGES_PATH = '/run/netns/weft-bridge';
 
 export interface DriversOptions {
-  config: Pick<Config, 'nodePrefix' | 'vxlanPort'>;
+  config: Pick<Config, 'dataDir' | 'nodePrefix' | 'vxlanPort' | 'wireguardPort'>;
   self(): NodeInfo;
+  /** Tells the others of this node. */
+  publish(change: Partial<NodeInfo>): void;
   state: SoftState;
   registry: NetworkRegistry;
   addresses: AddressManager;
@@ -47,10 +51,13 @@ export const journalled = (local: LocalStore): { name: string; before: string }[
 
 export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: MacvlanDriver }
 
-export function openDrivers({ config, self, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
+export function openDrivers({ config, self, publish, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
   const journal = journalIn(local);
-  const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
+  const fabric = openFabric({
+    host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
+    wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), clock), announce: (wireguard) => publish({ wireguard }), clock },
+  });
   const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const macvlan = createMacvlanDriver({

@@ -1,12 +1,10 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { silentLogger as log } from '../base/log.ts';
 import { seededRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import type { SoftState } from '../cluster/state.ts';
 import { Keyring } from '../gossip/keyring.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { followGossipKeys, gossipKeys } from './gossip-keys.ts';
 
 const HOUR = 3_600_000;
@@ -15,8 +13,8 @@ const HOUR = 3_600_000;
 async function scene(t: Test, count: number) {
   const clock = new VirtualClock();
   const random = seededRandom(1);
-  const store = openSqliteStore(join(t.testdir(), 'store.db'), { clock, log });
-  t.teardown(() => store.close());
+  const stores = storesForTests(t, clock);
+  const store = stores.store();
   const told = new Map<string, number>();
   const deaf = new Set<string>();
   const removed = new Set<string>();
@@ -26,8 +24,7 @@ async function scene(t: Test, count: number) {
     members: () => members,
   } as unknown as SoftState;
   const nodes = await Promise.all(members.map(async ({ id }) => {
-    const local = openLocalStore(join(t.testdir(), `${id}.db`));
-    t.teardown(() => local.close());
+    const local = stores.local(id);
     const [first, ...others] = await gossipKeys(store, local, clock.wallNow());
     const keyring = new Keyring(first!, ...others);
     const keys = followGossipKeys({ store, local, keyring, state, belongs: (member) => !removed.has(member), clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)) });

@@ -1,22 +1,16 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { claimNumber, knownNumber, nodeId, releaseNumber } from './identity.ts';
 
 function scene(t: Test) {
-  const folder = t.testdir();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock: new VirtualClock(), log });
-  t.teardown(() => store.close());
+  const stores = storesForTests(t);
+  const store = stores.store();
   return {
     store,
     /** `joinedWith`: the id that its certificate has. */
     host: (name: string, joinedWith?: string) => {
-      const local = openLocalStore(join(folder, `${name}.db`));
-      t.teardown(() => local.close());
+      const local = stores.local(name);
       const id = nodeId(local, joinedWith);
       return { id, local, claim: (last: number, seen: Store = store) => claimNumber(seen, local, id, last) };
     },

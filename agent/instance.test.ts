@@ -1,9 +1,8 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import type { WeftError } from '../base/errors.ts';
 import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { CLAIMS, claimInstance } from './instance.ts';
 
 const id = '0123456789abcdef';
@@ -11,8 +10,7 @@ const [HERE, THERE] = ['10.0.0.1', '10.0.0.9'];
 
 function scene(t: Test) {
   const clock = new VirtualClock();
-  const store = openSqliteStore(join(t.testdir(), 'store.db'), { clock, log });
-  t.teardown(() => store.close());
+  const store = storesForTests(t, clock).store();
   const fenced: string[] = [];
   return {
     clock, store, fenced,

@@ -12,7 +12,7 @@ import type { StartedAddressManager } from '../ipam/manager.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import type { SurveyedPool } from '../ipam/upkeep.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
-import { openRtnl } from '../linux/rtnl.ts';
+import { withRtnl } from '../linux/rtnl.ts';
 import type { Store } from '../store/store.ts';
 import type { DockerNetwork } from './docker/client.ts';
 import { sharesSubnet } from './network-scope.ts';
@@ -281,11 +281,9 @@ export function createIpamApi(options: IpamApiOptions): IpamApi {
 function kernelAddresses({ sandbox }: Endpoint): string[] | undefined {
   if (sandbox === undefined || !isNetns(sandbox)) return undefined;
   const netns = openNetns(sandbox);
-  const rtnl = openRtnl(netns);
   try {
-    return rtnl.addresses().map(({ address }) => withoutLength(address));
+    return withRtnl(netns, (rtnl) => rtnl.addresses().map(({ address }) => withoutLength(address)));
   } finally {
-    rtnl.close();
     netns.close();
   }
 }

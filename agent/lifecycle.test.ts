@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
@@ -6,24 +5,18 @@ import { createController } from '../cnm/controller.ts';
 import type { Driver } from '../cnm/driver.ts';
 import { createSerializer } from '../cnm/serialize.ts';
 import { createAddressManager } from '../ipam/manager.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createLifecycle } from './lifecycle.ts';
 import { createNetworkRegistry } from './networks.ts';
 
 /** One network, and a driver whose kernel is a set, and which begins to repair by what it is told, as all do. */
 async function scene(t: Test) {
-  const folder = t.testdir();
   const clock = new VirtualClock();
-  const local = openLocalStore(join(folder, 'local.db'));
-  const store = openSqliteStore(join(folder, 'store.db'), { clock, log });
+  const stores = storesForTests(t, clock);
+  const [local, store] = [stores.local(), stores.store()];
   const registry = createNetworkRegistry({ store, local, log });
   const addresses = createAddressManager({ store, local, node: { id: 'n', name: 'h1' }, clock, log, occupied: () => [] });
-  t.teardown(async () => {
-    addresses.close();
-    await store.close();
-    local.close();
-  });
+  t.teardown(() => addresses.close());
   const kernel = new Set<string>();
   const waiting: Partial<Record<'repair' | 'delete', Promise<void>>> = {};
   const driver: Driver = {

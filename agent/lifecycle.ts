@@ -9,7 +9,7 @@ import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { asTaken, checkedRange, refuseOverlap, type Occupied } from '../ipam/subnets.ts';
 import { bridgeNameOf, sharesSubnet } from './network-scope.ts';
-import type { NetworkRegistry } from './networks.ts';
+import type { NetworkChange, NetworkRegistry } from './networks.ts';
 import { byRoute } from './occupied.ts';
 
 export interface NetworkLifecycle {
@@ -18,6 +18,8 @@ export interface NetworkLifecycle {
   create(network: Network, options: { poolHeld: boolean }): Promise<Network>;
   /** This node's part of a network that another node made. */
   adopt(id: string): Promise<Network>;
+  /** What the cluster has, or has no more, here. */
+  follow(change: NetworkChange): Promise<void>;
   /** Everywhere. Throws WEFT-NETWORK-BUSY while a node has endpoints on it. */
   remove(id: string): Promise<void>;
 }
@@ -95,6 +97,9 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       await controller.createNetwork(network);
       return network;
     },
+
+    follow: ({ type, network }) => (type === 'put' ? controller.createNetwork(network) : options.betweenRepairs(() => controller.deleteNetwork(network)))
+      .catch((error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network could not be made equal to the cluster\'s here; tried again at the next repair')),
 
     remove: async (id) => {
       const network = registry.get(id);

@@ -1,11 +1,8 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { silentLogger as log } from '../base/log.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
 import type { Network } from '../cnm/model.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createNetworkRegistry } from './networks.ts';
 
 /** As Docker makes it: its name comes later. */
@@ -15,17 +12,9 @@ const nameless = (id: string): Network => ({
 const named = (name: string) => ({ name, labels: {}, attachable: false, ranges: new Map<string, string>() });
 
 function scene(t: Test) {
-  const folder = t.testdir();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock: new VirtualClock(), log });
-  t.teardown(() => store.close());
-  return {
-    store,
-    registry: (host: string, seen: Store = store) => {
-      const local = openLocalStore(join(folder, `${host}.db`));
-      t.teardown(() => local.close());
-      return createNetworkRegistry({ store: seen, local, log });
-    },
-  };
+  const stores = storesForTests(t);
+  const store = stores.store();
+  return { store, registry: (host: string, seen: Store = store) => createNetworkRegistry({ store: seen, local: stores.local(host), log }) };
 }
 
 void test('of two networks with one name the first has it, and the other none', async (t) => {

@@ -1,14 +1,12 @@
-import { join } from 'node:path';
 import { test } from 'tap';
 import { createNameTable } from '../dns/zone.ts';
 import { SharedState, endpoint, network } from '../drivers/testbed.ts';
-import { openLocalStore } from '../store/local.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createEndpoints } from './endpoints.ts';
 import { createPublisher } from './publisher.ts';
 
 void test('of Docker\'s containers only those on networks of ours are remembered, and only while they are there', (t) => {
-  const local = openLocalStore(join(t.testdir(), 'local.db'));
-  t.teardown(() => local.close());
+  const local = storesForTests(t).local();
   const state = new SharedState().of('a');
   const remembered = (): string[] => local.list('workloads/').map(({ value }) => (JSON.parse(value) as { name: string }).name);
   const start = () => {

@@ -31,6 +31,7 @@ import { fencedBy, knownNumber, nodeId, releaseNumber } from './identity.ts';
 import { inCluster, memberFolder, type NodeStore, openNodeStore, tlsFiles } from './node-store.ts';
 import { findOriginal } from './original.ts';
 import { createVerifiedStore } from './verified-store.ts';
+import { wireguardKeys } from './wireguard-keys.ts';
 
 async function releaseDocker(config: Config, log: Logger): Promise<void> {
   const docker = createDockerClient({ socketPath: config.dockerSocket, log });
@@ -108,7 +109,10 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       if (failed.length > 0) throw failed[0];
     },
     async () => {
-      const fabric = openFabric({ host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal });
+      const fabric = openFabric({
+        host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
+        wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), systemClock), announce: () => {}, clock: systemClock },
+      });
       const failed = await fabric.purge();
       fabric.close();
       if (failed.length > 0) throw failed[0];

@@ -87,7 +87,10 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
       const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ...(request.addressIpv6 !== undefined && { addressIpv6: request.addressIpv6 }), ports });
       undo.push(() => controller.deleteEndpoint(endpointId));
       const answer = await controller.join(endpointId, netns);
-      publisher.workload({ endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name });
+      publisher.workload({
+        endpointId, name: request.name, names: [request.name, ...request.aliases ?? []], service: request.service ?? request.name,
+        ...(ports.length > 0 && { ports: ports.map(({ protocol, containerPort }) => `${protocol}/${containerPort}`) }),
+      });
       const device = await plug(options.kernel, { ...endpoint, sandbox: netns }, answer);
       undo.push(() => options.revoke(endpointId));
       if (ports.length > 0) await options.publish(endpoint, request.service ?? request.name);

@@ -5,6 +5,7 @@
  */
 import { mkdirSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Network } from '../cnm/model.ts';
@@ -81,7 +82,10 @@ export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Lo
     },
     repair: async () => {
       for (const path of resolver.attached()) if (!sandboxes.has(path) || !isNetns(path)) resolver.detach(path);
-      for (const path of sandboxes.keys()) await hookUp(path);
+      for (const path of sandboxes.keys()) {
+        await hookUp(path);
+        await nextTurn();
+      }
     },
     close: () => {
       for (const watcher of watchers.values()) watcher.close();

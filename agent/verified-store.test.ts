@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { systemClock as clock } from '../base/clock.ts';
 import { silentLogger as log } from '../base/log.ts';
@@ -8,7 +7,7 @@ import { identityDirectory, writeIdentity } from '../cluster/identity/files.ts';
 import type { Network } from '../cnm/model.ts';
 import { openEtcdStore } from '../store/etcd.ts';
 import { etcdForTests } from '../store/etcd-for-tests.ts';
-import { openLocalStore } from '../store/local.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createNetworkRegistry } from './networks.ts';
 import { createVerifiedStore } from './verified-store.ts';
 
@@ -25,15 +24,13 @@ async function scene(t: Test) {
   const etcd = await etcdForTests((end) => t.teardown(end));
   const others = openEtcdStore({ endpoints: [etcd.endpoint], clock, log });
   t.teardown(() => others.close());
-  const folder = t.testdir();
-  const directory = identityDirectory(folder);
+  const stores = storesForTests(t, clock);
+  const directory = identityDirectory(stores.folder);
   const { certificate: authority } = await foundAuthority(others);
   writeIdentity(directory, { authority, certificate: authority.trim(), key: '-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----', revoked: '' });
-  const local = openLocalStore(join(folder, 'local.db'));
-  t.teardown(() => local.close());
   const store = createVerifiedStore({ store: openEtcdStore({ endpoints: [etcd.endpoint], clock, log }), directory, clock, log });
   t.teardown(() => store.close());
-  const networks = createNetworkRegistry({ store, local, log });
+  const networks = createNetworkRegistry({ store, local: stores.local(), log });
   t.teardown(networks.follow());
   const names = (): string[] => networks.list().map(({ name }) => name).toSorted();
   await networks.create(network('web'));

@@ -43,6 +43,7 @@ export const ERRORS = {
   'WEFT-SANDBOX-EXISTS': { cause: 'sandbox {name} exists already', fix: 'choose another name, or remove it with `weft sandbox rm {name}`' },
   'WEFT-SANDBOX-UNKNOWN': { cause: 'there is no sandbox {name}', fix: '`weft ps` shows what runs on this node' },
   'WEFT-IPV6-DISABLED': { cause: 'network {network} has IPv6 subnets, and this host has no IPv6: {detail}', fix: '{hint}; or use a network without IPv6' },
+  'WEFT-ENCRYPTION': { cause: 'network {network} is encrypted, and this host cannot encrypt: {detail}', fix: '{hint}; or use a network without the option encrypted' },
   'WEFT-MTU-TOO-LARGE': { cause: 'an MTU of {mtu} does not fit: the route to the other nodes carries {underlay}, and the encapsulation takes {overhead}', fix: 'use {largest} or less, or leave the option out' },
   'WEFT-PORT-HELD': { cause: 'port {port}/{proto} belongs to service {service}', fix: 'choose another host port, or stop that service; `weft ps` shows who publishes what' },
   'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },

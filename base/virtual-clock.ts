@@ -57,6 +57,16 @@ export class VirtualClock implements Clock {
     this.#now = end;
   }
 
+  /** Moves time on until it is so: by how many ms, to within 50; Infinity where it was not within the limit. */
+  async advanceUntil(condition: () => boolean, limitMs: number): Promise<number> {
+    const start = this.#now;
+    while (!condition()) {
+      if (this.#now - start >= limitMs) return Infinity;
+      await this.advance(50);
+    }
+    return this.#now - start;
+  }
+
   #removeFirst(): void {
     const heap = this.#timers;
     const last = heap.pop()!;

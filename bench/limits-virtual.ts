@@ -4,7 +4,8 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { World, addressOf, endpoint } from '../cluster/world-for-tests.ts';
+import { World, endpoint } from '../cluster/world-for-tests.ts';
+import { addressOf } from '../gossip/world-for-tests.ts';
 import { round } from './figures.ts';
 
 /** Of each node. */
@@ -42,7 +43,7 @@ export async function measureVirtually(nodes: number): Promise<Record<string, nu
     const { state } = world.running.get(i)!;
     return state.members().length === nodes && state.list('endpoint').length === records;
   });
-  const converge = await world.until(() => know(nodes * CONTAINERS), LIMIT_MS);
+  const converge = await world.clock.advanceUntil(() => know(nodes * CONTAINERS), LIMIT_MS);
   const memory = (heap() - before) / nodes;
   await world.clock.advance(SETTLE_MS);
   const [bytes, packets] = [world.network.packetBytes, world.network.packets];
@@ -50,7 +51,7 @@ export async function measureVirtually(nodes: number): Promise<Record<string, nu
   const perSecond = (total: number): number => total / (QUIET_MS / 1_000) / nodes;
   const quiet = { packets_per_s: perSecond(world.network.packets - packets), packet_bytes_per_s: perSecond(world.network.packetBytes - bytes) };
   world.running.get(nodes)!.state.publish('endpoint', 'news', endpoint('news'));
-  const news = await world.until(() => know(nodes * CONTAINERS + 1), LIMIT_MS);
+  const news = await world.clock.advanceUntil(() => know(nodes * CONTAINERS + 1), LIMIT_MS);
   await world.stop();
   return { converge_ms: converge, news_all_ms: news, ...quiet, memory_kib: memory / 1_024, machine_s: round((performance.now() - started) / 1_000, 1) };
 }

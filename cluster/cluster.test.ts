@@ -1,10 +1,11 @@
 /** Soft state of whole clusters on a simulated network and clock. */
 import { type Test, test } from 'tap';
-import { World, addressOf, endpoint, memoryStore } from './world-for-tests.ts';
+import { addressOf } from '../gossip/world-for-tests.ts';
+import { World, endpoint, memoryStore } from './world-for-tests.ts';
 
 async function allSee(t: Test, world: World, expected: string[], limitMs: number, what: string): Promise<void> {
   const wanted = [...expected].sort().join();
-  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
+  const took = await world.clock.advanceUntil(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
   t.ok(took <= limitMs, `${what}: ${took} ms`);
   if (took > limitMs) for (const i of world.running.keys()) t.equal(world.sees(i).join(), wanted, `node ${i}`);
 }
@@ -90,7 +91,7 @@ for (const seed of [1, 2, 3, 4]) {
 
     const again = world.start(3);
     again.state.publish('endpoint', 'c', endpoint('c', '10.1.0.3'));
-    await world.until(() => world.sees(1).includes('id3/stale=10.1.0.2'), 2_000);
+    await world.clock.advanceUntil(() => world.sees(1).includes('id3/stale=10.1.0.2'), 2_000);
     t.ok(world.sees(1).includes('id3/stale=10.1.0.2'), 'shown again with the node, while it has not said all');
     again.state.ready();
     await allSee(t, world, [...own, 'id3/c=10.1.0.3'], 5_000, 'what it did not say again is void');

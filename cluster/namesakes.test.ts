@@ -11,7 +11,7 @@ void test('a copied host is told of, by itself and by the others that hear of it
   t.same(nodes.flatMap((node) => node.problems()), []);
   const copy = world.start(9, [1], { node: { id: 'id2', name: 'host2' } });
   copy.state.ready();
-  const told = await world.until(() => [nodes[0], nodes[2], copy].every((node) => node.problems().length === 1), MINUTE);
+  const told = await world.clock.advanceUntil(() => [nodes[0], nodes[2], copy].every((node) => node.problems().length === 1), MINUTE);
   t.ok(told <= 10 * SECOND, `within ${told} ms`);
   t.match(nodes[0].problems()[0]?.message, /^WEFT-NODE-TWICE: two hosts are node host2: the cluster knows the one at 10\.0\.0\.2, and another is at 10\.0\.0\.9; .*weft down --purge/);
   t.match(copy.problems()[0]?.message, /the one at 10\.0\.0\.9, and another is at 10\.0\.0\.2/, 'each goes by itself');

@@ -1,7 +1,8 @@
 /** What tables have to keep whatever happens, and where Docker's networkdb does not. All on the virtual clock. */
 import tap, { type Test, test } from 'tap';
+import { addressOf } from '../gossip/world-for-tests.ts';
 import type { ClusterOptions } from './cluster.ts';
-import { World, addressOf, endpoint, memoryStore } from './world-for-tests.ts';
+import { World, endpoint, memoryStore } from './world-for-tests.ts';
 
 tap.setTimeout(120_000);
 
@@ -12,7 +13,7 @@ async function worldOf(t: Test, count: number, seed = 1, more: Partial<ClusterOp
   const world = new World(seed);
   t.teardown(() => world.stop());
   for (let i = 1; i <= count; i++) world.start(i, [1], more).state.ready();
-  await world.until(() => [...world.running.values()].every(({ state }) => state.members().length === count), 10 * SECOND);
+  await world.clock.advanceUntil(() => [...world.running.values()].every(({ state }) => state.members().length === count), 10 * SECOND);
   return world;
 }
 
@@ -23,7 +24,7 @@ const publish = (world: World, i: number, key: string, ip?: string, networkId?: 
 /** Until all running nodes see the same, which is this. */
 async function allSee(t: Test, world: World, expected: readonly string[], limitMs: number): Promise<void> {
   const wanted = [...expected].sort().join();
-  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
+  const took = await world.clock.advanceUntil(() => [...world.running.keys()].every((i) => world.sees(i).join() === wanted), limitMs);
   t.ok(took <= limitMs, `the same everywhere after ${took} ms`);
   if (took > limitMs) for (const i of world.running.keys()) t.equal(world.sees(i).join(), wanted, `node ${i}`);
 }
@@ -106,7 +107,7 @@ void test('deletions are kept while one member has not passed them, and then for
   await world.clock.advance(10 * MINUTE);
   t.ok(stateOf(world, 1).deletionsKept > 49 && stateOf(world, 2).deletionsKept > 49, 'told to the one that is away when it returns');
   world.network.heal();
-  await world.until(() => stateOf(world, 3).list('endpoint').length === 0, MINUTE);
+  await world.clock.advanceUntil(() => stateOf(world, 3).list('endpoint').length === 0, MINUTE);
   await world.clock.advance(MINUTE);
   t.same([1, 2, 3].map((i) => stateOf(world, i).deletionsKept), [0, 0, 0]);
   t.ok(world.disks.get(2)!.list('state/').length < 10, 'on the disk as well');
@@ -121,7 +122,7 @@ void test('a newcomer has everything within two seconds although a third of the 
   await allSee(t, world, expected, 5 * SECOND);
   for (let i = 9; i <= 12; i++) await world.crash(i);
   world.start(13, [1]).state.ready();
-  const took = await world.until(() => world.sees(13).length === expected.length, 30 * SECOND);
+  const took = await world.clock.advanceUntil(() => world.sees(13).length === expected.length, 30 * SECOND);
   t.ok(took <= 2 * SECOND, `${took} ms`);
 });
 
@@ -135,7 +136,7 @@ void test('eight newcomers at once, each with records of its own, have everythin
     for (let k = 0; k < 50; k++) publish(world, i, `e${i}-${k}`);
     stateOf(world, i).ready();
   }
-  const took = await world.until(() => [...world.running.keys()].every((i) => world.sees(i).length === 4 * 200 + 8 * 50), 30 * SECOND);
+  const took = await world.clock.advanceUntil(() => [...world.running.keys()].every((i) => world.sees(i).length === 4 * 200 + 8 * 50), 30 * SECOND);
   t.ok(took <= 2 * SECOND, `${took} ms`);
 });
 
@@ -157,7 +158,7 @@ void test('among 45 nodes a change is at once with those on its network, sent to
   const world = await worldOf(t, 45);
   for (let i = 1; i <= 45; i++) publish(world, i, `e${i}`, '10.1.0.2', i % 3 === 0 ? 'blue' : 'red');
   const count = (i: number): number => stateOf(world, i).list('endpoint').length;
-  await world.until(() => [...world.running.keys()].every((i) => count(i) === 45), 10 * SECOND);
+  await world.clock.advanceUntil(() => [...world.running.keys()].every((i) => count(i) === 45), 10 * SECOND);
   await world.clock.advance(10 * SECOND);
   const sent: string[] = [];
   const { gossip } = world.running.get(3)!;
@@ -171,7 +172,7 @@ void test('among 45 nodes a change is at once with those on its network, sent to
   t.equal(sent.length, 32);
   const blue = [...world.running.keys()].filter((i) => i % 3 === 0);
   t.same(blue.filter((i) => count(i) < 46), [], 'the 15 on its network have it after 5 ms');
-  const took = await world.until(() => [...world.running.keys()].every((i) => count(i) === 46), 10 * SECOND);
+  const took = await world.clock.advanceUntil(() => [...world.running.keys()].every((i) => count(i) === 46), 10 * SECOND);
   t.ok(took <= SECOND, `all after ${took + 5} ms`);
 });
 
@@ -184,7 +185,7 @@ void test('a record that overtakes word of its owner is there as soon as its own
     const newcomer = world.start(7, [1]);
     newcomer.state.publish('endpoint', 'new', endpoint('new'));
     newcomer.state.ready();
-    const took = await world.until(() => [1, 2, 3, 4, 5, 6].every((i) => world.sees(i).length === 1), MINUTE);
+    const took = await world.clock.advanceUntil(() => [1, 2, 3, 4, 5, 6].every((i) => world.sees(i).length === 1), MINUTE);
     t.ok(took <= 2 * SECOND, `seed ${seed}: ${took} ms`);
     await world.stop();
   }
@@ -197,7 +198,7 @@ void test('records of a failed node are hidden, also from new watchers; dropped 
   const seen: string[] = [];
   stateOf(world, 1).watch('endpoint', ({ type, record }) => seen.push(`${type} ${record.key}`));
   world.network.cut([addressOf(3)], [addressOf(1), addressOf(2)]);
-  await world.until(() => world.sees(1).length === 0, 20 * SECOND);
+  await world.clock.advanceUntil(() => world.sees(1).length === 0, 20 * SECOND);
   t.same(seen.splice(0), ['put c', 'delete c']);
   const late: string[] = [];
   stateOf(world, 2).watch('endpoint', ({ type, record }) => late.push(`${type} ${record.key}`));
@@ -217,7 +218,7 @@ void test('a failed node that leaves later is dropped; one that never returns is
   const saved = (): string[] => world.disks.get(1)!.list('state/records/').map(({ key }) => key.split('/')[2]!).sort();
   await world.clock.advance(3 * SECOND);
   await Promise.all([world.crash(3), world.crash(4)]);
-  await world.until(() => world.sees(1).length === 0, MINUTE);
+  await world.clock.advanceUntil(() => world.sees(1).length === 0, MINUTE);
   t.same(saved(), ['id3', 'id4'], 'hidden, and kept');
   const back = world.start(3, [1], options);
   await world.clock.advance(3 * SECOND);
@@ -253,7 +254,7 @@ void test('a node that returns under its name from another address, with an empt
   publish(world, 3, 'c');
   await allSee(t, world, ['id3/c=10.1.0.2'], SECOND);
   await world.crash(3);
-  await world.until(() => world.sees(1).length === 0, 20 * SECOND);
+  await world.clock.advanceUntil(() => world.sees(1).length === 0, 20 * SECOND);
   world.disks.set(9, memoryStore());
   const elsewhere = world.start(9, [1], { node: { id: 'id3', name: 'host3' } });
   elsewhere.state.publish('endpoint', 'c', endpoint('c', '10.1.0.33'));
@@ -346,7 +347,7 @@ void test(`16 nodes with ${RECORDS} records: a newcomer has them all, an unchang
     await world.clock.advance(10);
   }
   const has = (i: number): boolean => stateOf(world, i).list('endpoint').length === RECORDS;
-  t.ok(await world.until(() => [...world.running.keys()].every(has), 10 * SECOND) <= 10 * SECOND);
+  t.ok(await world.clock.advanceUntil(() => [...world.running.keys()].every(has), 10 * SECOND) <= 10 * SECOND);
   await world.clock.advance(10 * SECOND);
   const perNode = (process.memoryUsage().heapUsed - memoryBefore) / 16;
   t.ok(perNode / RECORDS < 3_000, `${(perNode / (1 << 20)).toFixed(1)} MiB in each node, garbage included`);
@@ -360,7 +361,7 @@ void test(`16 nodes with ${RECORDS} records: a newcomer has them all, an unchang
   // Of all 17 nodes, in time of the processor: what else the machine does is not theirs.
   const start = process.cpuUsage();
   world.start(17).state.ready();
-  const took = await world.until(() => has(17), 10 * SECOND);
+  const took = await world.clock.advanceUntil(() => has(17), 10 * SECOND);
   const { user, system } = process.cpuUsage(start);
   const computed = (user + system) / 1_000;
   t.ok(took + computed <= 10 * SECOND, `${took} ms, and ${computed.toFixed(0)} ms of computing`);
@@ -382,7 +383,7 @@ void test('a cluster that was off as a whole finds itself again although nobody 
   publish(world, 2, 'a');
   for (let i = 2; i <= 5; i++) stateOf(world, i).ready();
   const living = (i: number): number => stateOf(world, i).members().filter(({ state }) => state === 'alive').length;
-  const took = await world.until(() => [2, 3, 4, 5].every((i) => living(i) === 4), MINUTE);
+  const took = await world.clock.advanceUntil(() => [2, 3, 4, 5].every((i) => living(i) === 4), MINUTE);
   t.ok(took <= 10 * SECOND, `${took} ms`);
   await allSee(t, world, ['id2/a=10.1.0.2'], 5 * SECOND);
 });

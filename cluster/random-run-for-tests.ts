@@ -1,6 +1,7 @@
 /** One random life of a cluster: records come and go while nodes crash, return, leave, stand still, and the network misbehaves. */
 import { shuffle } from '../base/random.ts';
-import { World, addressOf, endpoint, memoryStore } from './world-for-tests.ts';
+import { addressOf } from '../gossip/world-for-tests.ts';
+import { World, endpoint, memoryStore } from './world-for-tests.ts';
 
 const CONVERGE_MS = 120_000;
 
@@ -88,7 +89,7 @@ export async function randomRun(seed: number): Promise<string | undefined> {
 
   const expected = [...truth].flatMap(([i, own]) => [...own].map(([key, ip]) => `id${i}/${key}=${ip}`)).sort().join();
   const differing = (): number | undefined => all.find((i) => world.sees(i).join() !== expected);
-  const took = await world.until(() => differing() === undefined, CONVERGE_MS);
+  const took = await world.clock.advanceUntil(() => differing() === undefined, CONVERGE_MS);
   const wrong = differing();
   const result = wrong === undefined ? undefined : `seed ${seed}: after ${took} ms node ${wrong} of ${count} sees ${world.sees(wrong).join(' ')} instead of ${expected.replaceAll(',', ' ')}`;
   await world.stop();

@@ -18,12 +18,22 @@ export interface NodeInfo {
   skippedPorts: string[];
   /** Version of the gossip keys that it has installed: what it can open. */
   gossipKeys?: number;
+  /** How it is spoken to by WireGuard; absent where it has no encrypted network, or cannot. */
+  wireguard?: WireguardPlace | undefined;
 }
+
+/** `publicKey`: Curve25519's, 32 bytes in base 64. `port`: UDP, at the node's tunnel end. */
+export interface WireguardPlace { publicKey: string; port: number }
 
 /** Where an endpoint is. Published as soon as Join is answered. `ip6`: its IPv6 address where it has both; `ip` is the one it has otherwise. */
 export interface EndpointRecord { networkId: string; endpointId: string; ip: string; ip6?: string; mac: string }
-/** Names of an endpoint. Published only when its link has carrier. */
-export interface NameRecord { networkId: string; networkName: string; endpointId: string; ip: string; ip6?: string; name: string; names: string[]; service: string }
+/**
+ * Names of an endpoint. Published only when its link has carrier. `ports`: what its container exposes, as 'tcp/80'; `unready`: its
+ * health check has not passed, or does not any more, so that others of the same name are preferred.
+ */
+export interface NameRecord {
+  networkId: string; networkName: string; endpointId: string; ip: string; ip6?: string; name: string; names: string[]; service: string; ports?: string[]; unready?: boolean;
+}
 /** Addresses of an endpoint or of names. */
 export const addressesOf = ({ ip, ip6 }: { ip: string; ip6?: string }): string[] => (ip6 === undefined ? [ip] : [ip, ip6]);
 

@@ -28,9 +28,12 @@ const list = <T extends v.GenericSchema>(item: T) => v.pipe(v.array(item), v.max
 const VALUES = {
   node: v.looseObject({
     id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
+    wireguard: v.optional(v.looseObject({ publicKey: v.pipe(text, v.regex(/^[A-Za-z0-9+/]{43}=$/)), port })),
   }),
   endpoint: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), mac: v.pipe(text, v.mac()) }),
-  name: v.looseObject({ networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text }),
+  name: v.looseObject({
+    networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text, ports: v.optional(list(text)), unready: v.optional(v.boolean()),
+  }),
   backend: v.looseObject({ networkId: id, endpointId: id, ip, protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
 } satisfies Record<TableName, v.GenericSchema>;
 

@@ -3,14 +3,13 @@ import { silentLogger as log } from '../base/log.ts';
 import { seededRandom, type Random } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { MemoryNetwork } from '../gossip/memory-transport.ts';
-import type { Address } from '../gossip/messages.ts';
 import { pausable, type Pausable } from '../gossip/pausable-for-tests.ts';
+import { addressOf } from '../gossip/world-for-tests.ts';
 import type { LocalStore } from '../store/store.ts';
 import { startCluster, type Cluster, type ClusterOptions } from './cluster.ts';
 import type { EndpointRecord } from './state.ts';
 
 const KEY = Buffer.alloc(32, 7);
-export const addressOf = (i: number): Address => ({ host: `10.0.${i >> 8}.${i & 255}`, port: 7947 });
 export const endpoint = (id: string, ip = '10.1.0.2', networkId = 'net'): EndpointRecord => ({ networkId, endpointId: id, ip, mac: '02:42:0a:01:00:02' });
 
 export function memoryStore(): LocalStore {
@@ -67,14 +66,5 @@ export class World {
   /** 'owner/key=ip' of every endpoint that node i sees. */
   sees(i: number): string[] {
     return this.running.get(i)!.state.list('endpoint').map(({ owner, key, value }) => `${owner}/${key}=${value.ip}`).sort();
-  }
-
-  async until(condition: () => boolean, limitMs: number): Promise<number> {
-    const start = this.clock.now();
-    while (!condition()) {
-      if (this.clock.now() - start >= limitMs) return Infinity;
-      await this.clock.advance(50);
-    }
-    return this.clock.now() - start;
   }
 }

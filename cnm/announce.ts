@@ -7,7 +7,7 @@ import { withoutLength } from '../base/ip.ts';
 import { ETHERTYPE_IPV6, unsolicitedAdvertisement } from '../base/neighbour-advertisement.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { openPacketSocket } from '../linux/packet-socket.ts';
-import { openRtnl } from '../linux/rtnl.ts';
+import { withRtnl } from '../linux/rtnl.ts';
 import type { Endpoint } from './model.ts';
 
 /** Nothing where the sandbox or the interface is not there. Throws KernelError. */
@@ -15,9 +15,7 @@ export function announce({ sandbox, mac, address, addressIpv6 }: Endpoint): void
   if (sandbox === undefined || !isNetns(sandbox)) return;
   const netns = openNetns(sandbox);
   try {
-    const rtnl = openRtnl(netns);
-    const device = rtnl.links().find((link) => link.mac === mac)?.index;
-    rtnl.close();
+    const device = withRtnl(netns, (rtnl) => rtnl.links().find((link) => link.mac === mac)?.index);
     if (device === undefined) return;
     const frames = [
       ...(address === undefined ? [] : [{ type: ETHERTYPE_ARP, frame: arpAnnouncement(mac, withoutLength(address)) }]),

@@ -73,6 +73,10 @@ export interface Workload {
   names: string[];
   /** `weft.service` label, else compose project + service, else the name. */
   service: string;
+  /** What it exposes: 'tcp/80'. */
+  ports?: string[];
+  /** It has a health check that has not passed yet, or does not any more. */
+  unready?: boolean;
 }
 
 /** What Docker (or the native sandbox code) does with an endpoint's link. */

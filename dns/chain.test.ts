@@ -1,28 +1,50 @@
 import { test } from 'tap';
 import { parsePrefix } from '../base/prefix.ts';
 import { seededRandom } from '../base/random.ts';
-import { createChain, type ChainNetworks } from './chain.ts';
-import type { Failure, Forwarder } from './forwarder.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { createAnswerCache } from './answer-cache.ts';
+import { createCachingForwarder, type CachingOptions } from './caching.ts';
+import { createChain } from './chain.ts';
+import type { DockerResolver } from './docker-resolver.ts';
+import type { Failure } from './forwarder.ts';
+import type { SandboxNetworks, Source } from './forwarding.ts';
+import { createMemory } from './remembered.ts';
+import { hasAddressIn } from './reply.ts';
 import { A, decode, outcome, question, react, type Reactions } from './testing.ts';
 import { createNameTable } from './zone.ts';
 
 const out = Buffer.alloc(65_535);
 
 /** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
-function scene({ docker, upstream, internal = false, ipv4 = true }: { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean }) {
+interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean }
+function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, elsewhere = false }: SceneOptions) {
+  const clock = new VirtualClock();
+  const cache = createAnswerCache(1 << 20);
   const names = createNameTable();
   const counts: Record<string, number> = {};
   const asked: string[] = [];
-  const networks: ChainNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
-  const forwarder = (who: string, does: Reactions | Failure): Forwarder => ({
-    ask: (message, _, transport) => {
-      asked.push(`${who}/${transport}`);
-      return Promise.resolve(typeof does === 'string' ? does : react(message, does) ?? 'timeout');
-    },
-    close: () => {},
-  });
+  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
+  const says: Record<string, Reactions | Failure> = { docker, upstream };
+  const source = (who: string, discards?: CachingOptions['discards']): Source<DockerResolver> => {
+    const direct: DockerResolver = {
+      ask: (message, _, transport) => {
+        asked.push(`${who}/${transport}`);
+        const does = says[who]!;
+        if (typeof does === 'string') return Promise.resolve(does);
+        // 'x' stands for whatever was asked for.
+        const named: Reactions = (name, type) => {
+          const reaction = does(name, type);
+          return Array.isArray(reaction) ? reaction.map((each) => ({ ...each, name: each.name === 'x' ? name : each.name })) : reaction;
+        };
+        return Promise.resolve(react(message, named) ?? 'timeout');
+      },
+      isAbsent: () => false,
+      close: () => {},
+    };
+    return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
+  };
   const chain = createChain({
-    names, networks: () => networks, docker: forwarder('docker', docker), upstreams: forwarder('upstream', upstream ?? 'absent'), random: seededRandom(1),
+    names, networks: () => networks, isElsewhere: () => elsewhere, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -31,7 +53,7 @@ function scene({ docker, upstream, internal = false, ipv4 = true }: { docker: Re
   };
   const put = (name: string, ...ips: string[]): void =>
     ips.forEach((ip) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, name, names: [name], service: name }));
-  return { chain, names, ask, put, counts, asked, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
+  return { chain, names, ask, put, counts, asked, clock, says, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
 }
 
 test('own records are answered at once, and nobody else is asked', async (t) => {
@@ -45,6 +67,24 @@ test('own records are answered at once, and nobody else is asked', async (t) => 
   t.equal(outcome(await ask(question('c1'), 'tcp')), '10.1.0.5');
   t.same(asked, []);
   t.same(counts, { answered: 4, nodata: 6 });
+});
+
+test('SRV: who listens on a port, with their addresses', async (t) => {
+  const { ask, get, names, asked } = scene({ docker: () => [A('x', '9.9.9.9')] });
+  for (const i of [1, 2]) names.put({ networkId: 'n1', networkName: 'web', endpointId: `e${i}`, ip: `10.1.0.${i}`, ip6: `fd20::${i}`, name: `api${i}`, names: ['api'], service: 'api', ports: ['tcp/8080'] });
+  const { answers, additionals } = decode(await ask(question('_8080._tcp.api', 'SRV')));
+  t.same(answers!.map((each) => each.type === 'SRV' && each.data).toSorted((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b))),
+    [1, 2].map((i) => ({ priority: 0, weight: 0, port: 8080, target: `api${i}.web` })));
+  t.same(additionals!.map((each) => `${each.name} ${(each as { data: string }).data}`).toSorted(), ['api1.web 10.1.0.1', 'api1.web fd20::1', 'api2.web 10.1.0.2', 'api2.web fd20::2']);
+  t.equal(await get('_81._tcp.api', 'SRV'), '', 'nobody listens there');
+  t.same(asked, []);
+  t.equal(await get('_8080._tcp.outside', 'SRV'), '9.9.9.9');
+  for (let i = 3; i < 40; i++) names.put({ networkId: 'n1', networkName: 'web', endpointId: `e${i}`, ip: `10.1.0.${i}`, name: `api${i}`, names: ['api'], service: 'api', ports: ['tcp/8080'] });
+  const cut = await ask(question('_8080._tcp.api', 'SRV'));
+  t.ok(cut.length <= 512);
+  t.equal(decode(cut).flag_tc, true);
+  const whole = decode(await ask(question('_8080._tcp.api', 'SRV'), 'tcp'));
+  t.same([whole.flag_tc, whole.answers!.length, whole.additionals!.length], [false, 39, 41]);
 });
 
 test('AAAA and ANY', async (t) => {
@@ -70,7 +110,7 @@ test('a sandbox without IPv4: Docker cannot ask for it, so the host asks at the 
   t.equal(await six('absent', () => ({ rcode: 3 })).get('nobody'), 'NXDOMAIN');
   const internal = scene({ docker: 'absent', upstream: outside, ipv4: false, internal: true });
   t.equal(await internal.get('outside'), 'SERVFAIL');
-  t.same(internal.asked, ['docker/udp']);
+  t.same(internal.asked, []);
 });
 
 test('several addresses take turns at being first', async (t) => {
@@ -115,9 +155,8 @@ test('the rest is Docker\'s, but what it says about Weft subnets does not count'
   t.equal(await get('nobody'), 'NXDOMAIN');
   t.equal(await get('silent'), 'SERVFAIL');
   t.equal(outcome(await ask(question('outside'), 'tcp')), '93.184.216.34');
-  t.same(asked.slice(-1), ['docker/tcp'], 'TCP questions are forwarded over TCP');
   t.notOk(asked.some((each) => each.startsWith('upstream')), 'silence is not absence');
-  t.same(counts, { discarded: 2, answered: 1, docker: 4, timeout: 1 });
+  t.same(counts, { discarded: 2, answered: 1, docker: 3, cached: 1, timeout: 1 });
 });
 
 test('without Docker\'s resolver the host\'s name servers are asked, unless the sandbox is internal', async (t) => {
@@ -125,12 +164,86 @@ test('without Docker\'s resolver the host\'s name servers are asked, unless the 
   t.equal(await open.get('outside'), '93.184.216.34');
   const internal = scene({ docker: 'absent', upstream: () => [A('x', '93.184.216.34')], internal: true });
   t.equal(await internal.get('outside'), 'SERVFAIL');
-  t.same(internal.asked, ['docker/udp'], 'nothing left');
+  t.same(internal.asked, [], 'nothing left');
   const alone = scene({ docker: 'absent' });
   t.equal(await alone.get('outside'), 'SERVFAIL');
   const crowded = scene({ docker: 'absent', upstream: 'busy' });
   t.equal(await crowded.get('outside'), 'REFUSED');
-  t.same([open.counts, internal.counts, alone.counts, crowded.counts], [{ upstream: 1 }, { unreachable: 1 }, { unreachable: 1 }, { refused: 1 }]);
+  t.same([open.counts, internal.counts, alone.counts, crowded.counts], [{ upstream: 1 }, { contained: 1 }, { unreachable: 1 }, { refused: 1 }]);
+});
+
+test('what is asked again comes from the cache, at once; nothing is kept where Docker may know any name', async (t) => {
+  const outside: Reactions = () => [A('x', '93.184.216.34')];
+  const { get, chain, asked, counts, clock, says } = scene({ docker: outside });
+  t.equal(await get('outside.example'), '93.184.216.34');
+  t.equal(typeof chain(question('OUTSIDE.example'), 'udp', out), 'number', 'without waiting');
+  t.same(asked, ['docker/udp']);
+  await clock.advance(60_000);
+  says['docker'] = 'timeout';
+  t.equal(await get('outside.example'), '93.184.216.34', 'past its time, while nobody answers');
+  t.equal(await get('outside.example'), '93.184.216.34');
+  t.same(counts, { docker: 1, cached: 1, stale: 2 });
+  const subnet = { type: 'OPT', name: '.', udpPayloadSize: 1232, flags: 0, options: [{ code: 8, data: Buffer.from([0, 1, 24, 0, 1, 2, 3]) }] };
+  const direct = scene({ docker: outside });
+  for (let i = 0; i < 2; i++) await direct.ask(question('outside.example', 'A', { additionals: [subnet] } as object));
+  t.equal(direct.asked.length, 2, 'options that change the answer');
+  const elsewhere = scene({ docker: outside, elsewhere: true });
+  for (const transport of ['udp', 'tcp'] as const) t.equal(outcome(await elsewhere.ask(question('outside.example'), transport)), '93.184.216.34');
+  t.same(elsewhere.asked, ['docker/udp', 'docker/tcp']);
+  const internal = scene({ docker: outside, elsewhere: true, internal: true });
+  t.equal(await internal.get('bridged'), '93.184.216.34', 'an internal network and one of Docker\'s');
+});
+
+test('what came before in the same bytes is answered as it was, until something changes', async (t) => {
+  const { chain, put, names, counts } = scene({ docker: () => [A('x', '93.184.216.34')] });
+  put('c1', '10.1.0.5');
+  const again = (name: string): string => {
+    const query = question(name);
+    const length = chain.again(query, query.length, out);
+    return length === 0 ? 'unknown' : `${out.readUInt16BE(0) === query.readUInt16BE(0) ? '' : 'another id: '}${outcome(out.subarray(0, length))}`;
+  };
+  t.equal(again('c1'), 'unknown');
+  chain(question('c1'), 'udp', out);
+  chain(question('c1', 'AAAA'), 'udp', out);
+  t.equal(again('c1'), '10.1.0.5');
+  put('c2', '10.1.0.6');
+  t.equal(again('c1'), 'unknown', 'names have changed');
+  chain(question('c1'), 'udp', out);
+  t.equal(again('c1'), '10.1.0.5');
+  names.remove('n1', '10.1.0.5');
+  t.equal(again('c1'), 'unknown', 'nothing is given for longer than it is there');
+  chain(question('c2'), 'tcp', out);
+  t.equal(again('c2'), 'unknown', 'over TCP answers may be longer');
+
+  await chain(question('outside.example'), 'udp', out);
+  t.equal(again('outside.example'), 'unknown', 'it was not given at once');
+  chain(question('outside.example'), 'udp', out);
+  t.equal(again('outside.example'), '93.184.216.34');
+  t.same(counts, { answered: 5, nodata: 1, docker: 1, cached: 2 });
+});
+
+test('replies that cannot be believed are failures', async (t) => {
+  const { get, counts } = scene({ docker: () => [A('bank.example', '6.6.6.6')] });
+  t.equal(await get('outside.example'), 'SERVFAIL');
+  t.same(counts, { lied: 1 });
+});
+
+test('one sandbox has no more than 256 questions with the host\'s name servers', async (t) => {
+  const waiting: ((reply: Failure) => void)[] = [];
+  const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
+  const absent: DockerResolver = { ask: () => Promise.resolve('absent'), isAbsent: () => true, close: () => {} };
+  const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
+  const counts: Record<string, number> = {};
+  const limited = createChain({
+    names: createNameTable(), networks: () => ({ joined: [], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
+  });
+  const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
+  await Promise.all(pending.slice(256));
+  t.same(counts, { refused: 44 });
+  for (const resolve of waiting) resolve('timeout');
+  await Promise.all(pending);
+  t.same(counts, { refused: 44, timeout: 256 });
 });
 
 test('rejections, and what is not answered at all', async (t) => {
@@ -142,17 +255,25 @@ test('rejections, and what is not answered at all', async (t) => {
   two.writeUInt16BE(2, 4);
   t.equal(outcome(await ask(two)), 'FORMERR');
   t.equal(chain(Buffer.alloc(5), 'udp', out), 0);
+  const reply = question('a');
+  reply.writeUInt16BE(0x8100, 2);
+  t.equal(chain(reply, 'udp', out), 0, 'a response');
+  const chaos = question('version.bind', 'TXT');
+  chaos.writeUInt16BE(3, chaos.length - 2);
+  t.equal(outcome(await ask(chaos)), 'REFUSED', 'another class');
+  for (const type of ['AXFR', 'IXFR']) t.equal(outcome(await ask(question('web', type), 'tcp')), 'REFUSED', type);
   t.same(asked, []);
-  t.same(counts, { rejected: 2, ignored: 1 });
+  t.same(counts, { rejected: 2, ignored: 2, denied: 3 });
 });
 
 test('more than 1024 questions under way are refused; own names still answer', async (t) => {
   const names = createNameTable();
   names.put({ networkId: 'n1', networkName: 'web', endpointId: 'e', ip: '10.1.0.1', name: 'c1', names: [], service: 'c1' });
   const waiting: ((reply: Failure) => void)[] = [];
-  const docker: Forwarder = { ask: () => new Promise((resolve) => waiting.push(resolve)), close: () => {} };
+  const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
+  const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: true, ipv4: true }), docker, upstreams: docker, random: seededRandom(1), count: () => {},
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

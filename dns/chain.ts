@@ -1,113 +1,84 @@
 /**
- * The way of a query: own records of the sandbox's networks → Docker's resolver, for what only Docker knows and for
- * the outside world → the host's name servers, where there is no such resolver.
+ * The way of a query: own records of the sandbox's networks → the cache → Docker's resolver, which forwards to the container's name servers →
+ * the host's name servers, where there is no such resolver.
  *
  * Docker announces a container's name before its link works and keeps it after weftd has taken it back, so what it
- * says about addresses of Weft subnets is discarded: our records alone decide there.
+ * says about addresses of Weft subnets is discarded: our records alone decide there. In a sandbox that is on networks of Docker's own, too,
+ * Docker may know any name itself: there it is asked every time, and nothing is kept.
  */
-import type { Family, Prefix } from '../base/prefix.ts';
+import type { Family } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import type { NameSource } from './dns.ts';
-import type { Failure, Forwarder, Transport } from './forwarder.ts';
-import { findAddresses, findName, type JoinedNetwork } from './lookup.ts';
-import { CLASS_IN, RCODE, TYPE } from './message.ts';
-import { parseQuery, type Query } from './query.ts';
-import { hasAddressIn, rcodeOf } from './reply.ts';
-import { encodeFailure, encodeRejection, encodeResponse, type Answer } from './response.ts';
+import type { Transport } from './forwarder.ts';
+import { createForwarding, type ForwardingOptions } from './forwarding.ts';
+import { writeKept } from './kept-answer.ts';
+import { findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
+import { RCODE, TYPE } from './message.ts';
+import { parseQuery, refusalOf, type Query } from './query.ts';
+import type { Remembered, RememberedAnswer } from './remembered.ts';
+import { encodeRejection, encodeResponse, type Answer } from './response.ts';
 
-/** Questions of one sandbox that others may be working on. */
-const MAX_FORWARDS = 1024;
 const MAX_TCP_SIZE = 65_535;
 
 const BOTH: readonly Family[] = [4, 6];
 /** Types that are answered with addresses. */
 const ASKED: Readonly<Record<number, readonly Family[]>> = { [TYPE.A]: [4], [TYPE.AAAA]: [6], [TYPE.ANY]: BOTH };
 
-export interface ChainNetworks {
-  joined: readonly JoinedNetwork[];
-  subnets: readonly Prefix[];
-  /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
-  ipv4: boolean;
-  /** Nothing may leave for the outside. */
-  internal: boolean;
-}
-
-export const OUTCOMES = ['answered', 'nodata', 'docker', 'upstream', 'discarded', 'refused', 'timeout', 'unreachable', 'rejected', 'ignored'] as const;
-/** answered, nodata: from own records; docker, upstream: passed on; discarded: Docker's, about a Weft subnet; refused: too many at once. */
-export type Outcome = typeof OUTCOMES[number];
-
-interface Reply { from: 'docker' | 'upstream'; reply: Buffer | Failure }
-
-export interface ChainOptions {
+export interface ChainOptions extends Omit<ForwardingOptions, 'beginAt'> {
   names: NameSource;
-  /** Those of the sandbox, as they are now. */
-  networks: () => ChainNetworks;
-  docker: Forwarder;
-  upstreams: Forwarder;
+  /** Of own records, in seconds: they change whenever a container does, and clients that keep them must ask again soon. */
+  ttl: number;
+  /** Of this sandbox. */
+  remembered: Remembered;
   random: Random;
-  count: (outcome: Outcome) => void;
 }
 
 /**
  * Answers one query. Own answers are written into `out` at once, and their length is returned (0: no answer is due);
  * what must be forwarded comes as a promise, which never rejects. `out` holds as much as the transport carries.
  */
-export type Chain = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
+export type Responder = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
 
-export function createChain({ names, networks, docker, upstreams, random, count }: ChainOptions): Chain {
-  let forwards = 0;
+export type Chain = Responder & {
+  /** Over UDP: writes the answer to the question in the first `length` bytes where the same was asked before; 0: ask the chain. */
+  again(message: Buffer, length: number, out: Buffer): number;
+};
+
+export function createChain({ names, ttl, remembered, random, ...options }: ChainOptions): Chain {
+  const { networks, count } = options;
+  /** Clients take the first address: each answer begins elsewhere, so that they spread. */
+  const beginAt = (of: number): number => (of > 1 ? random.int(of) : 0);
+  const { isContained, kept, forward } = createForwarding({ ...options, beginAt });
 
   function ownAnswer(query: Query): Answer | undefined {
-    if (query.name === undefined || query.class !== CLASS_IN) return undefined;
+    if (query.name === undefined) return undefined;
     if (query.type === TYPE.PTR) {
       const name = findName(names, networks().joined, query.name);
-      if (name !== undefined) return { kind: 'pointer', name };
+      if (name !== undefined) return { kind: 'pointer', name, ttl };
+    }
+    if (query.type === TYPE.SRV) {
+      const targets = findServices(names, networks().joined, query.name);
+      if (targets) return targets.length === 0 ? { kind: 'nodata' } : { kind: 'services', targets, first: beginAt(targets.length), ttl };
     }
     const ips = findAddresses(names, networks().joined, query.name, ASKED[query.type] ?? BOTH);
     if (!ips) return undefined;
     if (ips.length === 0 || !(query.type in ASKED)) return { kind: 'nodata' };
-    // Clients take the first address: each answer begins elsewhere, so that they spread.
-    return { kind: 'addresses', ips, first: ips.length > 1 ? random.int(ips.length) : 0 };
+    return { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
   }
 
-  async function inTurn(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
-    const reply = await docker.ask(message, query.end, transport);
-    if (reply !== 'absent' || networks().internal) return { from: 'docker', reply };
-    return { from: 'upstream', reply: await upstreams.ask(message, query.end, transport) };
+  const uses: Readonly<Record<'answered' | 'nodata' | 'cached', () => void>> = { answered: () => count('answered'), nodata: () => count('nodata'), cached: () => count('cached') };
+  let version = -1;
+  let joined: readonly JoinedNetwork[] | undefined;
+
+  function again(message: Buffer, length: number, out: Buffer): number {
+    if (version === names.version && joined === networks().joined) return remembered.write(message, length, out);
+    remembered.clear();
+    ({ version } = names);
+    ({ joined } = networks());
+    return 0;
   }
 
-  /** What Docker knows by itself it says long before a name server can answer, and the rest may take it for ever. */
-  async function together(message: Buffer, query: Query, transport: Transport): Promise<Reply> {
-    const local = docker.ask(message, query.end, transport).then((reply): Reply => ({ from: 'docker', reply }));
-    const outside = upstreams.ask(message, query.end, transport).then((reply): Reply => ({ from: 'upstream', reply }));
-    const first = await Promise.race([local, outside]);
-    if (first.from === 'docker' && typeof first.reply !== 'string' && rcodeOf(first.reply) === RCODE.NOERROR) return first;
-    const second = await outside;
-    return typeof second.reply === 'string' ? local : second;
-  }
-
-  async function forward(message: Buffer, query: Query, transport: Transport): Promise<Buffer> {
-    const fail = (outcome: Outcome, rcode: number): Buffer => {
-      count(outcome);
-      return encodeFailure(message, query, rcode);
-    };
-    if (forwards >= MAX_FORWARDS) return fail('refused', RCODE.REFUSED);
-    forwards++;
-    try {
-      const { ipv4, internal } = networks();
-      const { from, reply } = await (ipv4 || internal ? inTurn(message, query, transport) : together(message, query, transport));
-      if (reply === 'busy') return fail('refused', RCODE.REFUSED);
-      if (reply === 'timeout') return fail('timeout', RCODE.SERVFAIL);
-      if (reply === 'absent') return fail('unreachable', RCODE.SERVFAIL);
-      if (from === 'docker' && hasAddressIn(reply, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
-      count(from);
-      return reply;
-    } finally {
-      forwards--;
-    }
-  }
-
-  return (message, transport, out) => {
+  const respond: Responder = (message, transport, out) => {
     const query = parseQuery(message);
     if (query === 'silence') {
       count('ignored');
@@ -117,9 +88,41 @@ export function createChain({ names, networks, docker, upstreams, random, count 
       count('rejected');
       return encodeRejection(out, message, query.rcode);
     }
+    const limit = Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE);
+    const refusal = refusalOf(query);
+    if (refusal !== undefined) {
+      count('denied');
+      return encodeResponse(out, message, query, refusal, undefined, limit);
+    }
+    const remember = (length: number, how: RememberedAnswer): void => {
+      if (transport === 'udp' && version === names.version && joined === networks().joined) remembered.add(message, out.subarray(0, length), how);
+    };
     const answer = ownAnswer(query);
-    if (!answer) return forward(message, query, transport);
-    count(answer.kind === 'nodata' ? 'nodata' : 'answered');
-    return encodeResponse(out, message, query, RCODE.NOERROR, answer, Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE));
+    if (answer) {
+      const outcome = answer.kind === 'nodata' ? 'nodata' : 'answered';
+      const length = encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
+      remember(length, { ...turnOf(answer), until: Infinity, onUse: uses[outcome] });
+      count(outcome);
+      return length;
+    }
+    if (isContained()) {
+      count('contained');
+      return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
+    }
+    const found = kept(message, query);
+    if (!found) return forward(message, query, transport, limit);
+    const turns = found.answer.survey.rotation.length;
+    const turn = beginAt(turns);
+    const length = writeKept(out, message, query, found.answer, found.age, turn, limit);
+    if (found.source === 'cached') remember(length, { turns: turns || 1, turn, until: found.until, onUse: uses.cached });
+    count(found.source === 'stale' ? 'stale' : 'cached');
+    return length;
   };
+  return Object.assign(respond, { again });
+}
+
+/** In which of its orders an answer is given. */
+function turnOf(answer: Answer): { turns: number; turn: number } {
+  if (answer.kind === 'addresses') return { turns: answer.ips.length, turn: answer.first };
+  return answer.kind === 'services' ? { turns: answer.targets.length, turn: answer.first } : { turns: 1, turn: 0 };
 }

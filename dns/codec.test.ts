@@ -69,7 +69,7 @@ test('dns-packet reads what we answer', async (t) => {
   for (const edns of [false, true]) {
     const message = question('C1.web', 'A', edns ? { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 1400, flags: 0, options: [] }] } as object : {});
     const query = parsed(message);
-    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips, first: 1 }, 512);
+    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips, first: 1, ttl: 5 }, 512);
     const answer = decode(out.subarray(0, length));
     t.match(answer, { id: message.readUInt16BE(0), type: 'response', flag_rd: true, flag_ra: true, flag_aa: false, flag_tc: false, rcode: 'NOERROR' });
     t.same(answer.questions, [{ name: 'C1.web', type: 'A', class: 'IN' }], 'in the client\'s own case');
@@ -79,7 +79,7 @@ test('dns-packet reads what we answer', async (t) => {
     t.match(empty, { rcode: 'NOERROR', answers: [] });
   }
   const reverse = question('4.3.2.10.in-addr.arpa', 'PTR');
-  const pointer = decode(out.subarray(0, encodeResponse(out, reverse, parsed(reverse), RCODE.NOERROR, { kind: 'pointer', name: 'c1.web' }, 512)));
+  const pointer = decode(out.subarray(0, encodeResponse(out, reverse, parsed(reverse), RCODE.NOERROR, { kind: 'pointer', name: 'c1.web', ttl: 5 }, 512)));
   t.match(pointer.answers, [{ type: 'PTR', data: 'c1.web', ttl: 5 }]);
   t.equal(encodeName('a..b'), undefined);
   t.equal(encodeName('x'.repeat(64)), undefined);
@@ -91,7 +91,7 @@ test('what does not fit is left out, and TC says so', async () => {
   const ips = Array.from({ length: 300 }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
   fc.assert(fc.property(fc.integer({ min: 64, max: 5000 }), fc.boolean(), (limit, edns) => {
     const query = { ...parsed(message), edns };
-    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips, first: 7 }, limit);
+    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips, first: 7, ttl: 5 }, limit);
     const answer = decode(out.subarray(0, length));
     assert.ok(length <= limit);
     assert.equal(answer.answers!.length, Math.min(300, Math.floor((limit - query.end - (edns ? 11 : 0)) / 16)));
@@ -150,7 +150,7 @@ test('no bytes make the codec throw or read outside', async (t) => {
     assert.ok(query.end <= message.length && query.udpSize >= 512);
     const theirs = readByDnsPacket(message);
     if (theirs !== undefined && query.name !== undefined) assert.equal(query.name, theirs.toLowerCase());
-    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0 }, 512);
+    const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0, ttl: 5 }, 512);
     assert.ok(out.readUInt16BE(0) === message.readUInt16BE(0) && length <= 512);
     hasAddressIn(message, query.end, subnets);
     belongsTo(message, message, query.end);

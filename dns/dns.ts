@@ -11,10 +11,17 @@ export interface SandboxNames {
 /** By family, without duplicates. */
 export type NamedAddresses = Readonly<Record<Family, readonly string[]>>;
 
+/** Someone behind a name: their primary name, and what they listen on: 'tcp/80'. */
+export interface NamedService { name: string; ports: readonly string[]; addresses: readonly string[] }
+
 /** The records that names are answered from, on all nodes; kept current by the agent. */
 export interface NameSource {
+  /** Another one after each change. */
+  readonly version: number;
   /** Addresses behind a name on one network; undefined where nothing is known of it. Names compare case-insensitively. */
   addresses(networkId: string, name: string): NamedAddresses | undefined;
+  /** Who has a name on one network, and what they listen on; undefined where nothing is known of it. Names compare as above. */
+  services(networkId: string, name: string): readonly NamedService[] | undefined;
   /** The primary name behind an address on one network. */
   nameOf(networkId: string, ip: string): string | undefined;
 }

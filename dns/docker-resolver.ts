@@ -33,7 +33,12 @@ interface Pending {
   done(result: Buffer | Failure): void;
 }
 
-export function createDockerResolver({ netns, ports, clock, random, log }: DockerResolverOptions): Forwarder {
+export interface DockerResolver extends Forwarder {
+  /** Nothing listened there a moment ago. */
+  isAbsent(): boolean;
+}
+
+export function createDockerResolver({ netns, ports, clock, random, log }: DockerResolverOptions): DockerResolver {
   const pending = new Map<number, Pending>();
   const connections = new Set<Socket>();
   let udp: { socket: DatagramSocket; port: number; trusted: boolean } | undefined;
@@ -42,9 +47,11 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
   let lastReply = -Infinity;
   let absentUntil = -Infinity;
 
+  const isAbsent = (): boolean => clock.now() < absentUntil;
+
   /** The candidate to try: another one after each failure. */
   function candidate(protocol: Transport): number | undefined {
-    if (clock.now() < absentUntil) return undefined;
+    if (isAbsent()) return undefined;
     const found = attempt(() => ports()[protocol]) ?? [];
     if (found.length === 0) absentUntil = clock.now() + ABSENT_MS;
     return found[failures % found.length];
@@ -125,7 +132,7 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
         done: (result) => {
           pending.delete(id);
           clock.clearTimeout(each.timer);
-          resolve(typeof result === 'string' ? result : addressed(result, message));
+          resolve(typeof result === 'string' ? result : addressed(result, message, end));
         },
         timer: clock.setTimeout(() => {
           if (udp && lastReply < each.sentAt) {
@@ -150,7 +157,7 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
       connections.add(socket);
       const reply = await exchangeOverTcp(socket.connect(tcpPort, RESOLVER_ADDRESS), query, end, { clock, timeoutMs: FORWARD_TIMEOUT_MS });
       connections.delete(socket);
-      if (typeof reply !== 'string') return addressed(reply, message);
+      if (typeof reply !== 'string') return addressed(reply, message, end);
       tcpPort = undefined;
       failures++;
       if (reply === 'timeout') return 'timeout';
@@ -159,6 +166,7 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
   }
 
   return {
+    isAbsent,
     ask: (message, end, transport) => (transport === 'udp' ? askUdp(message, end) : askTcp(message, end)),
     close: () => {
       udp?.socket.close();

@@ -9,17 +9,17 @@ import { raiseLoopback } from '../linux/loopback.ts';
 import type { Netns } from '../linux/types.ts';
 import type { Chain } from './chain.ts';
 import { forgetResolverFlows } from './flows.ts';
-import { datagramSocket, openListeners } from './sockets.ts';
+import { openListeners } from './sockets.ts';
 import { serveTcp } from './tcp-server.ts';
-
-/** The largest answer of our own over UDP. */
-const UDP_BYTES = 4096;
+import { serveUdp } from './udp-server.ts';
 
 export interface HookupOptions {
   netns: Netns;
   /** Unique in the namespace, so that a new table can stand beside the one it takes over from. */
   tableName: string;
   chain: Chain;
+  /** Take several datagrams at a time where they wait. */
+  batches: boolean;
   clock: Clock;
   log: Logger;
   onDrop: () => void;
@@ -31,7 +31,7 @@ export interface Hookup {
 }
 
 /** Serves until closed; synchronous and complete when it returns (0.5 ms). Throws KernelError, leaving nothing behind. */
-export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOptions): Hookup {
+export function hookUp({ netns, tableName, chain, batches, clock, log, onDrop }: HookupOptions): Hookup {
   const undo: (() => void)[] = [];
   const onError = (error: Error): void => log.debug({ detail: error.message }, 'a socket of the resolver failed');
   try {
@@ -40,7 +40,7 @@ export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOp
     const { port, udp, tcp, mark } = openListeners(netns);
     undo.unshift(() => sys.close(mark));
     undo.unshift(serveTcp(tcp, { chain, clock, onDrop, onError }).close);
-    undo.unshift(serveUdp(udp, chain, onError));
+    undo.unshift(serveUdp(udp, { chain, batches, onError }));
     // When we go, clients whose flows lead to us must find Docker's resolver; not before, or our last answers miss them.
     undo.unshift(() => forgetResolverFlows(netns));
     const hook = hookDns(netns, { tableName, udpPort: port, tcpPort: port });
@@ -62,31 +62,3 @@ export function hookUp({ netns, tableName, chain, clock, log, onDrop }: HookupOp
 
 /** Two of these contain a whole round of the event loop, in which all sockets are read. */
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-function serveUdp(fd: number, chain: Chain, onError: (error: Error) => void): () => void {
-  const socket = datagramSocket(fd);
-  let open = true;
-  let out = Buffer.allocUnsafe(UDP_BYTES);
-  // With a callback, failed sends (a full queue, a client's firewall) are no events of the socket.
-  const sent = (error: Error | null): void => {
-    if (error) onError(error);
-  };
-  socket.on('error', onError);
-  socket.on('message', (message, { address, port }) => {
-    const answer = chain(message, 'udp', out);
-    if (typeof answer === 'number') {
-      if (answer === 0) return;
-      socket.send(out, 0, answer, port, address, sent);
-      // What could not be sent at once is sent from this buffer later.
-      if (socket.getSendQueueCount() > 0) out = Buffer.allocUnsafe(UDP_BYTES);
-    } else {
-      void answer.then((reply) => {
-        if (open) socket.send(reply, port, address, sent);
-      });
-    }
-  });
-  return () => {
-    open = false;
-    socket.close();
-  };
-}

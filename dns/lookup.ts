@@ -5,7 +5,7 @@
  */
 import { bytesToIp, parseIp4 } from '../base/ip.ts';
 import type { Family } from '../base/prefix.ts';
-import type { NamedAddresses, NameSource } from './dns.ts';
+import type { NamedAddresses, NamedService, NameSource } from './dns.ts';
 
 /** `name` as the user wrote it, `suffix` the same in lower case. */
 export interface JoinedNetwork { id: string; name: string; suffix: string }
@@ -13,33 +13,52 @@ export interface JoinedNetwork { id: string; name: string; suffix: string }
 const REVERSE_ZONE = '.in-addr.arpa';
 const REVERSE_ZONE_6 = '.ip6.arpa';
 
-const NONE: readonly string[] = [];
-
 /**
  * Addresses of some families behind a lower-case name: those of the first network that has any. Empty where the name has
  * others only, undefined where nothing is known of it.
  */
 export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string, families: readonly Family[]): readonly string[] | undefined {
-  let isKnown = false;
-  const of = (found: NamedAddresses | undefined): readonly string[] => {
-    if (!found) return NONE;
-    isKnown = true;
-    const [family] = families;
-    return families.length === 1 ? found[family!] : families.flatMap((each) => found[each]);
-  };
+  const [family] = families;
+  return findFirst(networks, name, (network, within) => {
+    const found = names.addresses(network.id, within);
+    return found && (families.length === 1 ? found[family!] : addressesOf(found, families));
+  });
+}
+
+const addressesOf = (found: NamedAddresses, families: readonly Family[]): readonly string[] => families.flatMap((each) => found[each]);
+
+/** Where a port of those behind a name is reached: `target` is the name of one of them. */
+export interface ServiceTarget { target: string; port: number; addresses: readonly string[] }
+
+const SERVICE = /^_(\d{1,5})\._(tcp|udp|sctp)\.(.+)$/;
+
+/** '_80._tcp.api' (RFC 2782): who of 'api' listens on it. Empty where none does, undefined where nothing is known of the name. */
+export function findServices(names: NameSource, networks: readonly JoinedNetwork[], serviceName: string): readonly ServiceTarget[] | undefined {
+  const [, port, protocol, name] = SERVICE.exec(serviceName) ?? [];
+  if (name === undefined) return undefined;
+  const wanted = `${protocol}/${Number(port)}`;
+  return findFirst(networks, name, (network, within) => names.services(network.id, within)?.filter(({ ports }) => ports.includes(wanted))
+    .map((each: NamedService) => ({ target: `${each.name}.${network.name}`, port: Number(port), addresses: each.addresses })));
+}
+
+/** The first network's list that has anything in it, in Docker's order. */
+function findFirst<T>(networks: readonly JoinedNetwork[], name: string, listOf: (network: JoinedNetwork, name: string) => readonly T[] | undefined): readonly T[] | undefined {
+  let empty: readonly T[] | undefined;
   for (const network of networks) {
-    const ips = of(names.addresses(network.id, name));
-    if (ips.length > 0) return ips;
+    const found = listOf(network, name);
+    if (found && found.length > 0) return found;
+    empty ??= found;
   }
   for (let dot = name.lastIndexOf('.'); dot > 0; dot = name.lastIndexOf('.', dot - 1)) {
     const suffix = name.slice(dot + 1);
     for (const network of networks) {
       if (network.suffix !== suffix) continue;
-      const ips = of(names.addresses(network.id, name.slice(0, dot)));
-      if (ips.length > 0) return ips;
+      const found = listOf(network, name.slice(0, dot));
+      if (found && found.length > 0) return found;
+      empty ??= found;
     }
   }
-  return isKnown ? NONE : undefined;
+  return empty;
 }
 
 /** '5.4.192.10.in-addr.arpa' → 'c1.web', where 10.192.4.5 is on one of the networks; the same of IPv6 (RFC 3596 §2.5). */

@@ -1,5 +1,5 @@
 /** Reads a query: one question and, where there is one, the client's EDNS record. Never throws, whatever the bytes. */
-import { FLAG, HEADER, MAX_LABEL, MAX_NAME, OPCODE_MASK, RCODE, TYPE, walkRecords } from './message.ts';
+import { CLASS_IN, FLAG, HEADER, lowerCase, MAX_LABEL, MAX_NAME, OPCODE_MASK, RCODE, TYPE, walkRecords, type WireRecord } from './message.ts';
 
 /** What a client without EDNS takes over UDP (RFC 1035 §4.2.1); smaller EDNS sizes count as this (RFC 6891 §6.2.3). */
 const PLAIN_UDP_SIZE = 512;
@@ -15,14 +15,18 @@ export interface Query {
   edns: boolean;
   /** Largest answer that the client takes over UDP. */
   udpSize: number;
+  /** The client wants signatures, too (RFC 3225). */
+  dnssecOk: boolean;
+  /** It has EDNS options that are for whoever answers in the end, such as a client subnet. */
+  hasOptions: boolean;
 }
 
 /** Why a query cannot be looked at: an rcode to answer with, or silence (it is no query at all). */
 export type Rejection = { rcode: number } | 'silence';
 
-const UPPER_A = 0x41;
-const UPPER_Z = 0x5a;
-const CASE_BIT = 0x20;
+/** Between a client and the server that it asks, and nobody else: cookies, keep-alive, padding (RFC 7873, 7828, 7830). */
+const HOP_OPTIONS = new Set([10, 11, 12]);
+const DNSSEC_OK = 0x8000;
 /** The name's text while it is put together. */
 const text = Buffer.alloc(MAX_NAME);
 
@@ -47,7 +51,7 @@ export function parseQuery(message: Buffer): Query | Rejection {
       if (byte === undefined) return { rcode: RCODE.FORMERR };
       if (byte === DOT) dotInLabel = true;
       if (byte > 127) ascii = false;
-      text[length++] = byte >= UPPER_A && byte <= UPPER_Z ? byte | CASE_BIT : byte;
+      text[length++] = lowerCase(byte);
     }
   }
   const end = offset + 4;
@@ -55,7 +59,7 @@ export function parseQuery(message: Buffer): Query | Rejection {
   const query: Query = {
     // DNS leaves the case of other letters alone (RFC 4343); the names that Docker takes do not need them to differ.
     name: dotInLabel ? undefined : ascii ? text.toString('latin1', 0, length) : text.toString('utf8', 0, length).toLowerCase(),
-    type: message.readUInt16BE(offset), class: message.readUInt16BE(offset + 2), end, edns: false, udpSize: PLAIN_UDP_SIZE,
+    type: message.readUInt16BE(offset), class: message.readUInt16BE(offset + 2), end, edns: false, udpSize: PLAIN_UDP_SIZE, dnssecOk: false, hasOptions: false,
   };
   return readEdns(message, query);
 }
@@ -75,8 +79,25 @@ function readEdns(message: Buffer, query: Query): Query | Rejection {
     if (message[record.owner] !== 0) malformed = true;
     query.edns = true;
     query.udpSize = Math.max(record.class, PLAIN_UDP_SIZE);
+    query.dnssecOk = (record.ttl & DNSSEC_OK) !== 0;
     version = (record.ttl >>> 16) & 0xff;
+    if (!walkOptions(message, record, (code) => void (query.hasOptions ||= !HOP_OPTIONS.has(code)))) malformed = true;
   });
   if (end < 0 || options > 1 || malformed) return { rcode: RCODE.FORMERR };
   return version > 0 ? { rcode: RCODE.BADVERS } : query;
 }
+
+/** Calls with the code of each option of an OPT record (RFC 6891 §6.1.2); false where they do not fill it. */
+function walkOptions(message: Buffer, { data, length }: WireRecord, visit: (code: number) => void): boolean {
+  const end = data + length;
+  let offset = data;
+  while (offset + 4 <= end) {
+    visit(message.readUInt16BE(offset));
+    offset += 4 + message.readUInt16BE(offset + 2);
+  }
+  return offset === end;
+}
+
+/** Why a readable query is not answered: the rcode to say so with. Other classes than the Internet's, and copies of whole zones, are not ours to give. */
+export const refusalOf = (query: Query): number | undefined =>
+  (query.class !== CLASS_IN || query.type === TYPE.AXFR || query.type === TYPE.IXFR ? RCODE.REFUSED : undefined);

@@ -1,11 +1,7 @@
 /** What another resolver answered: whether it belongs to the query, and what it says. */
 import { bytesToIp } from '../base/ip.ts';
 import { contains, type Prefix } from '../base/prefix.ts';
-import { CLASS_IN, FLAG, HEADER, RCODE_MASK, TYPE, walkRecords } from './message.ts';
-
-const UPPER_A = 0x41;
-const UPPER_Z = 0x5a;
-const CASE_BIT = 0x20;
+import { CLASS_IN, FLAG, HEADER, lowerCase, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
 
 /** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
 export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
@@ -14,13 +10,18 @@ export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
   if (!(flags & FLAG.QR)) return false;
   if (reply.readUInt16BE(4) === 0) return (flags & RCODE_MASK) !== 0;
   if (reply.readUInt16BE(4) !== 1 || reply.length < end) return false;
-  for (let i = HEADER; i < end; i++) if (lower(reply[i]!) !== lower(query[i]!)) return false;
+  for (let i = HEADER; i < end; i++) if (lowerCase(reply[i]!) !== lowerCase(query[i]!)) return false;
   return true;
 }
 
-const lower = (byte: number): number => (byte >= UPPER_A && byte <= UPPER_Z ? byte | CASE_BIT : byte);
+/** Whether the question came back letter by letter; errors may leave it out. */
+export const hasExactQuestion = (reply: Buffer, query: Buffer, end: number): boolean =>
+  reply.readUInt16BE(4) === 0 || reply.compare(query, HEADER, end, HEADER, end) === 0;
 
 export const rcodeOf = (reply: Buffer): number => reply.readUInt16BE(2) & RCODE_MASK;
+
+/** Another server may know better than one that failed or does not want us. */
+export const isRefusal = (reply: Buffer): boolean => rcodeOf(reply) === RCODE.SERVFAIL || rcodeOf(reply) === RCODE.REFUSED;
 
 /** Whether an address of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
 export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix[]): boolean {

@@ -24,7 +24,7 @@ const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], internal:
 
 function scene(t: Test, upstreams: () => string[] = () => []): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
-  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, upstreams });
+  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, upstreams });
   t.teardown(resolver.close);
   return {
     names, resolver,
@@ -245,7 +245,7 @@ test('weftd is killed: Docker\'s resolver answers at once', async (t) => {
     import { silentLogger } from '${import.meta.dirname}/../base/log.ts';
     const names = createNameTable();
     names.put({ networkId: 'n-web', networkName: 'web', endpointId: 'e', ip: '10.192.4.2', name: 'c1', names: [], service: 'c1' });
-    const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom });
+    const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
     await resolver.attach({ path: '${at.path}', networks: [{ id: 'n-web', name: 'web', subnets: [], internal: false }] });
     console.log('attached');
   `], { stdio: ['ignore', 'pipe', 'inherit'] });

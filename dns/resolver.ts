@@ -1,24 +1,41 @@
 /** The embedded resolver of all sandboxes of this node. */
 import { statSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { parsePrefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
-import { createChain, OUTCOMES, type ChainNetworks, type Outcome } from './chain.ts';
+import { createAnswerCache } from './answer-cache.ts';
+import { createCachingForwarder } from './caching.ts';
+import { createChain } from './chain.ts';
 import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
+import type { SandboxNetworks } from './forwarding.ts';
 import { hookUp } from './hookup.ts';
+import { watchOtherLinks } from './other-links.ts';
+import { OUTCOMES, type Outcome } from './outcomes.ts';
+import { createMemory } from './remembered.ts';
+import { hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
 import { createUpstreams } from './upstreams.ts';
+
+/** Some 5,000 answers, of all sandboxes together. */
+const CACHE_BYTES = 4 << 20;
+/** Where answers of the host's name servers are kept; sandboxes have their paths. */
+const HOST_SCOPE = 'host';
 
 export interface ResolverOptions {
   names: NameSource;
   log: Logger;
   clock: Clock;
   random: Random;
+  /** Of own records, in seconds. */
+  ttl: number;
+  /** Take several questions with one system call where they wait. */
+  batches: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
   upstreams?: () => string[];
 }
@@ -26,31 +43,40 @@ export interface ResolverOptions {
 interface Attached {
   /** Tells a namespace from another one that was mounted at the same path since. */
   inode: number;
-  networks: ChainNetworks;
+  networks: SandboxNetworks;
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
-  const upstreams = createUpstreams({ servers, clock, random });
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
-  const counts: Record<Outcome | 'dropped', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0 };
+  /** dropped: TCP connections that were turned away or cut off; forged: replies that did not belong to a question, or lied. */
+  const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
+  const cache = createAnswerCache(CACHE_BYTES);
+  const memory = createMemory({ now: () => clock.now(), random });
+  const hostServers = createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ });
+  const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const docker = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
     const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
-    const chain = createChain({ names, networks: () => entry.networks, docker, upstreams, random, count: (outcome) => void counts[outcome]++ });
+    const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
+    const cached = createCachingForwarder({ cache, scope: sandbox.path, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
+    const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
+    const remembered = memory();
+    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
-      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
+      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
-        docker.close();
+        direct.close();
+        remembered.close();
         netns.close();
       });
       return entry;
     } catch (error) {
+      remembered.close();
       netns.close();
       throw error;
     }
@@ -59,6 +85,7 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
   function detach(path: string): void {
     const entry = attached.get(path);
     attached.delete(path);
+    cache.clear(path);
     entry?.close();
   }
 
@@ -67,7 +94,11 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
       const inode = isNetns(sandbox.path) ? statSync(sandbox.path).ino : undefined;
       const present = attached.get(sandbox.path);
       if (present && present.inode === inode) {
-        present.networks = describe(sandbox);
+        const networks = describe(sandbox);
+        if (isDeepStrictEqual(present.networks, networks)) return;
+        present.networks = networks;
+        // What Docker says may be another thing on other networks.
+        cache.clear(sandbox.path);
         return;
       }
       // What was hooked up is dead; held open, it would never go.
@@ -82,12 +113,12 @@ export function createResolver({ names, log, clock, random, upstreams: servers =
     stats: () => ({ ...counts }),
     close: () => {
       for (const path of attached.keys()) detach(path);
-      upstreams.close();
+      hostServers.close();
     },
   };
 }
 
-function describe({ networks }: SandboxNames): ChainNetworks {
+function describe({ networks }: SandboxNames): SandboxNetworks {
   const subnets = networks.flatMap(({ subnets: texts }) => texts.flatMap((text) => parsePrefix(text) ?? []));
   return {
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),

@@ -1,21 +1,31 @@
 /** Writes responses into a buffer that the caller reuses. */
 import { ipToBytes } from '../base/ip.ts';
 import { CLASS_IN, FLAG, HEADER, MAX_LABEL, MAX_NAME, RCODE_MASK, TYPE } from './message.ts';
+import type { ServiceTarget } from './lookup.ts';
 import type { Query } from './query.ts';
 
-/** Records of names change whenever a container does; clients that keep answers must ask again soon. */
-const TTL_SECONDS = 5;
-const OPT_LENGTH = 11;
+/** Bytes of an OPT record without options. */
+export const OPT_LENGTH = 11;
+const DNSSEC_OK = 0x8000;
 /** What we take over UDP; nothing larger reaches us on a loopback. */
 const OUR_UDP_SIZE = 4096;
 /** A record's bytes before its data, where its name is a pointer. */
 const RECORD_LENGTH = 12;
 const POINTER_TO_QUESTION = 0xc000 | HEADER;
 
-/** What own records say: addresses, beginning with the one at `first`; the name behind an address; or that the name exists without such records. */
+/** Fixed part of a SRV record's data. */
+const SRV_FIXED = 6;
+/** What a pointer can point at (RFC 1035 §4.1.4). */
+const POINTER_LIMIT = 0x4000;
+
+/**
+ * What own records say: addresses, beginning with the one at `first`; the name behind an address; who listens on a port; or that the
+ * name exists without such records. TTLs in seconds.
+ */
 export type Answer =
-  | { kind: 'addresses'; ips: readonly string[]; first: number }
-  | { kind: 'pointer'; name: string }
+  | { kind: 'addresses'; ips: readonly string[]; first: number; ttl: number }
+  | { kind: 'pointer'; name: string; ttl: number }
+  | { kind: 'services'; targets: readonly ServiceTarget[]; first: number; ttl: number }
   | { kind: 'nodata' };
 
 /**
@@ -24,37 +34,82 @@ export type Answer =
  */
 export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode: number, answer: Answer | undefined, limit: number): number {
   message.copy(out, 0, 0, query.end);
-  const end = limit - (query.edns ? OPT_LENGTH : 0);
-  let offset = query.end;
-  let count = 0;
-  let truncated = false;
+  const records = new RecordWriter(out, query.end, limit - (query.edns ? OPT_LENGTH : 0));
+  let additional = 0;
   if (answer?.kind === 'addresses') {
-    for (let i = 0; i < answer.ips.length && !truncated; i++) {
-      const address = ipToBytes(answer.ips[(answer.first + i) % answer.ips.length]!);
-      if (offset + RECORD_LENGTH + address.length > end) truncated = true;
-      else {
-        offset = writeRecord(out, offset, address.length === 4 ? TYPE.A : TYPE.AAAA, address.length);
-        out.set(address, offset);
-        offset += address.length;
-        count++;
-      }
-    }
+    for (let i = 0; i < answer.ips.length && !records.full; i++) records.address(POINTER_TO_QUESTION, answer.ips[(answer.first + i) % answer.ips.length]!, answer.ttl);
   } else if (answer?.kind === 'pointer') {
     const name = encodeName(answer.name);
     // A name that DNS cannot carry is no answer: the address is known, its name cannot be told.
-    if (name && offset + RECORD_LENGTH + name.length > end) truncated = true;
-    else if (name) {
-      offset = writeRecord(out, offset, TYPE.PTR, name.length);
-      offset += name.copy(out, offset);
-      count = 1;
-    }
+    if (name) records.add(POINTER_TO_QUESTION, TYPE.PTR, answer.ttl, name);
+  } else if (answer?.kind === 'services') {
+    additional = writeServices(records, answer);
   }
-  writeHeader(out, message, rcode, truncated);
+  writeHeader(out, message, rcode, records.full);
   out.writeUInt16BE(1, 4);
-  out.writeUInt16BE(count, 6);
+  out.writeUInt16BE(records.count - additional, 6);
   out.writeUInt16BE(0, 8);
-  out.writeUInt16BE(query.edns ? 1 : 0, 10);
-  return query.edns ? writeOpt(out, offset, rcode) : offset;
+  out.writeUInt16BE(additional + (query.edns ? 1 : 0), 10);
+  return query.edns ? writeOpt(out, records.offset, rcode) : records.offset;
+}
+
+/** Records one behind the other, for as long as there is room for whole ones. */
+class RecordWriter {
+  readonly #out: Buffer;
+  readonly #end: number;
+  offset: number;
+  count = 0;
+  /** Something did not fit. */
+  full = false;
+
+  constructor(out: Buffer, offset: number, end: number) {
+    this.#out = out;
+    this.offset = offset;
+    this.#end = end;
+  }
+
+  /** Whether there was room for it. */
+  add(owner: number, type: number, ttl: number, data: Uint8Array): boolean {
+    const out = this.#out;
+    let { offset } = this;
+    if (offset + RECORD_LENGTH + data.length > this.#end) {
+      this.full = true;
+      return false;
+    }
+    offset = out.writeUInt16BE(owner, offset);
+    offset = out.writeUInt16BE(type, offset);
+    offset = out.writeUInt16BE(CLASS_IN, offset);
+    offset = out.writeUInt32BE(ttl, offset);
+    offset = out.writeUInt16BE(data.length, offset);
+    out.set(data, offset);
+    this.offset = offset + data.length;
+    this.count++;
+    return true;
+  }
+
+  address(owner: number, ip: string, ttl: number): boolean {
+    const data = ipToBytes(ip);
+    return this.add(owner, data.length === 4 ? TYPE.A : TYPE.AAAA, ttl, data);
+  }
+}
+
+/** Each target with its addresses, where there is room for these (RFC 2782: a client asks for those that are left out). Returns how many of these there are. */
+function writeServices(records: RecordWriter, { targets, first, ttl }: Extract<Answer, { kind: 'services' }>): number {
+  const written: { name: number; addresses: readonly string[] }[] = [];
+  for (let i = 0; i < targets.length && !records.full; i++) {
+    const { target, port, addresses } = targets[(first + i) % targets.length]!;
+    const name = encodeName(target);
+    // Priority and weight 0: all are the same.
+    const data = Buffer.concat([Buffer.alloc(SRV_FIXED), name ?? Buffer.alloc(0)]);
+    data.writeUInt16BE(port, 4);
+    const start = records.offset + RECORD_LENGTH + SRV_FIXED;
+    if (name && records.add(POINTER_TO_QUESTION, TYPE.SRV, ttl, data) && start < POINTER_LIMIT) written.push({ name: start, addresses });
+  }
+  const before = records.count;
+  const { full } = records;
+  for (const { name, addresses } of written) for (const ip of addresses) if (!records.full) records.address(0xc000 | name, ip, ttl);
+  records.full = full;
+  return records.count - before;
 }
 
 /** Response to what could not be parsed: a header alone, or with an OPT record where the rcode needs its upper bits there. */
@@ -73,20 +128,13 @@ function writeHeader(out: Buffer, message: Buffer, rcode: number, truncated: boo
   out.writeUInt16BE(FLAG.QR | asked | FLAG.RA | (truncated ? FLAG.TC : 0) | (rcode & RCODE_MASK), 2);
 }
 
-function writeRecord(out: Buffer, offset: number, type: number, length: number): number {
-  offset = out.writeUInt16BE(POINTER_TO_QUESTION, offset);
-  offset = out.writeUInt16BE(type, offset);
-  offset = out.writeUInt16BE(CLASS_IN, offset);
-  offset = out.writeUInt32BE(TTL_SECONDS, offset);
-  return out.writeUInt16BE(length, offset);
-}
-
-function writeOpt(out: Buffer, offset: number, rcode: number): number {
+/** Without options. Returns where it ends. */
+export function writeOpt(out: Buffer, offset: number, rcode: number, dnssecOk = false): number {
   out[offset] = 0;
   offset = out.writeUInt16BE(TYPE.OPT, offset + 1);
   offset = out.writeUInt16BE(OUR_UDP_SIZE, offset);
-  // The rcode's upper eight bits; version 0, no flags; no options.
-  offset = out.writeUInt32BE((rcode >>> 4) << 24, offset);
+  // The rcode's upper eight bits; version 0; the client's wish for signatures comes back (RFC 3225 §3).
+  offset = out.writeUInt32BE(((rcode >>> 4) << 24) | (dnssecOk ? DNSSEC_OK : 0), offset);
   return out.writeUInt16BE(0, offset);
 }
 

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { test, type Test } from 'tap';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { space } from '../linux/testing.ts';
-import type { Chain } from './chain.ts';
+import type { Responder } from './chain.ts';
 import { sys } from '../linux/ffi.ts';
 import { openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
 import { withLength } from './tcp-exchange.ts';
@@ -19,7 +19,7 @@ function scene(t: Test) {
   const waiting: (() => void)[] = [];
   const seen: number[] = [];
   let drops = 0;
-  const chain: Chain = (message, _, out) => {
+  const chain: Responder = (message, _, out) => {
     seen.push(message.length);
     if (message[0] === 1) return new Promise((resolve) => waiting.push(() => resolve(Buffer.from(message))));
     return message[0] === 2 ? 0 : message.copy(out);
@@ -114,24 +114,50 @@ test('a client that drips, sends nonsense or does not read is cut off', async (t
   await until(() => drops() === 6);
 });
 
-test('64 connections and no more', async (t) => {
-  const { client, drops, server } = scene(t);
+test('64 connections and no more: the one that was quiet for the longest makes room, none that waits for its answer does', async (t) => {
+  const { client, drops, waiting, server } = scene(t);
   const clients = Array.from({ length: 64 }, client);
-  for (const { socket } of clients) socket.write(withLength(message(0)));
-  await until(() => clients.every(({ received }) => received().length === 22));
-  const extra = client();
-  await until(extra.closed);
-  t.equal(drops(), 1);
-  clients[0]!.socket.destroy();
-  let next = client();
+  for (const [i, { socket }] of clients.entries()) {
+    socket.write(withLength(message(i === 0 ? 1 : 0)));
+    await until(() => (i === 0 ? waiting.length === 1 : clients[i]!.received().length === 22));
+  }
+  const next = client();
   next.socket.write(withLength(message(0)));
-  await until(() => {
-    if (next.closed()) {
-      next = client();
-      next.socket.write(withLength(message(0)));
-    }
-    return next.received().length === 22;
-  });
+  await until(() => next.received().length === 22);
+  await until(() => clients[1]!.closed());
+  t.equal(drops(), 1);
+  t.equal(clients.filter(({ closed }) => closed()).length, 1);
+  waiting[0]!();
+  await until(() => clients[0]!.received().length === 22);
+
+  const patient = Array.from({ length: 64 }, client);
+  for (const { socket } of patient) socket.write(withLength(message(1)));
+  await until(() => waiting.length === 65);
+  const late = client();
+  await until(late.closed);
+  for (const answer of waiting) answer();
+  await until(() => patient.every(({ received }) => received().length === 22));
   server.close();
-  await until(() => clients.slice(1).every(({ closed }) => closed()));
+  await until(() => patient.every(({ closed }) => closed()));
+});
+
+test('a thousand connections that only wait, or send a byte a second, keep nobody out', async (t) => {
+  const { client, clock } = scene(t);
+  const idle: ReturnType<typeof client>[] = [];
+  for (let round = 0; round < 20; round++) {
+    const some = Array.from({ length: 50 }, client);
+    idle.push(...some);
+    for (const { socket } of some) socket.write(Buffer.of(0));
+    const honest = client();
+    honest.socket.write(withLength(message(0)));
+    await until(() => honest.received().length === 22);
+    honest.socket.destroy();
+  }
+  await until(() => idle.filter(({ closed }) => !closed()).length <= 64);
+  for (let second = 0; second < 10; second++) {
+    for (const { socket, closed } of idle) if (!closed()) socket.write(Buffer.of(1));
+    await clock.advance(1_000);
+  }
+  await until(() => idle.every(({ closed }) => closed()));
+  t.pass('all of them were closed in the end');
 });

@@ -5,7 +5,7 @@
  */
 import { createServer, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import type { Chain } from './chain.ts';
+import type { Responder } from './chain.ts';
 import { HEADER } from './message.ts';
 import { withLength } from './tcp-exchange.ts';
 
@@ -19,7 +19,7 @@ const QUERIES_PER_TURN = 16;
 const scratch = Buffer.allocUnsafe(65_535);
 
 export interface TcpServerOptions {
-  chain: Chain;
+  chain: Responder;
   clock: Clock;
   /** A connection was turned away or cut off. */
   onDrop: () => void;
@@ -28,28 +28,50 @@ export interface TcpServerOptions {
 
 /** Takes the descriptor over. */
 export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServerOptions): { close(): void } {
-  const connections = new Set<Socket>();
+  /** Those that have been quiet for the longest first; true: others are working on its query. */
+  const connections = new Map<Socket, boolean>();
   // Clients may close their side and still wait for the answer.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, serve);
-  server.maxConnections = MAX_CONNECTIONS;
-  server.on('drop', onDrop);
   server.on('error', onError);
   server.listen({ fd });
 
+  /** Idle connections may be closed at need (RFC 7766 §6.2.3), so that those who only hold them keep nobody out. */
+  function makeRoom(): boolean {
+    if (connections.size < MAX_CONNECTIONS) return true;
+    onDrop();
+    for (const [socket, answering] of connections) {
+      if (answering) continue;
+      connections.delete(socket);
+      socket.destroy();
+      return true;
+    }
+    return false;
+  }
+
   function serve(socket: Socket): void {
+    if (!makeRoom()) {
+      socket.destroy();
+      return;
+    }
     let buffered = Buffer.alloc(0);
     let busy = false;
     let ended = false;
     let timer = clock.setTimeout(cut, IDLE_MS);
-    connections.add(socket);
+    connections.set(socket, false);
 
     function cut(): void {
       onDrop();
       socket.destroy();
     }
 
+    /** It is the last to go now. */
+    function note(answering: boolean): void {
+      if (connections.delete(socket)) connections.set(socket, answering);
+    }
+
     function resume(): void {
       busy = false;
+      note(false);
       if (socket.destroyed) return;
       drain();
       if (!busy) socket.resume();
@@ -78,11 +100,14 @@ export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServe
         const answer = chain(message, 'tcp', scratch);
         if (typeof answer !== 'number') {
           pause();
+          note(true);
           void answer.then((reply) => {
+            note(false);
             if (send(reply)) resume();
           });
           return;
         }
+        note(false);
         if (answer > 0 && !send(scratch.subarray(0, answer))) return;
       }
       if (ended) socket.end();
@@ -115,7 +140,7 @@ export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServe
   return {
     close: () => {
       server.close();
-      for (const socket of connections) socket.destroy();
+      for (const socket of connections.keys()) socket.destroy();
     },
   };
 }

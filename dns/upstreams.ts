@@ -1,128 +1,91 @@
-/**
- * The host's own name servers, asked from the host's namespace, for sandboxes in which nobody else forwards. Every
- * question has a socket of its own: an unpredictable port keeps forged answers out (RFC 5452 §9.2).
- */
-import { createSocket, type Socket } from 'node:dgram';
-import { connect, isIPv6 } from 'node:net';
-import type { TimerHandle } from '../base/clock.ts';
-import { addressed, disguise, FORWARD_TIMEOUT_MS, type Failure, type Forwarder, type ForwarderOptions } from './forwarder.ts';
-import { RCODE } from './message.ts';
-import { belongsTo, rcodeOf } from './reply.ts';
+/** The host's own name servers, asked from the host's namespace, for sandboxes in which nobody else forwards. */
+import { connect } from 'node:net';
+import { addressed, disguise, FORWARD_TIMEOUT_MS, mixCase, type Failure, type Forwarder, type ForwarderOptions } from './forwarder.ts';
+import { hasExactQuestion, isRefusal } from './reply.ts';
+import { createServerHealth } from './server-health.ts';
+import { surveyReply } from './survey.ts';
 import { exchangeOverTcp } from './tcp-exchange.ts';
+import { raceOverUdp, type UdpRace } from './udp-race.ts';
 
 /** As many as resolv.conf(5) takes. */
 const MAX_SERVERS = 3;
-/** A server that is silent for this long is not waited for alone. */
-const STEP_MS = 1000;
 /** File descriptors that all sandboxes together may hold this way. */
 const MAX_SOCKETS = 1024;
 
 export interface UpstreamOptions extends ForwarderOptions {
   servers: () => string[];
   port?: number;
+  /** Something came that does not belong to a question, or cannot be believed. */
+  onLie: () => void;
 }
 
-export function createUpstreams({ servers, port = 53, clock, random }: UpstreamOptions): Forwarder {
-  const cancellations = new Set<() => void>();
-  let sockets = 0;
+export function createUpstreams({ servers, port = 53, clock, random, onLie }: UpstreamOptions): Forwarder {
+  const health = createServerHealth(clock);
+  const races = new Set<UdpRace>();
+  const connections = new Set<() => void>();
 
-  /** Each server in turn, one every STEP_MS, round and round; the first good answer counts. */
-  function askUdp(addresses: string[], message: Buffer, end: number): Promise<Buffer | Failure> {
-    return new Promise((resolve) => {
-      const asked = new Map<string, { socket: Socket; query: Buffer }>();
-      const hopeful = new Set(addresses);
-      let refusal: Buffer | undefined;
-      let turn = 0;
-      let finished = false;
-      let stepTimer: TimerHandle;
-      const deadline = clock.setTimeout(() => finish(refusal ?? 'timeout'), FORWARD_TIMEOUT_MS);
-      const cancel = (): void => finish('absent');
-      cancellations.add(cancel);
-
-      function finish(result: Buffer | Failure): void {
-        finished = true;
-        clock.clearTimeout(deadline);
-        clock.clearTimeout(stepTimer);
-        cancellations.delete(cancel);
-        for (const { socket } of asked.values()) socket.close();
-        sockets -= asked.size;
-        resolve(typeof result === 'string' ? result : addressed(result, message));
-      }
-
-      /** Nothing more will come from this one. */
-      function giveUp(address: string): void {
-        if (finished || !hopeful.delete(address)) return;
-        if (hopeful.size === 0) finish(refusal ?? 'absent');
-        else step();
-      }
-
-      function send(address: string): void {
-        if (!finished) asked.get(address)!.socket.send(asked.get(address)!.query, (error) => error && giveUp(address));
-      }
-
-      function open(address: string): void {
-        const query = disguise(message, random);
-        const socket = createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', lookup: (host, family, done) => done(null, host, Number(family)) });
-        socket.on('error', () => giveUp(address));
-        socket.on('connect', () => send(address));
-        socket.on('message', (reply) => {
-          if (finished || !belongsTo(reply, query, end)) return;
-          if (!isRefusal(reply)) return finish(reply);
-          refusal = reply;
-          giveUp(address);
-        });
-        asked.set(address, { socket, query });
-        sockets++;
-        // A connected socket takes nothing from anybody else, and hears of refusals.
-        socket.connect(port, address);
-      }
-
-      function step(): void {
-        clock.clearTimeout(stepTimer);
-        stepTimer = clock.setTimeout(step, STEP_MS);
-        const address = [...hopeful][turn++ % hopeful.size]!;
-        if (asked.has(address)) send(address);
-        else open(address);
-      }
-      step();
-    });
+  async function race(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
+    const running = raceOverUdp(addresses, message, end, { port, clock, random, health, onLie, onFolded: (server) => settleCase(server, message, end) });
+    races.add(running);
+    const result = await running.result;
+    races.delete(running);
+    return result;
   }
 
-  async function askTcp(addresses: string[], message: Buffer, end: number): Promise<Buffer | Failure> {
+  function askUdp(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
+    // Beside the others, for it may be back and yet slower than they are.
+    for (const server of health.due(addresses)) void race([server], message, end);
+    return race(addresses, message, end);
+  }
+
+  /** Nobody on the way can forge an answer over TCP. Where the server has no TCP, its letters are believed from the next question on. */
+  async function settleCase(server: string, message: Buffer, end: number): Promise<Buffer | Failure> {
+    const { reply, exact } = await exchange(server, message, end, FORWARD_TIMEOUT_MS / 2);
+    if (typeof reply === 'string' || !exact) health.setFoldsCase(server);
+    return reply;
+  }
+
+  async function exchange(server: string, message: Buffer, end: number, timeoutMs: number): Promise<{ reply: Buffer | Failure; exact: boolean }> {
+    const query = disguise(message, random);
+    mixCase(query, end, random);
+    const socket = connect(port, server);
+    const cancel = (): void => void socket.destroy();
+    connections.add(cancel);
+    const reply = await exchangeOverTcp(socket, query, end, { clock, timeoutMs });
+    connections.delete(cancel);
+    return { reply, exact: typeof reply !== 'string' && hasExactQuestion(reply, query, end) };
+  }
+
+  async function askTcp(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
     const started = clock.now();
     let result: Buffer | Failure = 'absent';
-    for (const [i, address] of addresses.entries()) {
+    for (const [i, address] of health.order(addresses).entries()) {
       // What is left is shared evenly among those not asked yet.
-      const timeoutMs = (FORWARD_TIMEOUT_MS - (clock.now() - started)) / (addresses.length - i);
-      const socket = connect(port, address);
-      const cancel = (): void => void socket.destroy();
-      cancellations.add(cancel);
-      sockets++;
-      const reply = await exchangeOverTcp(socket, disguise(message, random), end, { clock, timeoutMs });
-      sockets--;
-      cancellations.delete(cancel);
-      if (typeof reply !== 'string') {
-        result = addressed(reply, message);
-        if (!isRefusal(reply)) return result;
-      } else if (typeof result === 'string') {
+      const { reply } = await exchange(address, message, end, (FORWARD_TIMEOUT_MS - (clock.now() - started)) / (addresses.length - i));
+      if (typeof reply === 'string') {
+        if (typeof result === 'string') result = reply;
+      } else if (reply.readUInt16BE(4) === 1 && !surveyReply(reply, end, message.readUInt16BE(end - 4))) {
+        onLie();
+      } else {
         result = reply;
+        if (!isRefusal(reply)) break;
       }
     }
     return result;
   }
 
   return {
-    ask: (message, end, transport) => {
+    ask: async (message, end, transport) => {
       const addresses = servers().slice(0, MAX_SERVERS);
-      if (addresses.length === 0) return Promise.resolve('absent');
-      if (sockets >= MAX_SOCKETS) return Promise.resolve('busy');
-      return transport === 'udp' ? askUdp(addresses, message, end) : askTcp(addresses, message, end);
+      if (addresses.length === 0) return 'absent';
+      const sockets = [...races].reduce((sum, race) => sum + race.sockets, connections.size);
+      if (sockets >= MAX_SOCKETS) return 'busy';
+      const reply = await (transport === 'udp' ? askUdp : askTcp)(addresses, message, end);
+      return typeof reply === 'string' ? reply : addressed(reply, message, end);
     },
     close: () => {
-      for (const cancel of cancellations) cancel();
+      for (const race of races) race.cancel();
+      for (const cancel of connections) cancel();
     },
   };
 }
-
-/** Another server may know better than one that failed or does not want us. */
-const isRefusal = (reply: Buffer): boolean => rcodeOf(reply) === RCODE.SERVFAIL || rcodeOf(reply) === RCODE.REFUSED;

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { test } from 'tap';
 import { ipToBytes } from '../base/ip.ts';
 import type { NameRecord } from '../cluster/state.ts';
-import { findAddresses, findName } from './lookup.ts';
+import { findAddresses, findName, findServices } from './lookup.ts';
 import { createNameTable, type NameTable } from './zone.ts';
 
 const record = (networkId: string, endpointId: string, ip: string, name: string, ...names: string[]): NameRecord =>
@@ -133,4 +133,50 @@ test('names and addresses of both families', async (t) => {
   table.remove('id-web', 'e1');
   t.equal(find('dual', 6), undefined);
   t.equal(findName(table, networks, nibbles('fd20::1:a')), undefined);
+});
+
+test('services: by their own name, and all of them by tasks.NAME', async (t) => {
+  const table = createNameTable();
+  table.put({ ...record('n1', 'e1', '10.0.0.1', 'shop_api_1'), service: 'shop/api' });
+  table.put({ ...record('n1', 'e2', '10.0.0.2', 'shop_api_2'), service: 'shop/API' });
+  table.put({ ...record('n1', 'e3', '10.0.0.3', 'lone'), service: 'labelled' });
+  t.same(of(table, 'n1', 'api'), ['10.0.0.1', '10.0.0.2']);
+  t.same(of(table, 'n1', 'tasks.api'), ['10.0.0.1', '10.0.0.2']);
+  t.same(of(table, 'n1', 'Tasks.Labelled'), ['10.0.0.3']);
+  t.same(of(table, 'n1', 'tasks.nobody'), []);
+  t.equal(table.addresses('n1', 'tasks.'), undefined);
+  table.put({ ...record('n1', 'e4', '10.0.0.4', 'tasks.api') });
+  t.same(of(table, 'n1', 'tasks.api'), ['10.0.0.4'], 'who is really called that');
+  const networks = [{ id: 'n1', name: 'N1', suffix: 'n1' }];
+  t.same(findAddresses(table, networks, 'tasks.labelled.n1', [4]), ['10.0.0.3']);
+});
+
+test('those whose health check fails are left out, unless it fails for all', async (t) => {
+  const table = createNameTable();
+  const put = (endpointId: string, ip: string, unready: boolean): void => table.put({ ...record('n1', endpointId, ip, `c-${endpointId}`, 'api'), ...(unready && { unready }) });
+  put('e1', '10.0.0.1', true);
+  t.same(of(table, 'n1', 'api'), ['10.0.0.1']);
+  put('e2', '10.0.0.2', false);
+  put('e3', '10.0.0.3', false);
+  t.same(of(table, 'n1', 'api'), ['10.0.0.2', '10.0.0.3']);
+  t.same(of(table, 'n1', 'c-e1'), ['10.0.0.1'], 'a name of its own always resolves');
+  put('e2', '10.0.0.2', true);
+  put('e3', '10.0.0.3', true);
+  t.same(of(table, 'n1', 'api').toSorted(), ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+  put('e1', '10.0.0.1', false);
+  t.same(of(table, 'n1', 'api'), ['10.0.0.1']);
+  table.remove('n1', 'e1');
+  t.same(of(table, 'n1', 'api').toSorted(), ['10.0.0.2', '10.0.0.3']);
+});
+
+test('who listens on a port', async (t) => {
+  const table = createNameTable();
+  table.put({ ...record('n1', 'e1', '10.0.0.1', 'web1', 'web'), ip6: 'fd00::1', ports: ['tcp/80', 'tcp/443'] });
+  table.put({ ...record('n1', 'e2', '10.0.0.2', 'web2', 'web'), ports: ['tcp/80'] });
+  table.put({ ...record('n1', 'e3', '10.0.0.3', 'web3', 'web'), ports: ['tcp/80'], unready: true });
+  const find = (name: string) => findServices(table, [{ id: 'n0', name: 'other', suffix: 'other' }, { id: 'n1', name: 'Net', suffix: 'net' }], name);
+  t.same(find('_80._tcp.web'), [{ target: 'web1.Net', port: 80, addresses: ['10.0.0.1', 'fd00::1'] }, { target: 'web2.Net', port: 80, addresses: ['10.0.0.2'] }]);
+  t.same(find('_443._tcp.web.net')?.map(({ target }) => target), ['web1.Net']);
+  t.same(find('_80._udp.web'), []);
+  for (const name of ['_80._tcp.nobody', '_80._tcp', '_http._tcp.web', '80._tcp.web', 'web']) t.equal(find(name), undefined, name);
 });

@@ -3,6 +3,9 @@ import { familyOf } from '../base/prefix.ts';
 import { addressesOf, type NameRecord } from '../cluster/state.ts';
 import type { NamedAddresses, NameSource } from './dns.ts';
 
+/** Before a service's name: all who answer to it, whatever stands in front of them. */
+const TASKS = 'tasks.';
+
 export interface NameTable extends NameSource {
   /** Adds an endpoint's names, or replaces those it had. */
   put(record: NameRecord): void;
@@ -10,10 +13,16 @@ export interface NameTable extends NameSource {
   remove(networkId: string, endpointId: string): void;
 }
 
+interface Entry {
+  owners: Map<string, NameRecord>;
+  /** Of those that are ready, or of all where none is; without duplicates, ready to be answered. */
+  addresses: NamedAddresses;
+}
+
 interface Zone {
   endpoints: Map<string, NameRecord>;
-  /** Lower-case name → the endpoints that have it, and their addresses without duplicates, ready to be answered. */
-  names: Map<string, { owners: Map<string, readonly string[]>; addresses: NamedAddresses }>;
+  /** By lower-case name. */
+  names: Map<string, Entry>;
   /** Address → endpoints. One as a rule; two while an address moves, and then the later one counts. */
   addresses: Map<string, Map<string, string>>;
 }
@@ -22,16 +31,18 @@ const NONE: NamedAddresses = { 4: [], 6: [] };
 
 export function createNameTable(): NameTable {
   const zones = new Map<string, Zone>();
+  let version = 0;
 
   function remove(networkId: string, endpointId: string): void {
     const zone = zones.get(networkId);
     const record = zone?.endpoints.get(endpointId);
     if (!zone || !record) return;
+    version++;
     zone.endpoints.delete(endpointId);
     for (const name of namesOf(record)) {
       const entry = zone.names.get(name)!;
       entry.owners.delete(endpointId);
-      entry.addresses = byFamily(entry.owners.values());
+      entry.addresses = byFamily(entry);
       if (entry.owners.size === 0) zone.names.delete(name);
     }
     for (const ip of addressesOf(record)) {
@@ -42,20 +53,32 @@ export function createNameTable(): NameTable {
     if (zone.endpoints.size === 0) zones.delete(networkId);
   }
 
+  function find(networkId: string, text: string): Entry | undefined {
+    const names = zones.get(networkId)?.names;
+    const name = text.toLowerCase();
+    return names?.get(name) ?? (name.startsWith(TASKS) ? names?.get(name.slice(TASKS.length)) : undefined);
+  }
+
   return {
+    get version() { return version; },
     put: (record) => {
       remove(record.networkId, record.endpointId);
+      version++;
       const zone = getOrMake(zones, record.networkId, (): Zone => ({ endpoints: new Map(), names: new Map(), addresses: new Map() }));
       zone.endpoints.set(record.endpointId, record);
       for (const name of namesOf(record)) {
-        const entry = getOrMake(zone.names, name, () => ({ owners: new Map<string, readonly string[]>(), addresses: NONE }));
-        entry.owners.set(record.endpointId, addressesOf(record));
-        entry.addresses = byFamily(entry.owners.values());
+        const entry = getOrMake(zone.names, name, (): Entry => ({ owners: new Map(), addresses: NONE }));
+        entry.owners.set(record.endpointId, record);
+        entry.addresses = byFamily(entry);
       }
       for (const ip of addressesOf(record)) getOrMake(zone.addresses, ip, () => new Map<string, string>()).set(record.endpointId, record.name);
     },
     remove,
-    addresses: (networkId, name) => zones.get(networkId)?.names.get(name.toLowerCase())?.addresses,
+    addresses: (networkId, name) => find(networkId, name)?.addresses,
+    services: (networkId, name) => {
+      const entry = find(networkId, name);
+      return entry && preferred(entry).filter((record) => record.name !== '').map((record) => ({ name: record.name, ports: record.ports ?? [], addresses: addressesOf(record) }));
+    },
     nameOf: (networkId, ip) => {
       const owners = zones.get(networkId)?.addresses.get(ip);
       return owners && [...owners.values()].at(-1);
@@ -63,12 +86,21 @@ export function createNameTable(): NameTable {
   };
 }
 
-function byFamily(owned: Iterable<readonly string[]>): NamedAddresses {
-  const all = [...new Set([...owned].flat())];
+/** Those whose health check passes, or that have none; where all fail, any may still answer. */
+function preferred({ owners }: Entry): readonly NameRecord[] {
+  const all = [...owners.values()];
+  const ready = all.filter(({ unready }) => !unready);
+  return ready.length > 0 ? ready : all;
+}
+
+function byFamily(entry: Entry): NamedAddresses {
+  const all = [...new Set(preferred(entry).flatMap(addressesOf))];
   return { 4: all.filter((ip) => familyOf(ip) === 4), 6: all.filter((ip) => familyOf(ip) === 6) };
 }
 
-const namesOf = (record: NameRecord): Set<string> => new Set([record.name, ...record.names].filter((name) => name !== '').map((name) => name.toLowerCase()));
+/** The service's name without its compose project: Docker Compose gives it as an alias, too. */
+const namesOf = ({ name, names, service }: NameRecord): Set<string> =>
+  new Set([name, ...names, service.slice(service.lastIndexOf('/') + 1)].filter((each) => each !== '').map((each) => each.toLowerCase()));
 
 function getOrMake<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {
   let value = map.get(key);

@@ -59,6 +59,15 @@ test('what disturbs, and what only goes with a link', async (t) => {
   host.rtnl.addRule({ priority: 99, table: 100 });
   t.ok(await disturbs(() => host.rtnl.deleteRule({ priority: 99, table: 100 })), 'a rule');
   const up = host.rtnl.addLink({ kind: 'bridge', name: 'wbr-x', up: true });
+  const foreign = host.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
+  t.notOk(await neighbourVanishes(foreign), 'on somebody else\'s bridge it is not ours');
+  for (const [name, master, does] of [['we-x', up, true], ['veth0', foreign, false]] as const) {
+    const port = host.rtnl.addLink({ kind: 'veth', name, master, peer: { name: `${name}-peer`, netns: other.netns } });
+    host.rtnl.addPortMac(port, '02:42:0a:1e:00:03');
+    t.equal(await disturbs(() => host.run('bridge', 'fdb', 'del', '02:42:0a:1e:00:03', 'dev', name, 'master')), does, `an address behind ${name}`);
+    host.rtnl.addPortMac(port, '02:42:0a:1e:00:03');
+    t.notOk(await disturbs(() => host.rtnl.deleteLink(port)), `but not what goes with ${name}`);
+  }
   t.ok(await disturbs(() => host.rtnl.setLink(up, { up: false })), 'a link of ours set down');
   // With IPv6, that of its addresses would be told.
   host.run('sysctl', '-qw', 'net.ipv6.conf.wbr-x.disable_ipv6=1');

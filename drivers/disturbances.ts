@@ -5,9 +5,9 @@ import type { Link, Netns, Rtnl } from '../linux/types.ts';
 import { MADE_BY_WEFT } from './names.ts';
 
 /** Not the ends of veth pairs: they come and go with containers. */
-const LINKS = /^(weft-up|weft-in|uplink|wbr-.*|wb-.*|wu-.*|wv-.*|wmh-.*|wmp-.*)$/;
-/** Only on tunnels do we hold neighbours and forwarding entries. Elsewhere they are the kernel's own, and a container's stop takes some away. */
-const TUNNELS = /^(weft-in|wv-.*)$/;
+const LINKS = /^(weft-up|weft-in|weft-in-wg|weft-wg|uplink|wbr-.*|wb-.*|wu-.*|wv-.*|wmh-.*|wmp-.*)$/;
+/** Tunnels have neighbours and forwarding entries from us, ports the addresses behind them. Elsewhere they are the kernel's own, and a container's stop takes some away. */
+const WITH_NEIGHBOURS = /^(weft-in|weft-in-wg|wv-.*|we-.*|wu-.*)$/;
 const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
@@ -51,7 +51,7 @@ export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void):
       onDisturbance();
     } else if (event.gone) {
       if (event.type === 'rule' || event.dev === undefined) return onDisturbance();
-      if (event.type === 'neighbour' && !TUNNELS.test(there.get(event.dev) ?? '')) return;
+      if (event.type === 'neighbour' && !WITH_NEIGHBOURS.test(there.get(event.dev) ?? '')) return;
       losers.add(event.dev);
       timer ??= clock.setTimeout(decide, LINK_FOLLOWS_MS);
     }

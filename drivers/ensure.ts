@@ -13,6 +13,12 @@ export function ensureLink(rtnl: Rtnl, name: string, state: LinkState, make: () 
     found.push({ what: `link ${name} was missing` });
   }
   const link = present ?? rtnl.link(name)!;
+  alignLink(rtnl, link, state, present ? found : []);
+  return link.index;
+}
+
+/** `link` is as it was read in this turn. */
+export function alignLink(rtnl: Rtnl, link: Link, state: LinkState, found: Repair[]): void {
   const changes = {
     ...(state.mtu !== undefined && link.mtu !== state.mtu && { mtu: state.mtu }),
     ...(state.mac !== undefined && link.mac !== state.mac && { mac: state.mac }),
@@ -20,11 +26,9 @@ export function ensureLink(rtnl: Rtnl, name: string, state: LinkState, make: () 
     ...(link.up !== state.up && { up: state.up }),
   };
   const wrong = Object.keys(changes);
-  if (wrong.length > 0) {
-    rtnl.setLink(link.index, changes);
-    if (present) found.push({ what: `link ${name} had another ${wrong.join(', ')}` });
-  }
-  return link.index;
+  if (wrong.length === 0) return;
+  rtnl.setLink(link.index, changes);
+  found.push({ what: `link ${link.name} had another ${wrong.join(', ')}` });
 }
 
 /** A device born with wrong data (another VNI or VTEP) cannot be changed: it is made again. */

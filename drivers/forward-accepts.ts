@@ -5,6 +5,7 @@
  * comment tells them from a user's own for the same link.
  */
 import type { Family } from '../base/prefix.ts';
+import { createRuleCheck, type RuleCheck } from '../linux/nft-generation.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 
 const CHAINS = { 4: 'ip filter FORWARD', 6: 'ip6 filter FORWARD' } as const;
@@ -29,17 +30,30 @@ function acceptOf(object: NftJson, chain: string): Accept[] {
   return [{ chain, key: only.left.meta.key, pattern: only.right, handle: rule.handle, isOurs: rule.comment === COMMENT || OURS.test(only.right) }];
 }
 
+/** By what is to be accepted: patterns are few, and the same all the time. */
+const checks = new WeakMap<Nft, Map<string, RuleCheck>>();
+
+function checkOf(nft: Nft, what: string): RuleCheck {
+  const known = checks.get(nft) ?? new Map<string, RuleCheck>();
+  checks.set(nft, known);
+  const check = known.get(what) ?? createRuleCheck(nft);
+  known.set(what, check);
+  return check;
+}
+
 /** `pattern` is an interface name, or a prefix with '*'. Returns whether something was missing. */
 export function ensureForwardAccepts(nft: Nft, pattern: string, families: readonly Family[]): boolean {
-  const missing = families.flatMap((family) => {
+  const missing = (): string[] => families.flatMap((family) => {
     const chain = CHAINS[family];
     const present = acceptsIn(nft, chain);
     if (!present) return [];
     return ['iifname', 'oifname'].filter((key) => !present.some((each) => each.key === key && each.pattern === pattern))
       .map((key) => `add rule ${chain} ${key} "${pattern}" counter accept comment "${COMMENT}"\n`);
   });
-  if (missing.length > 0) nft.run(missing.join(''));
-  return missing.length > 0;
+  let found: string[] = [];
+  if (checkOf(nft, `${pattern} ${families.join()}`)(() => (found = missing()).length === 0)) return false;
+  nft.run(found.join(''));
+  return true;
 }
 
 export const removeForwardAccepts = (nft: Nft, pattern: string): void => remove(nft, (each) => each.pattern === pattern);

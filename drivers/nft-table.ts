@@ -3,6 +3,7 @@
  * connections do not notice), and known again by what it looked like when we left it.
  */
 import { familyOf, type Family } from '../base/prefix.ts';
+import { createRuleCheck } from '../linux/nft-generation.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 
 export interface NftTable {
@@ -17,6 +18,7 @@ export interface NftTable {
 export function createNftTable(nft: Nft, name: string): NftTable {
   let current: string | undefined;
   let fingerprint: string | undefined;
+  const check = createRuleCheck(nft);
 
   const look = (): string | undefined => {
     const objects = nft.query(`list table ${name}`);
@@ -34,7 +36,7 @@ export function createNftTable(nft: Nft, name: string): NftTable {
       current = body;
     },
     repair: () => {
-      if (current === undefined || look() === fingerprint) return false;
+      if (current === undefined || check(() => look() === fingerprint)) return false;
       apply(current);
       return true;
     },

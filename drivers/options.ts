@@ -7,6 +7,7 @@ export const MTU_OPTIONS = ['com.docker.network.driver.mtu', 'weft.mtu'] as cons
 export const PREFIX_OPTION = 'com.docker.network.container_iface_prefix';
 export const VNI_OPTION = 'weft.vni';
 export const ANTISPOOF_OPTION = 'weft.antispoof';
+export const ENCRYPTION_OPTIONS = ['encrypted', 'weft.encrypted'] as const;
 export const RATE_OPTIONS = ['weft.rate.in', 'weft.rate.out'] as const;
 /** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
 const MIN_MTU = { 4: 576, 6: 1280 } as const;
@@ -47,6 +48,14 @@ export function allowsAnySource(network: Network): boolean {
   const value = network.options[ANTISPOOF_OPTION] ?? 'true';
   if (value !== 'true' && value !== 'false') throw weftError('WEFT-OPTION-VALUE', { option: ANTISPOOF_OPTION, value, hint: 'give true or false' });
   return value === 'false';
+}
+
+/** Docker's own option says it by being there. Throws WEFT-OPTION-VALUE. */
+export function isEncrypted(network: Network): boolean {
+  const option = ENCRYPTION_OPTIONS.find((each) => network.options[each] !== undefined);
+  const value = option === undefined ? 'false' : network.options[option]!;
+  if (!['', 'true', '1', 'false', '0'].includes(value)) throw weftError('WEFT-OPTION-VALUE', { option: option!, value, hint: 'give true or false' });
+  return value !== 'false' && value !== '0';
 }
 
 const UNITS: Record<string, number> = { '': 1, bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9 };

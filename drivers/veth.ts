@@ -2,12 +2,13 @@
  * An endpoint's veth pair, the same for all drivers: one end stands in the host namespace for Docker to move into the
  * sandbox, the other is a port of the network's bridge.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { withoutLength } from '../base/ip.ts';
 import { contains, familyOf, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
 import type { Endpoint, JoinAnswer, Network, Subnet } from '../cnm/model.ts';
 import type { BridgePort, IngressProgram, Link, Rtnl } from '../linux/types.ts';
-import { ensureLink } from './ensure.ts';
+import { alignLink } from './ensure.ts';
 import { ensureLimits, type Rates } from './limits.ts';
 import { bridgeEnd, hostEnd, limiter } from './names.ts';
 import { interfacePrefix } from './options.ts';
@@ -99,6 +100,19 @@ function setPort(inside: Rtnl, port: number, { hairpin = false, isolated = false
 /** Links that may be there for an endpoint. */
 export const linksOf = ({ id }: Endpoint): string[] => [bridgeEnd(id), limiter(id)];
 
+/** Each in a turn of its own, since there may be many; endpoints come and go meanwhile. */
+export async function ensurePorts(inside: Rtnl, endpoints: readonly Endpoint[], ensure: (endpoint: Endpoint) => void): Promise<void> {
+  for (const endpoint of endpoints) {
+    try {
+      ensure(endpoint);
+    } catch (error) {
+      // It may be going this very moment, on the slow lane.
+      if (inside.link(bridgeEnd(endpoint.id))) throw error;
+    }
+    await nextTurn();
+  }
+}
+
 /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
 export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions = {}): void {
   const link = inside.link(bridgeEnd(endpoint.id));
@@ -106,7 +120,7 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu
   ensureGuard(inside, link, guardOf(endpoint, options), found);
   ensureLimits(inside, link, endpoint.id, options.rates ?? {}, found);
   // The other end may have been made for a larger one, and goes on sending what fits that.
-  ensureLink(inside, link.name, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, () => {}, found);
+  alignLink(inside, link, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
   setPort(inside, link.index, options);
   if (!inside.portMacs(link.index).includes(endpoint.mac)) {
@@ -114,7 +128,7 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu
     found.push({ what: `the address of port ${link.name} was missing` });
   }
   // Last, as when it is made: nothing passes that one of those would stop.
-  ensureLink(inside, link.name, { up: true }, () => {}, found);
+  alignLink(inside, link, { up: true }, found);
 }
 
 const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource });

@@ -19,7 +19,7 @@ async function joined(t: Test, count: number, options: Partial<GossipOptions> = 
     const node = world.start(i, { seeds: null, ...each(i) });
     if (i > 0) void node.join([addressOf(0)]);
   }
-  t.ok(await world.until(() => world.agreed, 10 * SECOND) < 10 * SECOND, 'all know all');
+  t.ok(await world.clock.advanceUntil(() => world.agreed, 10 * SECOND) < 10 * SECOND, 'all know all');
   return world;
 }
 
@@ -215,7 +215,7 @@ void test('keys are introduced to a running cluster without losing a member', as
     for (const i of [0, 1, 2]) {
       await world.crash(i);
       world.start(i, { seeds: [0, 1, 2], keyring: new Keyring(KEY), ...step });
-      t.ok(await world.until(() => world.agreed, 10 * SECOND) < 10 * SECOND, `n${i} is back`);
+      t.ok(await world.clock.advanceUntil(() => world.agreed, 10 * SECOND) < 10 * SECOND, `n${i} is back`);
       for (const node of world.nodes.values()) node.watch(({ type }) => void (type === 'leave' && lost.value++));
       await world.clock.advance(10 * SECOND);
       t.equal(lost.value, 0);

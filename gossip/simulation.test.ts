@@ -10,7 +10,7 @@ import { KEY, World, addressOf } from './world-for-tests.ts';
 const { fast: FAST, lan: LAN } = PROFILES;
 
 async function within(t: Test, world: World, what: string, limitMs: number, condition: () => boolean): Promise<void> {
-  const took = await world.until(condition, limitMs);
+  const took = await world.clock.advanceUntil(condition, limitMs);
   t.ok(took <= limitMs, `${what}: ${took} ms`);
 }
 
@@ -96,7 +96,7 @@ for (const seed of [1, 2, 3]) {
 void test('a member that is reached only through others, or only by streams, stays', async (t) => {
   const world = new World(1, { tuning: FAST });
   for (const i of [0, 1, 2]) world.start(i);
-  await world.until(() => world.agreed, 5_000);
+  await world.clock.advanceUntil(() => world.agreed, 5_000);
   let left = 0;
   for (const node of world.nodes.values()) node.watch(({ type }) => void (type === 'leave' && left++));
   world.network.cut([addressOf(0)], [addressOf(1)]);
@@ -112,7 +112,7 @@ void test('a member that is reached only through others, or only by streams, sta
 void test('who is gone is forgotten by all, although they tell each other, and newcomers, of it', async (t) => {
   const world = new World(1, { tuning: { ...FAST, reapTime: 120_000, pushPullInterval: 5_000 } });
   for (let i = 0; i < 6; i++) world.start(i);
-  await world.until(() => world.agreed, 5_000);
+  await world.clock.advanceUntil(() => world.agreed, 5_000);
   await world.crash(5);
   const left = world.nodes.get(4)!;
   void left.leave();
@@ -146,9 +146,9 @@ void test('a node whose clock went back returns', async (t) => {
   const world = new World(1, { tuning: FAST });
   world.start(0);
   world.start(1);
-  await world.until(() => world.agreed, 5_000);
+  await world.clock.advanceUntil(() => world.agreed, 5_000);
   await world.crash(1);
-  await world.until(() => world.nodes.get(0)!.member('n1')?.state === 'dead', 10_000);
+  await world.clock.advanceUntil(() => world.nodes.get(0)!.member('n1')?.state === 'dead', 10_000);
   const { clock, random, network } = world;
   const past = { now: () => clock.now(), wallNow: () => 5_000, setTimeout: clock.setTimeout.bind(clock), clearTimeout: clock.clearTimeout.bind(clock) };
   const late = createGossip({ name: 'n1', transport: network.transport(addressOf(1)), clock: past, random, log, keyring: new Keyring(KEY), tuning: FAST });
@@ -165,7 +165,7 @@ void test('messages', async (t) => {
   world.start(1, { delegate: { onMessage: (message) => heard.push(message.toString()), localState: () => Buffer.from('state of n1') } });
   const states: string[] = [];
   const third = world.start(2, { delegate: { mergeState: (state) => states.push(state.toString()), onMessage: () => { throw new Error('a broken handler'); } }, seeds: [1] });
-  await world.until(() => world.agreed, 5_000);
+  await world.clock.advanceUntil(() => world.agreed, 5_000);
   t.ok(states.includes('state of n1'));
   const first = world.nodes.get(0)!;
 

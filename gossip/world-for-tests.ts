@@ -58,14 +58,4 @@ export class World {
     for (const node of this.nodes.values()) node.watch((event) => void (event.type === type && counter.value++));
     return counter;
   }
-
-  /** Milliseconds until it is so; Infinity when it is not within the limit. */
-  async until(condition: () => boolean, limitMs: number): Promise<number> {
-    const start = this.clock.now();
-    while (!condition()) {
-      if (this.clock.now() - start >= limitMs) return Infinity;
-      await this.clock.advance(50);
-    }
-    return this.clock.now() - start;
-  }
 }

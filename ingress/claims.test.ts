@@ -1,25 +1,19 @@
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { weftError } from '../base/errors.ts';
-import { silentLogger } from '../base/log.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
-import { openLocalStore } from '../store/local.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { createPortClaims, type PortClaims, releaseAllPorts } from './claims.ts';
 
 interface Node { claims: PortClaims; link: 'up' | 'down' | 'answers-lost'; /** Before each write. */ pause?: () => Promise<void>; restart(): void }
 
 /** Nodes that share one store, which can be out of reach, lose answers, or take its time. */
 function scene(t: Test): { store: Store; node(name: string): Node; stored(): Promise<Record<string, unknown>> } {
-  const folder = t.testdir();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock: new VirtualClock(), log: silentLogger });
-  t.teardown(() => store.close());
+  const stores = storesForTests(t);
+  const store = stores.store();
   return {
     store,
     node: (name) => {
-      const local = openLocalStore(join(folder, `${name}.db`));
-      t.teardown(() => local.close());
+      const local = stores.local(name);
       const through = async <T>(ask: () => Promise<T>): Promise<T> => {
         const away = (): Error => weftError('WEFT-STORE-UNREACHABLE', { store: 'test', detail: 'cut off' });
         if (node.link === 'down') throw away();

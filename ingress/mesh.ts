@@ -201,11 +201,14 @@ export function createMesh(options: MeshOptions): Ingress {
 
   /** Claims of ports that none of this node's endpoints publishes are given up; a store that is away is asked again at the next repair. */
   async function releaseUnused(): Promise<void> {
+    const keysInUse = (): Set<string> => new Set(everyRecord().map(keyOf));
+    let used = keysInUse();
     for (const key of claims.list()) {
+      if (isStarting(key) || used.has(key)) continue;
       const [protocol, port] = key.split('/') as [Protocol, string];
-      // Looked at anew for each: others come meanwhile.
-      const isUsed = isStarting(key) || everyRecord().some((record) => keyOf(record) === key);
-      if (!isUsed) await claims.release(protocol, Number(port));
+      await claims.release(protocol, Number(port));
+      // Others have come meanwhile.
+      used = keysInUse();
     }
   }
 

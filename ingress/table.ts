@@ -1,4 +1,5 @@
 /** The port table in the kernel, kept equal to what is wanted: by small changes, or made anew when it is not what we left. */
+import { createRuleCheck } from '../linux/nft-generation.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 import type { Protocol } from '../cnm/model.ts';
 import { BARE, dropScript, nameOf, type PortAt, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
@@ -21,6 +22,7 @@ export interface PortTable {
 
 export function createPortTable(nft: Nft): PortTable {
   let programmed: Map<string, Programmed> | undefined;
+  const check = createRuleCheck(nft);
 
   /** One transaction: there is no moment without rules, and open connections do not notice. */
   const rebuildScript = (ports: Iterable<Programmed>): string =>
@@ -56,8 +58,9 @@ export function createPortTable(nft: Nft): PortTable {
       };
     },
     repair: () => {
-      if (!programmed || isAsProgrammed(nft.query('list table inet weft-ports'), programmed)) return [];
-      nft.run(rebuildScript(programmed.values()));
+      const left = programmed;
+      if (!left || check(() => isAsProgrammed(nft.query('list table inet weft-ports'), left))) return [];
+      nft.run(rebuildScript(left.values()));
       return [{ what: 'the table of published ports was not as left; made anew' }];
     },
   };

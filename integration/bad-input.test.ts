@@ -10,6 +10,8 @@ import tap, { test } from 'tap';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
+import { hostNetns } from '../linux/netns.ts';
+import { openWireguard } from '../linux/wireguard.ts';
 import { createLab } from './lab/lab.ts';
 import { until, wait, type Result } from './lab/run.ts';
 import { weft, weftJson, weftUp } from './lab/weft.ts';
@@ -87,6 +89,8 @@ test('bad input is refused with its code, and leaves nothing behind', async (t) 
     return await world() === first && first;
   }, 30_000);
 
+  const wireguard = openWireguard(hostNetns);
+  wireguard?.close();
   interface Case { what: string; code: string; says: RegExp | string; run(): Promise<Result>; undo?(): Promise<unknown> }
   const docker = (...args: string[]) => () => h1.tryDocker(...args);
   const create = (driver: string, ...args: string[]) => docker('network', 'create', '-d', driver, ...args, 'bad');
@@ -100,6 +104,11 @@ test('bad input is refused with its code, and leaves nothing behind', async (t) 
     { what: 'an unknown option, of a bridge', code: 'WEFT-OPTION-UNKNOWN', says: 'colour', run: create('weft-bridge', '-o', 'colour=red') },
     { what: 'an unknown option, by weft', code: 'WEFT-OPTION-UNKNOWN', says: 'colour', run: ours('network', 'create', '-o', 'colour=red', 'bad') },
     { what: 'an option with a value that cannot be', code: 'WEFT-OPTION-VALUE', says: 'small', run: create('weft-overlay', '-o', 'weft.mtu=small') },
+    { what: 'an option that is there or not, with another value', code: 'WEFT-OPTION-VALUE', says: 'encrypted cannot be aes', run: create('weft-overlay', '-o', 'encrypted=aes') },
+    ...(wireguard ? [] : [
+      { what: 'encryption on a kernel without WireGuard', code: 'WEFT-ENCRYPTION', says: 'kernel has no WireGuard', run: create('weft-overlay', '-o', 'encrypted') },
+      { what: 'encryption on a kernel without WireGuard, by weft', code: 'WEFT-ENCRYPTION', says: /network bad .*kernel has no WireGuard/, run: ours('network', 'create', '-o', 'encrypted', 'bad') },
+    ]),
     { what: 'an unknown driver', code: 'WEFT-DRIVER-UNKNOWN', says: 'overlay, bridge', run: ours('network', 'create', '-d', 'ipvlan', 'bad') },
     { what: 'a subnet of another network', code: 'WEFT-SUBNET-OVERLAP', says: '10.70.0.0/24', run: create('weft-overlay', '--subnet', '10.70.0.128/25', '--ipam-driver', 'weft') },
     { what: 'a subnet of another network, on a bridge', code: 'WEFT-SUBNET-OVERLAP', says: '10.70.0.0/24', run: create('weft-bridge', '--subnet', '10.70.0.0/16', '--ipam-driver', 'weft') },

@@ -3,7 +3,7 @@ import { test, type Test } from 'tap';
 import { prepareKernel } from './vm/kernel.ts';
 import { runInside, type Outcome } from './vm/machine.ts';
 
-const TIMEOUT_MS = 220_000;
+const TIMEOUT_MS = 420_000;
 const NODE = 'node_modules/.bin/node';
 
 /** Files, each with the names of tests that have to have run in it. */
@@ -11,6 +11,12 @@ const TESTS: readonly (readonly [file: string, ...names: string[]])[] = [
   ['linux/rtnl-stacked.test.ts', 'a VLAN of a link'],
   // The oldest kernel that it is tried on.
   ['drivers/source-guard.test.ts', 'frames'],
+  ['linux/wireguard.test.ts', 'a link that is born elsewhere sends from here'],
+  [
+    'drivers/overlay/encrypted-network.test.ts', 'crosses sealed, and in no other way', 'a published port', 'cleartext is not let in', 'without the WireGuard link nothing leaves', 'what is changed by hand is mended',
+    'new keys while a stream runs', 'behind address translation, with the next key as well', 'a key that is nobody\'s, and that of a node that was removed, are refused', 'what is left without encrypted networks',
+  ],
+  ['drivers/overlay/encryption.test.ts', 'who does not answer is named'],
   ['drivers/macvlan/macvlan.test.ts', 'a sub-interface comes with its first network and goes with its last'],
 ];
 

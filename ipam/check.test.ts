@@ -1,32 +1,17 @@
-import { join } from 'node:path';
 import { type Test, test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
-import { VirtualClock } from '../base/virtual-clock.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
-import type { Store } from '../store/store.ts';
 import { HOST_HOLDER } from './ipam.ts';
 import { check, type CheckedEndpoint, type CheckFacts, type Finding } from './check.ts';
-import { type SceneNode, scene } from './scene-for-tests.ts';
+import { open } from './requests-for-tests.ts';
 
 const subnet = '10.3.0.0/24';
 const [A, B] = [{ id: 'node0', name: 'host-0' }, { id: 'node1', name: 'host-1' }];
 
-interface Opened { store: Store; clock: VirtualClock; a: SceneNode; b: SceneNode; facts(more?: Partial<CheckFacts>): Promise<CheckFacts> }
-
-async function open(t: Test): Promise<Opened> {
-  const clock = new VirtualClock();
-  const folder = t.testdir();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock, log });
-  const { nodes, close } = await scene(folder, store, { count: 2, clock });
-  t.teardown(async () => {
-    close();
-    await store.close();
-  });
-  const [a, b] = nodes as [SceneNode, SceneNode];
+async function checked(t: Test) {
+  const { store, clock, a, b } = await open(t);
   await a.ipam.requestPool({ subnet });
   return {
     store, clock, a, b,
-    facts: async (more) => ({
+    facts: async (more?: Partial<CheckFacts>): Promise<CheckFacts> => ({
       now: clock.wallNow(), node: A, survey: await a.ipam.upkeep.survey(), nodes: [A, B], networks: new Map([[subnet, 'web']]), foreign: new Map(),
       endpoints: [], inKernel: new Map(), ...more,
     }),
@@ -37,7 +22,7 @@ const at = (node: typeof A, id: string, address: string): CheckedEndpoint => ({ 
 const kinds = (findings: Finding[]): string[] => findings.map(({ kind }) => kind);
 
 void test('a healthy cluster has no findings', async (t) => {
-  const { clock, a, b, facts } = await open(t);
+  const { clock, a, b, facts } = await checked(t);
   await a.ipam.reserve(subnet, { gateway: '10.3.0.1' });
   const [mine, theirs] = [await a.ipam.requestAddress({ subnet, holder: 'x', chooser: 'weft' }), await b.ipam.requestAddress({ subnet, holder: 'y', chooser: 'weft' })];
   await clock.advance(100_000);
@@ -46,7 +31,7 @@ void test('a healthy cluster has no findings', async (t) => {
 });
 
 void test('leaks: what nobody has is released, and nothing that changed since the report', async (t) => {
-  const { clock, a, facts } = await open(t);
+  const { clock, a, facts } = await checked(t);
   await a.ipam.requestAddress({ subnet, holder: 'x', chooser: 'weft' });
   t.same(check(await facts()), [], 'its endpoint may be on its way');
   await clock.advance(60_000);
@@ -64,7 +49,7 @@ void test('leaks: what nobody has is released, and nothing that changed since th
 });
 
 void test('orphans: pools without a network, blocks without a pool, blocks of nodes that are gone', async (t) => {
-  const { store, clock, a, b, facts } = await open(t);
+  const { store, clock, a, b, facts } = await checked(t);
   await b.ipam.requestAddress({ subnet, holder: 'y', chooser: 'weft' });
   await store.txn([], [{ put: 'blocks/10.9.0.0_24/3', value: JSON.stringify({ node: 'node1', name: 'host-1', pool: 'gone', chooser: 'weft' }) }]);
   await store.txn([], [{ put: 'blocks/10.3.0.0_24/3', value: JSON.stringify({ node: 'node1', name: 'host-1', pool: 'earlier', chooser: 'weft' }) }]);
@@ -82,7 +67,7 @@ void test('orphans: pools without a network, blocks without a pool, blocks of no
 });
 
 void test('blocks: store and node disagree', async (t) => {
-  const { store, a, b, facts } = await open(t);
+  const { store, a, b, facts } = await checked(t);
   await a.ipam.requestAddress({ subnet, holder: 'x', chooser: 'weft' });
   await store.txn([], [{ delete: 'blocks/10.3.0.0_24/15' }, { put: 'blocks/10.3.0.0_24/2', value: JSON.stringify({ node: 'node0', name: 'host-0', pool: (await facts()).survey.pools[0]!.id, chooser: 'weft' }) }]);
   t.match(check(await facts()), [{ kind: 'block', text: /10\.3\.0\.240-10\.3\.0\.255/ }, { kind: 'block', text: /10\.3\.0\.32-10\.3\.0\.47/ }]);
@@ -93,7 +78,7 @@ void test('blocks: store and node disagree', async (t) => {
 });
 
 void test('endpoints: unclaimed, in another\'s block, twice', async (t) => {
-  const { a, b, facts } = await open(t);
+  const { a, b, facts } = await checked(t);
   await a.ipam.reserve(subnet, { gateway: '10.3.0.1' });
   await a.ipam.requestAddress({ subnet, holder: 'x', chooser: 'weft' });
   await b.ipam.requestAddress({ subnet, holder: 'y', chooser: 'weft' });
@@ -106,14 +91,14 @@ void test('endpoints: unclaimed, in another\'s block, twice', async (t) => {
 });
 
 void test('the kernel: an address that is missing there, and one that was not given', async (t) => {
-  const { a, facts } = await open(t);
+  const { a, facts } = await checked(t);
   await a.ipam.requestAddress({ subnet, holder: 'x', chooser: 'weft' });
   const endpoints = [at(A, 'x', '10.3.0.254')];
   t.match(check(await facts({ endpoints, inKernel: new Map([['x', ['10.3.0.77', '127.0.0.1']]]) })), [{ text: /does not have it/ }, { text: /10\.3\.0\.77 of 10\.3\.0\.0\/24/ }]);
 });
 
 void test('reclaiming: the blocks of a node become free for others, and its return is not overlooked', async (t) => {
-  const { store, clock, a, b } = await open(t);
+  const { store, clock, a, b } = await checked(t);
   for (let i = 0; i < 40; i++) await b.ipam.requestAddress({ subnet, holder: `y${i}`, chooser: 'weft' });
   b.link = 'down';
   t.equal(await a.ipam.upkeep.reclaim('node1'), 3);

@@ -1,9 +1,7 @@
-import { join } from 'node:path';
 import { test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { ask, askMany, askUntilRefused, open } from './requests-for-tests.ts';
 import { type SceneNode, scene } from './scene-for-tests.ts';
 
@@ -39,23 +37,18 @@ void test('a claim whose answer was lost is found again', async (t) => {
 });
 
 void test('the store was put back to an older state: pools go on, and blocks in use are nobody else\'s', async (t) => {
-  const folder = t.testdir();
   const clock = new VirtualClock();
-  const newer: Store = openSqliteStore(join(folder, 'newer.db'), { clock, log });
-  const older: Store = openSqliteStore(join(folder, 'older.db'), { clock, log });
+  const stores = storesForTests(t, clock);
+  const [newer, older] = [stores.store('newer'), stores.store('older')];
   let current = newer;
   const store: Store = {
     ...newer,
     get: (key) => current.get(key), range: (prefix) => current.range(prefix), txn: (...args) => current.txn(...args), lease: (ttl) => current.lease(ttl),
     watch: (prefix, onEvent) => current.watch(prefix, onEvent),
   };
-  const made = await scene(folder, store, { count: 2, clock, usedElsewhere: () => seen });
+  const made = await scene(stores.folder, store, { count: 2, clock, usedElsewhere: () => seen });
   const [a, b] = made.nodes as [SceneNode, SceneNode];
-  t.teardown(async () => {
-    made.close();
-    await newer.close();
-    await older.close();
-  });
+  t.teardown(() => made.close());
   let seen: { address: string; node: { id: string; name: string } }[] = [];
   const { subnet } = await a.ipam.requestPool({ subnet: '10.3.0.0/24' });
   for (const { key, value } of (await newer.range('')).entries) await older.txn([], [{ put: key, value }]);

@@ -1,10 +1,8 @@
 /** What tests ask of the nodes of a scene. */
-import { join } from 'node:path';
 import type { Test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
 import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import type { AddressManagerOptions } from './manager.ts';
 import { type Scene, type SceneNode, scene } from './scene-for-tests.ts';
 
@@ -12,14 +10,11 @@ export interface Opened extends Scene { store: Store; a: SceneNode; b: SceneNode
 
 /** Two nodes and a store of their own, for one test. */
 export async function open(t: Test, options: Partial<Omit<AddressManagerOptions, 'clock'>> & { count?: number } = {}): Promise<Opened> {
-  const folder = t.testdir();
   const clock = new VirtualClock();
-  const store = openSqliteStore(join(folder, 'store.db'), { clock, log });
-  const made = await scene(folder, store, { count: 2, clock, ...options });
-  t.teardown(async () => {
-    made.close();
-    await store.close();
-  });
+  const stores = storesForTests(t, clock);
+  const store = stores.store();
+  const made = await scene(stores.folder, store, { count: 2, clock, ...options });
+  t.teardown(() => made.close());
   return { ...made, store, a: made.nodes[0]!, b: made.nodes[1]! };
 }
 

@@ -1,10 +1,7 @@
-import { join } from 'node:path';
 import { test } from 'tap';
-import { silentLogger as log } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { copyInto, finishCopy } from '../store/copy.ts';
-import { openSqliteStore } from '../store/sqlite.ts';
-import type { Store } from '../store/store.ts';
+import { storesForTests } from '../store/stores-for-tests.ts';
 import { ask } from './requests-for-tests.ts';
 import { restoredClaims } from './restore.ts';
 import { letRun, type SceneNode, scene } from './scene-for-tests.ts';
@@ -12,17 +9,12 @@ import { letRun, type SceneNode, scene } from './scene-for-tests.ts';
 const REST_MS = 10_000;
 
 test('a host that a backup is restored on keeps what it hands out since then, whoever had it', async (t) => {
-  const folder = t.testdir();
   const clock = new VirtualClock();
-  let store: Store = openSqliteStore(join(folder, 'before.db'), { clock, log });
-  const before = store;
-  const made = await scene(folder, store, { clock, restMs: REST_MS, current: () => store });
+  const stores = storesForTests(t, clock);
+  let store = stores.store('before');
+  const made = await scene(stores.folder, store, { clock, restMs: REST_MS, current: () => store });
   const [a, b, c] = made.nodes as [SceneNode, SceneNode, SceneNode];
-  t.teardown(async () => {
-    made.close();
-    await before.close();
-    await store.close();
-  });
+  t.teardown(() => made.close());
   // Blocks of one address each.
   const { subnet } = await a.ipam.requestPool({ subnet: '10.9.0.0/29' });
   const mine = await ask(a, subnet);
@@ -41,7 +33,7 @@ test('a host that a backup is restored on keeps what it hands out since then, wh
   await ask(a, younger.subnet);
 
   for (const node of made.nodes) node.stop();
-  store = openSqliteStore(join(folder, 'after.db'), { clock, log });
+  store = stores.store('after');
   await copyInto(store, restoredClaims(backup, a.local, { id: a.id, name: 'host-0' }), 'restore');
   await finishCopy(store);
   t.equal(await store.get(wish.put), undefined, 'wishes of then are nobody\'s');

@@ -1,6 +1,6 @@
 /** The loopback link of a namespace. */
 import { openGlances } from './link-glance.ts';
-import { openRtnl } from './rtnl.ts';
+import { withRtnl } from './rtnl.ts';
 import type { Netns } from './types.ts';
 
 const NAME = 'lo';
@@ -8,13 +8,10 @@ const NAME = 'lo';
 /** Sets it up unless it is, without waiting for rtnetlink where it is: Docker moves a link into the namespace just when this is asked. Throws KernelError. */
 export function raiseLoopback(netns: Netns): void {
   if (isUp(netns)) return;
-  const rtnl = openRtnl(netns);
-  try {
+  withRtnl(netns, (rtnl) => {
     const link = rtnl.link(NAME);
     if (link) rtnl.setLink(link.index, { up: true });
-  } finally {
-    rtnl.close();
-  }
+  });
 }
 
 function isUp(netns: Netns): boolean {

@@ -5,14 +5,12 @@
 import { parseAttributes, readText } from './attributes.ts';
 import { monitor } from './netlink-monitor.ts';
 import { NETLINK_NETFILTER, openNetlink } from './netlink-socket.ts';
-import { nfgenmsg, NFNL_SUBSYS_NFTABLES, readBe32 } from './nfnetlink.ts';
+import { NFNL_SUBSYS_NFTABLES } from './nfnetlink.ts';
+import { askGeneration, decodeGeneration, NEWGEN } from './nft-generation.ts';
 import type { Netns } from './types.ts';
 
 /** NFNLGRP_NFTABLES */
 const GROUPS = 1 << (7 - 1);
-const NEWGEN = (NFNL_SUBSYS_NFTABLES << 8) | 15;
-const GETGEN = (NFNL_SUBSYS_NFTABLES << 8) | 16;
-const NFTA_GEN_PROC_PID = 2;
 /** The table's name, in the messages of tables, chains, rules, sets, elements and objects alike. */
 const NFTA_TABLE = 1;
 const FAMILIES: Readonly<Record<number, string>> = { 1: 'inet', 2: 'ip', 3: 'arp', 5: 'netdev', 7: 'bridge', 10: 'ip6' };
@@ -56,13 +54,12 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
     onMessages: (messages) => {
       for (const { type, body } of messages) {
         if (type >>> 8 !== NFNL_SUBSYS_NFTABLES || body.length < 4) continue;
-        const attributes = parseAttributes(body.subarray(4));
         if (type === NEWGEN) {
-          if (readBe32(attributes.get(NFTA_GEN_PROC_PID)) !== self) for (const [key, change] of unfinished) add(key, change);
+          if (decodeGeneration(body).pid !== self) for (const [key, change] of unfinished) add(key, change);
           unfinished.clear();
         } else {
           const family = FAMILIES[body[0]!];
-          const table = readText(attributes.get(NFTA_TABLE));
+          const table = readText(parseAttributes(body.subarray(4)).get(NFTA_TABLE));
           if (family && table) unfinished.set(`${family} ${table}`, { family, table });
         }
       }
@@ -82,8 +79,7 @@ export function watchNft(netns: Netns, onChange: (change: NftChange) => void): (
 function ownPid(netns: Netns): number | undefined {
   const socket = openNetlink(netns, NETLINK_NETFILTER);
   try {
-    const [generation] = socket.request('ask for the generation of nftables', { type: GETGEN, flags: 0, body: nfgenmsg(0) });
-    return generation && readBe32(parseAttributes(generation.body.subarray(4)).get(NFTA_GEN_PROC_PID));
+    return askGeneration(socket).pid;
   } finally {
     socket.close();
   }

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { test, type Test } from 'tap';
 import { openNft } from './nft.ts';
+import { createRuleCheck } from './nft-generation.ts';
 import { space, type Space } from './testing.ts';
 import type { Nft } from './types.ts';
 
@@ -77,4 +78,28 @@ test('a closed one is not used', async (t) => {
   nft.close();
   t.throws(() => nft.run('add table ip a\n'), { code: 'EBADF' });
   t.throws(() => nft.query('list ruleset'), { code: 'EBADF' });
+});
+
+test('rules that were right are looked at again only after somebody has changed any', (t) => {
+  const { nft, run } = nftSpace(t);
+  const check = createRuleCheck(nft);
+  let looks = 0;
+  const look = (): boolean => {
+    looks++;
+    return nft.query('list table inet a') !== undefined;
+  };
+  t.notOk(check(look));
+  t.notOk(check(look), 'what is wrong is looked at each time');
+  t.equal(looks, 2);
+  nft.run('table inet a {\n}\n');
+  t.ok(check(look));
+  t.ok(check(look));
+  t.equal(looks, 3);
+  run('nft', 'add table inet b');
+  t.ok(check(look), 'another\'s table');
+  t.equal(looks, 4);
+  run('nft', 'flush ruleset');
+  t.notOk(check(look));
+  t.equal(looks, 5);
+  t.end();
 });

@@ -9,6 +9,8 @@
 import { constants } from 'node:os';
 import koffi from 'koffi';
 import { errnoName, sys } from './ffi.ts';
+import { NETLINK_NETFILTER, openNetlink, type NetlinkSocket } from './netlink-socket.ts';
+import { askGeneration } from './nft-generation.ts';
 import { KernelError, type Netns, type Nft, type NftJson } from './types.ts';
 
 const library = koffi.load('libnftables.so.1');
@@ -36,6 +38,8 @@ export function openNft(netns: Netns): Nft {
   nftables.bufferOutput(context);
   nftables.bufferError(context);
 
+  let socket: NetlinkSocket | undefined;
+
   /** Inside the namespace all the same: the library asks for the indexes of interfaces as it goes (`iif`). */
   const attempt = (text: string, flags: number): Outcome => netns.run(() => {
     if (!context) throw new KernelError('use nftables', 'EBADF', 'it was closed');
@@ -62,7 +66,9 @@ export function openNft(netns: Netns): Nft {
       if (codeOf(error) === 'ENOENT') return undefined;
       throw new KernelError(`read nftables (${command})`, codeOf(error), error.trim());
     },
+    generation: () => askGeneration(socket ??= openNetlink(netns, NETLINK_NETFILTER)).id,
     close: () => {
+      socket?.close();
       if (context) nftables.free(context);
       context = undefined;
     },

@@ -91,13 +91,13 @@ const properties = ({ name, mtu, mac, master, group }: LinkChange): Buffer[] => 
 
 const namespace = (netns: Netns | undefined): Buffer[] => optional(netns, ({ fd }) => u32(IFLA.NET_NS_FD, fd));
 
-/** A vxlan born in another namespace finds its master there. */
+/** A link that is born in another namespace finds its master there. */
 export function encodeNewLink(spec: LinkSpec): Buffer {
   const data = infoData(spec);
   return Buffer.concat([
     header(0, spec.up),
     ...properties(spec),
-    ...(spec.kind === 'vxlan' ? namespace(spec.netns) : []),
+    ...('netns' in spec ? namespace(spec.netns) : []),
     ...('parent' in spec ? [u32(IFLA.LINK, spec.parent)] : []),
     nested(IFLA.LINKINFO, text(INFO.KIND, spec.kind), ...(data.length > 0 ? [nested(INFO.DATA, ...data)] : [])),
   ]);

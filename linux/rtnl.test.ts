@@ -3,6 +3,7 @@
 //        |                                                    |
 //     veth ca                                              veth cb
 import { test } from 'tap';
+import { withRtnl } from './rtnl.ts';
 import { space } from './testing.ts';
 
 const mac = (n: number): string => `02:42:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`;
@@ -232,4 +233,20 @@ test('routes and rules', async (t) => {
   t.same(rtnl.rules().filter(({ priority }) => priority === 200), [six]);
   rtnl.deleteRule(six);
   t.same(rtnl.rules().map(({ family = 4, priority }) => `${family} ${priority}`), ['4 0', '4 32766', '4 32767', '6 0', '6 32766']);
+});
+
+test('a visit to a namespace leaves no socket there, also when its work fails', (t) => {
+  const { netns, run } = space(t);
+  const sockets = (): number => run('cat', '/proc/net/netlink').trim().split('\n').length;
+  const before = sockets();
+  let during = 0;
+  t.equal(withRtnl(netns, (rtnl) => {
+    during = sockets();
+    return rtnl.links().length;
+  }), 1);
+  t.ok(during > before);
+  t.equal(sockets(), before);
+  t.throws(() => withRtnl(netns, (rtnl) => rtnl.setLink(999, { up: true })), { code: 'ENODEV' });
+  t.equal(sockets(), before);
+  t.end();
 });

@@ -111,13 +111,13 @@ export function openRtnl(netns: Netns): Rtnl {
   /** What the message that makes a pair cannot say of the peer. */
   function finishPeer({ name, master, up }: { name: string; master?: number; up?: boolean }, home: Netns): void {
     if (master === undefined && up === undefined) return;
-    within(home, (there) => there.setLink(there.glance(name)!.index, { ...(master !== undefined && { master }), ...(up !== undefined && { up }) }));
+    withRtnl(home, (there) => there.setLink(there.glance(name)!.index, { ...(master !== undefined && { master }), ...(up !== undefined && { up }) }));
   }
 
   function addLink(spec: LinkSpec): number {
     ask(`add ${spec.kind} link ${spec.name}`, RTM_NEWLINK, encodeNewLink(spec), NLM_F_CREATE | NLM_F_EXCL);
-    const home = spec.kind === 'vxlan' ? spec.netns : undefined;
-    const { index } = home ? within(home, (there) => there.glance(spec.name))! : glances.look(spec.name)!;
+    const home = 'netns' in spec ? spec.netns : undefined;
+    const { index } = home ? withRtnl(home, (there) => there.glance(spec.name))! : glances.look(spec.name)!;
     if (spec.kind === 'veth') {
       try {
         finishPeer(spec.peer, spec.peer.netns ?? netns);
@@ -232,8 +232,11 @@ export function openRtnl(netns: Netns): Rtnl {
   };
 }
 
-/** A short visit to another namespace. Its socket is closed at once: an open one would keep a dead namespace alive. */
-function within<T>(netns: Netns, work: (rtnl: Rtnl) => T): T {
+/**
+ * A short visit to a namespace, whose sockets are closed behind it: open ones would keep a dead namespace alive. Never pass work
+ * that returns a promise.
+ */
+export function withRtnl<T>(netns: Netns, work: (rtnl: Rtnl) => T): T {
   const there = openRtnl(netns);
   try {
     return work(there);

@@ -49,6 +49,8 @@ export type LinkSpec = { name: string; mtu?: number; mac?: string; master?: numb
    * Learning is off; `proxy` answers ARP and ND from the neighbour table of the device.
    */
   | { kind: 'vxlan'; vni: number; local: string; port: number; proxy?: boolean; netns?: Netns }
+  /** As with a vxlan, what is sealed leaves from this namespace, also where the link is born in `netns`. Keys and peers: linux/wireguard.ts. */
+  | { kind: 'wireguard'; netns?: Netns }
   | StackedLinkSpec
   /** Both lose whatever is sent through them (an ifb unless tc redirects to it). */
   | { kind: 'dummy' | 'ifb' }
@@ -177,6 +179,8 @@ export interface Nft {
   run(script: string): void;
   /** `list …` in JSON form (libnftables-json(5)), e.g. query('list table inet weft'). undefined when the object does not exist. */
   query(listCommand: string): NftJson[] | undefined;
+  /** Another one after every transaction in the namespace, whoever made it (15 µs). Throws KernelError. */
+  generation(): number | undefined;
   close(): void;
 }
 export type NftJson = Record<string, unknown>;

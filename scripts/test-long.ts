@@ -13,6 +13,7 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ...Array.from({ length: 10 }, (_, i): [string, Record<string, string>] => ['cluster/random.test.ts', { SEEDS: `${i * 2_000 + 1}-${(i + 1) * 2_000}` }]),
   ['ipam/churn.test.ts', { OPERATIONS: '1000000', SEED: String(Date.now() % 1_000_000) }],
   ['gossip/fuzz.test.ts', { FUZZ_CASES: '5000000' }],
+  ['dns/fuzz.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/wire.test.ts', { FUZZ_CASES: '5000000' }],
   ['cluster/promises.test.ts', { RECORDS: '100000' }],
   ['store/faults.test.ts', { CHURN_S: '600' }],

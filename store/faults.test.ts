@@ -7,6 +7,7 @@ import tap, { type Test, test } from 'tap';
 import { type Clock, systemClock as clock } from '../base/clock.ts';
 import { silentLogger as log } from '../base/log.ts';
 import { seededRandom } from '../base/random.ts';
+import { storesForTests } from './stores-for-tests.ts';
 import { openEtcdStore } from './etcd.ts';
 import { etcdForTests } from './etcd-for-tests.ts';
 import { type MemberForTests, sceneForTests, succeeds, until } from './member-for-tests.ts';
@@ -98,8 +99,7 @@ void test('one member of three killed or frozen, again and again: nothing acknow
 });
 
 void test('the same claims without their guard are given twice: the test would notice', async (t) => {
-  const store = openSqliteStore(join(t.testdir(), 'store.db'), { clock, log });
-  t.teardown(() => store.close());
+  const store = storesForTests(t, clock).store();
   const unguarded: Store = { ...store, txn: (_, writes) => store.txn([], writes) };
   await t.rejects(claim(unguarded, '0', { next: 0 }, new Map(), () => false), RangeError);
 });

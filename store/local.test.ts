@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { storesForTests } from './stores-for-tests.ts';
 import { openLocalStore } from './local.ts';
 
 void test('this node\'s own state', async (t) => {
@@ -39,8 +40,7 @@ void test('what is not flushed outlives the process that wrote it, and is flushe
 });
 
 void test('a transaction is done whole or not at all', async (t) => {
-  const store = openLocalStore(join(t.testdir(), 'local.db'));
-  t.teardown(() => store.close());
+  const store = storesForTests(t).local();
   store.put('kept', '1');
   t.throws(() => store.transaction(() => {
     store.put('kept', '2');

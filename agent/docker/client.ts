@@ -62,8 +62,10 @@ export interface ContainerInspect {
   Id: string;
   /** With a leading slash. */
   Name: string;
-  Config: { Hostname: string; Labels?: Record<string, string> | null };
-  State: { Running: boolean; Status: string; ExitCode: number; Error: string };
+  /** ExposedPorts: by '80/tcp'; what is published is among them. */
+  Config: { Hostname: string; Labels?: Record<string, string> | null; ExposedPorts?: Record<string, unknown> | null };
+  /** Health: of containers that have a check. Its status is 'starting', 'healthy' or 'unhealthy'. */
+  State: { Running: boolean; Status: string; ExitCode: number; Error: string; Health?: { Status: string } | null };
   HostConfig: { RestartPolicy: { Name: string } };
   NetworkSettings: { SandboxKey: string; Networks: Record<string, DockerAttachment> };
 }

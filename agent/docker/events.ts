@@ -14,10 +14,10 @@ const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 5_000;
 const MAX_LINE = 256 * 1024;
 
-/** Filtered at the source: the exec events of health checks would outnumber all others. */
+/** Filtered at the source: the exec events of health checks would outnumber all others. 'health_status' stands for 'health_status: healthy' and so on. */
 const FILTERS = {
   type: ['container', 'network'],
-  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect', 'remove', 'prune'],
+  event: ['create', 'start', 'die', 'destroy', 'rename', 'connect', 'disconnect', 'remove', 'prune', 'health_status'],
 };
 
 const Event = v.object({

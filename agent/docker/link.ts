@@ -75,7 +75,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
         void replicator.reconcile(`Docker's ${Action} of network ${Actor.Attributes['name'] ?? ''}`);
         attempt('Docker\'s networks could not be listed', refreshForeign);
       }
-    } else if (Action === 'start' || Action === 'rename') {
+    } else if (Action === 'start' || Action === 'rename' || Action.startsWith('health_status')) {
       attempt('a container could not be looked at', () => workloads.inspect(Actor.ID));
     }
   }

@@ -62,11 +62,18 @@ const unique = (names: readonly (string | undefined)[]): string[] => [...new Set
 /** Engines up to 24 put short id and hostname among the aliases; later ones list every name in DNSNames. */
 export function workloadsOf(container: ContainerInspect): Workload[] {
   const name = container.Name.replace(/^\//, '');
+  const ports = Object.keys(container.Config.ExposedPorts ?? {}).map(asPort).sort();
+  const health = container.State.Health?.Status ?? 'none';
   return Object.values(container.NetworkSettings.Networks).filter((each) => each.EndpointID).map((each) => ({
     endpointId: each.EndpointID,
     containerId: container.Id,
     name,
     names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID)]),
     service: serviceName(container.Config.Labels ?? {}, name),
+    ...(ports.length > 0 && { ports }),
+    ...(health !== 'none' && health !== 'healthy' && { unready: true }),
   }));
 }
+
+/** '80/tcp' → 'tcp/80' */
+const asPort = (exposed: string): string => exposed.split('/').reverse().join('/');

@@ -1,9 +1,7 @@
 import { X509Certificate } from 'node:crypto';
-import { join } from 'node:path';
 import { test, type Test } from 'tap';
 import { systemClock as clock } from '../../base/clock.ts';
-import { silentLogger as log } from '../../base/log.ts';
-import { openSqliteStore } from '../../store/sqlite.ts';
+import { storesForTests } from '../../store/stores-for-tests.ts';
 import { issueCertificate, newKey, requestCertificate } from './authority.ts';
 import { enterCertificate, revocationOf, revocations, watchRevocations, type Revocations } from './certificates.ts';
 import { foundAuthority } from './credentials.ts';
@@ -12,8 +10,7 @@ const DAY = 86_400_000;
 const node = { id: '0123456789abcdef', address: '10.0.0.1' };
 
 function scene(t: Test) {
-  const store = openSqliteStore(join(t.testdir(), 'store.db'), { clock, log });
-  t.teardown(() => store.close());
+  const store = storesForTests(t, clock).store();
   const now = clock.wallNow();
   const issue = async (lifetimeMs = DAY): Promise<string> =>
     issueCertificate(await foundAuthority(store), await requestCertificate(await newKey()), { node: { id: node.id, addresses: [node.address] }, lifetimeMs, now });

@@ -147,18 +147,20 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
       for (const id of leaving) if (!listed.has(id)) leaving.delete(id);
       // Before anything else: networks and endpoints come while this waits for the kernel.
       await links.removeStrangers(all, endpoints, found);
+      await nextTurn();
       endpoints.forEach(restorePorts);
       applyRules();
       if (bridges().length === 0) return found;
       if (table.repair()) found.push({ what: 'nftables: table inet weft-bridge of the host was changed' });
       ensureHost(found);
+      await nextTurn();
       for (const network of all) {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         await links.migrate(network, here, found);
         // It may have gone meanwhile.
         if (!bridges().some(({ id }) => id === network.id)) continue;
         const bridge = links.ensure(network, found);
-        for (const endpoint of here) links.ensurePort(network, endpoint, bridge, found);
+        await links.ensurePorts(network, here, bridge, found);
         await nextTurn();
       }
       return found;

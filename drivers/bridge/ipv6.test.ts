@@ -9,12 +9,10 @@
 //
 //  web 10.20.0.0/24 and fd20::/64; six fd21::/64; vault fd22::/64, internal
 import { test } from 'tap';
-import { silentLogger } from '../../base/log.ts';
-import type { Endpoint, JoinAnswer, Network } from '../../cnm/model.ts';
-import { writeSysctl } from '../../linux/sysctl.ts';
+import type { Network } from '../../cnm/model.ts';
 import { hostBridge } from '../names.ts';
-import { type Space, Underlay, capture, endpoint, network, plugIn, rememberIn, until } from '../testbed.ts';
-import { createBridgeDriver } from './bridge.ts';
+import { type Space, Underlay, capture, endpoint, network, until } from '../testbed.ts';
+import { BridgeHost } from './testbed.ts';
 
 const underlay = new Underlay();
 const web = network('web', 'bridge', '10.20.0.0/24', { subnets: [{ subnet: '10.20.0.0/24', gateway: '10.20.0.1' }, { subnet: 'fd20::/64', gateway: 'fd20::1' }] });
@@ -29,7 +27,9 @@ const ipv6Of = (space: Space): string => [
 
 test('bridge networks with IPv6', async (t) => {
   t.teardown(() => underlay.remove());
-  const { space: host } = underlay.host(1, 1);
+  const weftd = new BridgeHost(underlay);
+  t.teardown(() => weftd.purge());
+  const { space: host, driver, networks, endpoints } = weftd;
   const client = underlay.host(2, 2);
   const hostAddress = underlay.addIpv6({ space: host }, 1, 1);
   const clientAddress = underlay.addIpv6(client, 2, 2);
@@ -37,39 +37,15 @@ test('bridge networks with IPv6', async (t) => {
   host.run('ip', '-6', 'route', 'change', 'default', 'via', 'fe80::99', 'dev', 'eth0', 'proto', 'ra');
   host.run('ip6tables', '-P', 'FORWARD', 'DROP');
   const before = ipv6Of(host);
-  const networks: Network[] = [];
-  const endpoints: Endpoint[] = [];
-  const journal = new Map<string, string>();
-  const driver = createBridgeDriver({ host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: rememberIn(journal), log: silentLogger });
-  t.teardown(async () => {
-    await driver.purge();
-    driver.close();
-  });
-
-  const attach = async (name: string, on: Network, address: string, addressIpv6?: string): Promise<{ space: Space; answer: JoinAnswer }> => {
-    const space = underlay.space(name);
-    const made = endpoint(name, on, address, addressIpv6 === undefined ? {} : { addressIpv6 });
-    await driver.createEndpoint(on, made);
-    endpoints.push(made);
-    const answer = await driver.join(on, made);
-    await plugIn(host, space, made, answer);
-    return { space, answer };
-  };
-  const repair = async (): Promise<string[]> => (await driver.repair(networks, endpoints)).map(({ what }) => what);
-
-  for (const each of [web, six, vault, four]) {
-    networks.push(each);
-    driver.validate(each);
-    await driver.createNetwork(each);
-  }
-  const w1 = await attach('w1', web, '10.20.0.2/24', 'fd20::2/64');
-  const { space: w2 } = await attach('w2', web, '10.20.0.3/24', 'fd20::3/64');
-  const s1 = await attach('s1', six, 'fd21::2/64');
-  const { space: v1, answer: internal } = await attach('v1', vault, 'fd22::2/64');
-  const { space: v2 } = await attach('v2', vault, 'fd22::3/64');
+  for (const each of [web, six, vault, four]) await weftd.create(each);
+  const w1 = await weftd.attach('w1', web, '10.20.0.2', 'fd20::2');
+  const { space: w2 } = await weftd.attach('w2', web, '10.20.0.3', 'fd20::3');
+  const s1 = await weftd.attach('s1', six, 'fd21::2');
+  const { space: v1, answer: internal } = await weftd.attach('v1', vault, 'fd22::2');
+  const { space: v2 } = await weftd.attach('v2', vault, 'fd22::3');
 
   t.test('the host becomes a router and keeps its own way out', async (t) => {
-    t.same(Object.fromEntries(journal), { 'net/ipv4/ip_forward': '0', 'net/ipv6/conf/all/forwarding': '0', 'net/ipv6/conf/eth0/accept_ra': '1' });
+    t.same(Object.fromEntries(weftd.journal), { 'net/ipv4/ip_forward': '0', 'net/ipv6/conf/all/forwarding': '0', 'net/ipv6/conf/eth0/accept_ra': '1' });
     t.equal(host.run('sysctl', '-n', 'net.ipv6.conf.eth0.accept_ra').trim(), '2');
     t.ok(host.pings(clientAddress));
     t.equal(host.run('sysctl', '-n', `net.ipv6.conf.${hostBridge(four.id)}.disable_ipv6`).trim(), '1', 'a network of IPv4 has none');
@@ -119,14 +95,10 @@ test('bridge networks with IPv6', async (t) => {
     const open = mode('open', 'fd24::/64', 'routed');
     const cut = mode('cut', 'fd25::/64', 'isolated', { internal: true });
     t.throws(() => driver.validate({ ...cut, internal: false }), { code: 'WEFT-OPTION-VALUE', message: /--internal/ });
-    for (const each of [open, cut]) {
-      driver.validate(each);
-      networks.push(each);
-      await driver.createNetwork(each);
-    }
-    const { space: o1 } = await attach('o1', open, 'fd24::2/64');
-    const { space: c1 } = await attach('c1', cut, 'fd25::2/64');
-    await attach('c2', cut, 'fd25::3/64');
+    for (const each of [open, cut]) await weftd.create(each);
+    const { space: o1 } = await weftd.attach('o1', open, 'fd24::2');
+    const { space: c1 } = await weftd.attach('c1', cut, 'fd25::2');
+    await weftd.attach('c2', cut, 'fd25::3');
     host.run('ip', 'address', 'add', 'fe80::98/64', 'dev', 'eth0', 'nodad');
     underlay.router.run('ip', '-6', 'route', 'add', 'fd24::/64', 'via', 'fe80::98', 'dev', 'r1');
     const server = o1.serve(process.execPath, '-e', 'for (const port of [80, 81]) require("net").createServer((s) => s.end(s.remoteAddress)).listen(port, "::", () => console.log("up"))');
@@ -148,28 +120,25 @@ test('bridge networks with IPv6', async (t) => {
     t.notMatch(host.run('ip', '-6', '-o', 'address'), /fd25::/, 'isolated: the host is not there');
     driver.unpublish(made!.id);
     for (const each of endpoints.splice(endpoints.findIndex(({ networkId }) => networkId === open.id))) await driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
-    for (const each of [open, cut]) {
-      await driver.deleteNetwork(each);
-      networks.splice(networks.indexOf(each), 1);
-    }
+    for (const each of [open, cut]) await weftd.delete(each);
     underlay.router.run('ip', '-6', 'route', 'del', 'fd24::/64');
     host.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
   });
 
   t.test('what others break is mended', async (t) => {
     const bridge = hostBridge(web.id);
-    t.same(await repair(), []);
+    t.same(await weftd.repair(), []);
     host.run('ip', '-6', 'address', 'del', 'fd20::1/64', 'dev', bridge);
-    t.same(await repair(), ['address fd20::1/64 was missing']);
+    t.same(await weftd.repair(), ['address fd20::1/64 was missing']);
     host.run('sysctl', '-qw', `net.ipv6.conf.${bridge}.disable_ipv6=1`);
-    t.same(await repair(), ['address fd20::1/64 was missing']);
+    t.same(await weftd.repair(), ['address fd20::1/64 was missing']);
     host.run('ip', 'link', 'set', bridge, 'down');
-    t.same(await repair(), [`link ${bridge} had another up`, 'address fd20::1/64 was missing']);
+    t.same(await weftd.repair(), [`link ${bridge} had another up`, 'address fd20::1/64 was missing']);
     host.run('sysctl', '-qw', 'net.ipv6.conf.all.forwarding=0');
     host.run('ip6tables', '-F', 'FORWARD');
-    t.same(await repair(), ['sysctl net/ipv6/conf/all/forwarding was 0', 'the host\'s FORWARD chain did not accept our bridges']);
+    t.same(await weftd.repair(), ['sysctl net/ipv6/conf/all/forwarding was 0', 'the host\'s FORWARD chain did not accept our bridges']);
     t.ok(w2.pings(clientAddress));
-    t.same(await repair(), []);
+    t.same(await weftd.repair(), []);
   });
 
   t.test('where IPv6 is switched off, it stays off', async (t) => {
@@ -177,15 +146,15 @@ test('bridge networks with IPv6', async (t) => {
     host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1');
     t.throws(() => driver.validate(web), refused);
     await t.rejects(driver.createEndpoint(web, endpoint('w3', web, '10.20.0.4/24', { addressIpv6: 'fd20::4/64' })), refused);
-    await repair();
+    await weftd.repair();
     t.equal(host.run('ip', '-6', '-o', 'address').trim(), '');
     t.ok(w2.pings('10.20.0.1'), 'IPv4 goes on');
-    const { space: f1 } = await attach('f1', four, '10.23.0.2/24');
+    const { space: f1 } = await weftd.attach('f1', four, '10.23.0.2');
     t.ok(f1.pings('10.99.2.2'));
     host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=0');
     underlay.addIpv6({ space: host }, 1, 1);
     host.run('ip', '-6', 'route', 'change', 'default', 'via', 'fe80::99', 'dev', 'eth0', 'proto', 'ra');
-    await repair();
+    await weftd.repair();
     t.ok(w2.pings(clientAddress), 'switched on again, it works');
   });
 
@@ -197,7 +166,7 @@ test('bridge networks with IPv6', async (t) => {
   t.test('nothing stays', async (t) => {
     networks.splice(0);
     t.same(await driver.purge(), []);
-    for (const [name, value] of [...journal].reverse()) writeSysctl(host.netns, name, value);
+    weftd.restoreSysctls();
     t.equal(ipv6Of(host), before);
   });
 });

@@ -19,7 +19,7 @@ import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
 import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
-import { OPEN_PORT, createPairs, ensurePort, linksOf, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePort, ensurePorts, linksOf, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
 
 /** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
@@ -33,7 +33,7 @@ export interface BridgeLinks {
   remove(network: Network): Promise<void>;
   /** Makes the endpoint's pair unless it is there, and before it what of the network is not. `soon`: see Pairs.makeSoon. */
   addPort(network: Network, endpoint: Endpoint, options?: { soon?: boolean }): void;
-  ensurePort(network: Network, endpoint: Endpoint, bridge: number, found: Repair[]): void;
+  ensurePorts(network: Network, endpoints: readonly Endpoint[], bridge: number, found: Repair[]): Promise<void>;
   removePort(network: Network, endpoint: Endpoint): Promise<void>;
   removeStrangers(networks: readonly Network[], endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
   /**
@@ -155,9 +155,10 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       const bridge = inside.glance(bridgeOf(network, settings))?.index ?? ensure(network, []);
       (soon ? pairs.makeSoon : pairs.make)(inside, endpoint, bridge, settings.mtu, portOptions(network, endpoint));
     },
-    ensurePort: (network, endpoint, bridge, found) => {
+    ensurePorts: (network, endpoints, bridge, found) => {
       const settings = settingsOf(network);
-      ensurePort(placeOf(settings), endpoint, bridge, settings.mtu, found, portOptions(network, endpoint));
+      const inside = placeOf(settings);
+      return ensurePorts(inside, endpoints, (endpoint) => ensurePort(inside, endpoint, bridge, settings.mtu, found, portOptions(network, endpoint)));
     },
     removePort: (network, endpoint) => pairs.remove(placeOf(settingsOf(network)), endpoint),
 

@@ -8,12 +8,10 @@
 //
 //  site 10.40.0.0/24 on site0, a bridge that its user has named; adopted on br9, which was there before
 import { test } from 'tap';
-import { silentLogger } from '../../base/log.ts';
-import type { Endpoint, Network } from '../../cnm/model.ts';
 import { bridgeEnd } from '../names.ts';
-import { type Space, Underlay, endpoint, network, plugIn, rememberIn } from '../testbed.ts';
-import { createBridgeDriver } from './bridge.ts';
+import { Underlay, network } from '../testbed.ts';
 import { NAME_OPTION } from './options.ts';
+import { BridgeHost } from './testbed.ts';
 
 const underlay = new Underlay();
 const site = network('site', 'bridge', '10.40.0.0/24', { options: { [NAME_OPTION]: 'site0' } });
@@ -21,8 +19,9 @@ const adopted = network('adopted', 'bridge', '10.41.0.0/24', { options: { [NAME_
 
 test('bridges that their users have named', async (t) => {
   t.teardown(() => underlay.remove());
-  const { space: host } = underlay.host(1, 1);
-  host.run('iptables', '-P', 'FORWARD', 'DROP');
+  const weftd = new BridgeHost(underlay);
+  t.teardown(() => weftd.purge());
+  const { space: host, driver, networks, endpoints } = weftd;
   host.run('ip', 'link', 'add', 'br9', 'address', '02:00:00:00:00:09', 'type', 'bridge');
   host.run('ip', 'link', 'set', 'br9', 'up');
   host.run('ip', 'address', 'add', '10.41.9.9/32', 'dev', 'br9');
@@ -30,40 +29,16 @@ test('bridges that their users have named', async (t) => {
   // A bridge has carrier once it has had a port.
   const state = (): string => `${host.snapshot().replaceAll(/<[^>]*>/g, '')}${host.run('ip', '-4', '-o', 'address')}`;
   const before = state();
-  const networks: Network[] = [];
-  const endpoints: Endpoint[] = [];
-  const journal = new Map<string, string>();
-  const driver = createBridgeDriver({
-    host: host.netns, path: `/run/netns/weft-d-${process.pid}-bridges`, networks: () => networks, published: new Map(), journal: rememberIn(journal), log: silentLogger,
-  });
-  t.teardown(async () => {
-    await driver.purge();
-    driver.close();
-  });
-  const create = async (added: Network): Promise<void> => {
-    driver.validate(added);
-    networks.push(added);
-    await driver.createNetwork(added);
-  };
-  const attach = async (name: string, on: Network, address: string): Promise<Space> => {
-    const space = underlay.space(name);
-    const made = endpoint(name, on, address);
-    await driver.createEndpoint(on, made);
-    endpoints.push(made);
-    await plugIn(host, space, made, await driver.join(on, made));
-    return space;
-  };
-  const repair = async (): Promise<string[]> => (await driver.repair(networks, endpoints)).map(({ what }) => what);
   const restored = (): string => {
-    for (const [name, value] of journal) host.run('sysctl', '-qw', `${name.replaceAll('/', '.')}=${value}`);
+    weftd.restoreSysctls();
     return state();
   };
 
-  await create(site);
-  await create(adopted);
-  const s1 = await attach('s1', site, '10.40.0.2/24');
-  await attach('s2', site, '10.40.0.3/24');
-  const a1 = await attach('a1', adopted, '10.41.0.2/24');
+  await weftd.create(site);
+  await weftd.create(adopted);
+  const { space: s1 } = await weftd.attach('s1', site, '10.40.0.2');
+  await weftd.attach('s2', site, '10.40.0.3');
+  const { space: a1 } = await weftd.attach('a1', adopted, '10.41.0.2');
 
   t.test('they are the host\'s, and so are their ports', async (t) => {
     t.match(host.rtnl.link('site0'), { kind: 'bridge', up: true });
@@ -71,13 +46,13 @@ test('bridges that their users have named', async (t) => {
     t.match(host.run('bridge', '-d', 'link', 'show', 'dev', bridgeEnd(endpoints[0]!.id)), /hairpin on/, 'br_netfilter sends back by the port what came by it');
     for (const [from, to] of [[s1, '10.40.0.3'], [s1, '10.40.0.1'], [a1, '10.41.0.1']] as const) t.ok(from.pings(to), to);
     t.notOk(a1.pings('10.40.0.2'), 'networks are apart');
-    t.same(await repair(), []);
+    t.same(await weftd.repair(), []);
   });
 
   t.test('where endpoints may send from any address, the host still takes none that is another\'s', async (t) => {
     const loose = network('loose', 'bridge', '10.42.0.0/24', { options: { [NAME_OPTION]: 'loose0', 'weft.antispoof': 'false' } });
-    await create(loose);
-    const l1 = await attach('l1', loose, '10.42.0.2/24');
+    await weftd.create(loose);
+    const { space: l1 } = await weftd.attach('l1', loose, '10.42.0.2');
     const dropped = (): number => {
       const [names, values] = host.run('grep', '^TcpExt', '/proc/net/netstat').trim().split('\n').map((line) => line.split(' '));
       return Number(values![names!.indexOf('IPReversePathFilter')]);
@@ -89,8 +64,7 @@ test('bridges that their users have named', async (t) => {
     t.ok(dropped() > before);
     t.equal(host.run('sysctl', '-n', 'net.ipv4.conf.br9.rp_filter').trim(), host.run('sysctl', '-n', 'net.ipv4.conf.default.rp_filter').trim(), 'on a bridge of somebody else\'s nothing changes');
     await driver.deleteEndpoint(loose, endpoints.pop()!);
-    await driver.deleteNetwork(loose);
-    networks.pop();
+    await weftd.delete(loose);
   });
 
   t.test('what is not to be had', async (t) => {
@@ -113,11 +87,11 @@ test('bridges that their users have named', async (t) => {
     ];
     for (const [breakIt, words] of cases) {
       host.run(...breakIt);
-      t.match((await repair()).join('; '), words);
-      t.same(await repair(), []);
+      t.match((await weftd.repair()).join('; '), words);
+      t.same(await weftd.repair(), []);
     }
     host.run('ip', 'link', 'set', 'br9', 'mtu', '1400');
-    t.same(await repair(), [], 'its MTU is its owner\'s');
+    t.same(await weftd.repair(), [], 'its MTU is its owner\'s');
     host.run('ip', 'link', 'set', 'br9', 'mtu', '1500');
     t.ok(s1.pings('10.40.0.3') && a1.pings('10.41.0.1'));
     host.run('iptables', '-I', 'FORWARD', '-i', 'br9', '-j', 'ACCEPT');
@@ -128,22 +102,19 @@ test('bridges that their users have named', async (t) => {
     const [first, second, third] = endpoints.splice(0);
     endpoints.push(third!);
     t.ok(first && second);
-    t.ok((await repair()).includes('link site0 belonged to nothing'));
+    t.ok((await weftd.repair()).includes('link site0 belonged to nothing'));
     t.notOk(host.rtnl.link('site0'));
-    await create(site);
+    await weftd.create(site);
   });
 
   t.test('they go: the one that we made, and what the other was given', async (t) => {
     await driver.deleteEndpoint(adopted, endpoints.pop()!);
-    for (const each of [site, adopted]) {
-      await driver.deleteNetwork(each);
-      networks.splice(networks.indexOf(each), 1);
-    }
+    for (const each of [site, adopted]) await weftd.delete(each);
     t.notOk(host.rtnl.link('site0'));
     t.equal(host.run('sysctl', '-n', 'net.ipv4.conf.br9.route_localnet').trim(), '0', 'nobody on the bridge reaches the host\'s 127.0.0.1');
     t.equal(restored(), before);
-    await create(adopted);
-    await create(site);
+    await weftd.create(adopted);
+    await weftd.create(site);
     t.same(await driver.purge(), []);
     t.equal(restored(), before, 'a purge, too');
   });

@@ -8,6 +8,14 @@ export const INGRESS_VNI = 0x800000;
 const LAST_NUMBER = 0xfffe;
 /** VXLAN over IPv4: outer IPv4 (20), UDP (8), VXLAN (8), inner Ethernet (14) (RFC 7348 §5). */
 export const VXLAN_OVERHEAD = 50;
+/** WireGuard over IPv4: outer IPv4 (20), UDP (8), header (16), authentication tag (16) (wireguard.com/papers/wireguard.pdf §5.4.6). */
+export const WIREGUARD_OVERHEAD = 60;
+/**
+ * Of the nodes' ends of the WireGuard link, which are inside of it and nowhere else: of a prefix that nobody has (RFC 1112 §4),
+ * so that neither a container nor a host can mean something else by one, and no router takes a packet that went astray.
+ */
+export const SEALED_PREFIX = '240.0.0.0/16';
+export const sealedAddress = (number: number): string => nodeAddress(SEALED_PREFIX, number);
 
 /** What a backend sees where the host itself is the client. `prefix`: of all nodes' addresses, the same everywhere. */
 export const nodeAddress = (prefix: string, number: number): string => formatIp4(parsePrefix4(prefix)!.base + number);
@@ -29,7 +37,11 @@ export const nodeLinkLocal = (number: number): string => `fe80::${number.toStrin
 export const nodeMac = (number: number): string => `02:77:66:00:${hex(number >> 8)}:${hex(number & 255)}`;
 /** Connections that came in through this node are marked with it, and answered through it. */
 export const nodeMark = (number: number): number => 0x48000000 + number;
+/** The same for those that came through it by way of the WireGuard link. */
+export const sealedMark = (number: number): number => nodeMark(0x10000 + number);
 /** Routing table whose default route leads to that node. */
 export const nodeTable = (number: number): number => 100_000 + number;
+/** The same by way of the WireGuard link. */
+export const sealedTable = (number: number): number => 200_000 + number;
 
 const hex = (value: number): string => value.toString(16).padStart(2, '0');

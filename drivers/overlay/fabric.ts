@@ -12,25 +12,24 @@ import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.
 import { openRtnl } from '../../linux/rtnl.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Netns, Nft, Rtnl, Rule } from '../../linux/types.ts';
-import { deleteLinks, ensureAddress, ensureForwarding, ensureLink, ensureRoutes, forward, linkMaker, removeUnless } from '../ensure.ts';
+import { deleteLinks, ensureAddress, ensureLink, ensureRoutes, forward, linkMaker } from '../ensure.ts';
 import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
 import { createNftTable } from '../nft-table.ts';
-import { INGRESS_VNI, nodeAddress, nodeAddress6, nodeLinkLocal, nodeMac, nodeMark, nodeTable } from './addressing.ts';
-import { fabricRules, hostRules } from './rules.ts';
+import { VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedTable } from './addressing.ts';
+import { createEncryption, type Encryption, type EncryptionOptions } from './encryption.ts';
+import { REMOTE_TABLE, ensureRoutedTunnel, type TunnelPeer } from './routed-tunnel.ts';
+import { SEALED_TUNNEL, TUNNEL, fabricRules, hostRules } from './rules.ts';
 
 const HOST_END = 'weft-up';
 const FABRIC_END = 'uplink';
-const TUNNEL = 'weft-in';
 /** The fabric's address on the uplink: the same on every node, seen by nobody else. */
 const FABRIC_ADDRESS = '169.254.77.2';
 /** Of the two ends of the uplink in IPv6. */
 const HOST_LINK_LOCAL = 'fe80::1';
 const FABRIC_LINK_LOCAL = 'fe80::2';
-/** Where packets from the host look up remote endpoints, so that they cross by weft-in and are answered through this node. */
-export const REMOTE_TABLE = 1000;
 /**
  * Docker's own IPAM avoids prefixes with a route of link scope, and no others. Each subnet has such a route beside the
  * one that is used, as a sign: with the worst metric it carries nothing.
@@ -39,7 +38,7 @@ const SIGN_METRIC = 0x7fffffff;
 const MARK_PRIORITY = 100;
 const UPLINK_PRIORITY = 200;
 
-export interface FabricNetwork { subnet: string; internal: boolean; bridge: string }
+export interface FabricNetwork { subnet: string; internal: boolean; encrypted: boolean; bridge: string }
 
 export interface FabricState {
   self: NodeInfo;
@@ -64,6 +63,9 @@ export interface Fabric {
   ipv6(): boolean;
   /** Index of weft-in in the fabric; undefined before the first ensure. */
   tunnel(): number | undefined;
+  /** Of the one by way of WireGuard; undefined where no network is encrypted, too. */
+  sealedTunnel(): number | undefined;
+  readonly encryption: Pick<Encryption, 'problem' | 'silent'>;
   /** Makes the fabric what `state` says; returns what was not so. */
   ensure(state: FabricState): Promise<Repair[]>;
   /** The rules alone. */
@@ -79,9 +81,12 @@ export interface FabricOptions {
   /** The same on every node; each has the address of its number there. */
   nodePrefix: string;
   journal: Journal;
+  wireguard: Omit<EncryptionOptions, 'host' | 'fabric'>;
 }
 
-export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): Fabric {
+const isSealed = ({ networks }: FabricState): boolean => networks.some(({ encrypted }) => encrypted);
+
+export function openFabric({ host, path, nodePrefix, journal, wireguard }: FabricOptions): Fabric {
   const addressOf = (number: number): string => nodeAddress(nodePrefix, number);
   const address6Of = (number: number): string => nodeAddress6(nodePrefix, number);
   const fresh = !isNetns(path);
@@ -92,7 +97,9 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
   const fabricNft: Nft = openNft(netns);
   const hostTable = createNftTable(hostNft, 'inet weft-uplink');
   const fabricTable = createNftTable(fabricNft, 'inet weft');
+  const encryption = createEncryption({ host: hostRtnl, fabric: rtnl, ...wireguard });
   let tunnel: number | undefined;
+  let sealedTunnel: number | undefined;
   let withIpv6 = false;
   let lastState: FabricState | undefined;
   const docker = watchDockerBridges(hostRtnl, () => lastState && setRules(lastState));
@@ -121,6 +128,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     const { self, peers, networks, backends } = state;
     hostTable.set(hostRules({
       nodeAddress: addressOf(self.number), nodeAddress6: address6Of(self.number), vxlanPort: state.vxlanPort, members: [self, ...peers].map(({ vtep }) => vtep),
+      ...(isSealed(state) && { wireguard: { port: wireguard.port, places: [self, ...peers].flatMap(({ vtep, wireguard: place }) => (place ? [`${vtep} . ${place.port}`] : [])) } }),
       subnets: networks.filter(({ internal }) => !internal).map(({ subnet }) => subnet), dockerBridges: docker.names(),
     }));
     fabricTable.set(fabricRules({
@@ -129,6 +137,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
       subnets: networks.map(({ subnet }) => subnet),
       bridges: networks.map(({ bridge }) => bridge),
       internalBridges: networks.filter(({ internal }) => internal).map(({ bridge }) => bridge),
+      ...(isSealed(state) && { sealed: { bridges: networks.filter(({ encrypted }) => encrypted).map(({ bridge }) => bridge), vxlanPort: state.vxlanPort } }),
       backends: backends.map(({ ip, protocol, port }) => `${ip} . ${protocol} . ${port}`),
     }));
   }
@@ -182,39 +191,32 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     for (const stale of hostRtnl.addresses(up)) if (!isOurs(stale.address)) hostRtnl.deleteAddress(up, stale.address);
   }
 
-  async function ensureTunnel(state: FabricState, found: Repair[]): Promise<void> {
-    const { self, peers } = state;
-    await removeUnless(rtnl, TUNNEL, ({ vxlan }) => vxlan?.vni === INGRESS_VNI && vxlan.local === self.vtep && vxlan.port === state.vxlanPort);
-    const dev = ensureLink(rtnl, TUNNEL, { mtu: state.mtu, mac: nodeMac(self.number), up: true }, linkMaker(hostRtnl, {
-      kind: 'vxlan', name: TUNNEL, vni: INGRESS_VNI, local: self.vtep, port: state.vxlanPort, mtu: state.mtu, mac: nodeMac(self.number), netns,
-    }), found);
-    tunnel = dev;
-    if (withIpv6) enableIpv6(netns, TUNNEL, { quiet: true });
-    // Only ever from addresses that are routed elsewhere, and without an address of its own a loose check drops everything.
-    writeSysctl(netns, `net/ipv4/conf/${TUNNEL}/rp_filter`, '0');
-    ensureForwarding(
-      rtnl, dev,
-      peers.map((peer) => ({ dev, mac: nodeMac(peer.number), vtep: peer.vtep, master: false })),
-      peers.flatMap(({ number }) => [addressOf(number), ...(withIpv6 ? [nodeLinkLocal(number)] : [])].map((ip) => ({ dev, ip, mac: nodeMac(number) }))),
-      found,
+  /** The one that all nodes have, and one by way of WireGuard where there is an encrypted network. */
+  async function ensureTunnels(state: FabricState, found: Repair[]): Promise<void> {
+    const { self, peers, mtu, vxlanPort: port } = state;
+    const peerOf = ({ number }: NodeInfo, vtep: string): TunnelPeer => ({ number, vtep, address: addressOf(number), address6: address6Of(number) });
+    tunnel = await ensureRoutedTunnel(
+      rtnl, { name: TUNNEL, number: self.number, local: self.vtep, port, mtu, socket: hostRtnl, table: nodeTable, toNodes: true }, peers.map((peer) => peerOf(peer, peer.vtep)), withIpv6, found,
     );
-    const wanted = peers.flatMap((peer) => {
-      const via = addressOf(peer.number);
-      const via6 = nodeLinkLocal(peer.number);
-      return [
-        { dst: `${via}/32`, via, dev, onlink: true }, { dst: 'default', via, dev, onlink: true, table: nodeTable(peer.number) },
-        ...(withIpv6 ? [
-          { dst: `${address6Of(peer.number)}/128`, via: via6, dev, metric: IPV6_METRIC }, { dst: 'default', via: via6, dev, metric: IPV6_METRIC, table: nodeTable(peer.number) },
-        ] : []),
-      ];
-    });
-    ensureRoutes(rtnl, wanted, (await rtnl.large.routes({ dev })).filter(({ table }) => table !== REMOTE_TABLE), found);
+    if (isSealed(state)) {
+      encryption.ensure(self, peers, mtu + VXLAN_OVERHEAD - WIREGUARD_OVERHEAD, found);
+      sealedTunnel = await ensureRoutedTunnel(
+        rtnl, { name: SEALED_TUNNEL, number: self.number, local: sealedAddress(self.number), port, mtu: mtu - WIREGUARD_OVERHEAD, socket: rtnl, table: sealedTable, toNodes: false },
+        peers.filter(({ wireguard }) => wireguard).map((peer) => peerOf(peer, sealedAddress(peer.number))), withIpv6, found,
+      );
+      forward(netns, SEALED_TUNNEL);
+    } else {
+      sealedTunnel = undefined;
+      await rtnl.deleteLink(SEALED_TUNNEL);
+      await encryption.remove();
+    }
   }
 
-  function ensureRules(peers: readonly NodeInfo[], found: Repair[]): void {
+  function ensureRules(state: FabricState, found: Repair[]): void {
+    const tables = state.peers.flatMap(({ number }) => [[nodeMark(number), nodeTable(number)] as const, ...(isSealed(state) ? [[sealedMark(number), sealedTable(number)] as const] : [])]);
     const ofIpv4 = [
       { priority: UPLINK_PRIORITY, table: REMOTE_TABLE, iif: FABRIC_END },
-      ...peers.map(({ number }) => ({ priority: MARK_PRIORITY, table: nodeTable(number), fwmark: nodeMark(number), fwmask: 0xffffffff })),
+      ...tables.map(([fwmark, table]) => ({ priority: MARK_PRIORITY, table, fwmark, fwmask: 0xffffffff })),
     ];
     const wanted: Rule[] = [...ofIpv4, ...(withIpv6 ? ofIpv4.map((rule) => ({ family: 6 as const, ...rule })) : [])];
     const key = (rule: { family?: number; priority: number; table: number; iif?: string; fwmark?: number }): string => `${rule.family ?? 4} ${rule.priority} ${rule.table} ${rule.iif ?? ''} ${rule.fwmark ?? ''}`;
@@ -237,6 +239,8 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     nodePrefix, fresh, netns, rtnl, hostRtnl, setRules,
     ipv6: () => withIpv6,
     tunnel: () => tunnel,
+    sealedTunnel: () => sealedTunnel,
+    encryption,
     ensure: async (state) => {
       const found: Repair[] = [];
       withIpv6 = state.networks.some(({ subnet }) => familyOf(subnet) === 6) && isIpv6On(host);
@@ -247,8 +251,8 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
       if (hostTable.repair()) found.push({ what: 'nftables: table inet weft-uplink of the host was changed' });
       if (fabricTable.repair()) found.push({ what: 'nftables: table inet weft of the fabric was changed' });
       await ensureUplink(state, found);
-      await ensureTunnel(state, found);
-      ensureRules(state.peers, found);
+      await ensureTunnels(state, found);
+      ensureRules(state, found);
       if (ensureForwardAccepts(hostNft, HOST_END, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
       return found;
     },
@@ -265,6 +269,7 @@ export function openFabric({ host, path, nodePrefix, journal }: FabricOptions): 
     },
     close: () => {
       docker.close();
+      encryption.close();
       for (const each of [hostNft, fabricNft, hostRtnl, rtnl, netns]) each.close();
     },
   };

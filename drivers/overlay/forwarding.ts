@@ -15,10 +15,11 @@ import type { FdbEntry, Neighbour, Route, Rtnl } from '../../linux/types.ts';
 import { destinationKey, routeKey } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
 import { IPV6_METRIC } from '../ipv6.ts';
-import { nodeAddress, nodeLinkLocal } from './addressing.ts';
+import { isEncrypted } from '../options.ts';
+import { nodeAddress, nodeLinkLocal, sealedAddress } from './addressing.ts';
 import { Comparisons, type Comparison } from './comparisons.ts';
-import { REMOTE_TABLE } from './fabric.ts';
 import { Inheritance } from './inheritance.ts';
+import { REMOTE_TABLE } from './routed-tunnel.ts';
 import { watchRemoteEndpoints, type Place } from './remote-endpoints.ts';
 import { Ways, type Way } from './ways.ts';
 
@@ -34,8 +35,8 @@ export interface ForwardingOptions {
   node(id: string): NodeInfo | undefined;
   /** All others. */
   nodes(): readonly NodeInfo[];
-  /** Index of weft-in. */
-  uplinkTunnel(): number | undefined;
+  /** Index of weft-in, or of the one that encrypts. */
+  uplinkTunnel(encrypted: boolean): number | undefined;
   /** Whether there are ways to IPv6 addresses. */
   ipv6(): boolean;
   clock: Clock;
@@ -72,11 +73,15 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   let closed = false;
   const remotes = watchRemoteEndpoints(options.state, options.clock, touch);
 
+  /** What its end of a network's tunnel is. */
+  const vtepOf = (node: NodeInfo, network: Network): string => (isEncrypted(network) ? sealedAddress(node.number) : node.vtep);
+  const uplinkFor = (network: Network): number | undefined => (network.internal ? undefined : options.uplinkTunnel(isEncrypted(network)));
+
   function wayTo({ networkId, ip }: Place, network: Network | undefined, dev: number | undefined): Way | undefined {
     const remote = network && remotes.at({ networkId, ip });
     const node = remote && options.node(remote.owner);
-    if (!node || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
-    return { mac: remote.mac, vtep: node.vtep, number: node.number, dev, tunnel: network.internal ? undefined : options.uplinkTunnel() };
+    if (!node || (isEncrypted(network) && !node.wireguard) || (familyOf(ip) === 6 && !options.ipv6())) return undefined;
+    return { mac: remote.mac, vtep: vtepOf(node, network), number: node.number, dev, tunnel: uplinkFor(network) };
   }
 
   const fdbOf = ({ dev, mac, vtep }: Way): FdbEntry[] => (dev === undefined ? [] : [{ dev, mac, vtep, master: true }]);
@@ -227,17 +232,18 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   }
 
   /** Takes over what the kernel has and soft state does not explain. Before anything of the network is programmed. */
-  async function inherit({ id: networkId, subnets, internal }: Network, dev: number | undefined, ways: Ways, neighbours: ReadonlyMap<string, Neighbour>, fdb: ReadonlyMap<string, FdbEntry>, comparison: Comparison): Promise<void> {
+  async function inherit(network: Network, dev: number | undefined, ways: Ways, neighbours: ReadonlyMap<string, Neighbour>, fdb: ReadonlyMap<string, FdbEntry>, comparison: Comparison): Promise<void> {
     const routes = await (routesAtStart ??= rtnl.large.routes({ table: REMOTE_TABLE }).then((all) => new Map(all.map(({ dst, via = '' }) => [withoutLength(dst), via]))));
+    const { id: networkId, subnets } = network;
     const nodes = options.nodes();
-    const byVtep = new Map(nodes.map((node) => [node.vtep, node]));
+    const byVtep = new Map(nodes.map((node) => [vtepOf(node, network), node]));
     const byNextHop = new Map(nodes.flatMap((node) => [nodeAddress(options.nodePrefix, node.number), nodeLinkLocal(node.number)].map((via) => [via, node] as const)));
-    const tunnel = internal ? undefined : options.uplinkTunnel();
+    const tunnel = uplinkFor(network);
     const take = (ip: string, node: NodeInfo | undefined, mac?: string): void => {
       if (!node || inheritance.isHeard(node.id) || remotes.isHere({ networkId, ip })) return;
       const known = remotes.at({ networkId, ip });
       if (known?.owner === node.id && (mac === undefined || known.mac === mac)) return;
-      ways.set(ip, { mac: mac ?? '', vtep: node.vtep, number: node.number, dev: mac === undefined ? undefined : dev, tunnel });
+      ways.set(ip, { mac: mac ?? '', vtep: vtepOf(node, network), number: node.number, dev: mac === undefined ? undefined : dev, tunnel });
       inheritance.add(networkId, ip, node.id);
     };
     await comparison.inPieces(neighbours.values(), (piece) => piece.forEach(({ ip, mac }) => take(ip, byVtep.get(fdb.get(mac)?.vtep ?? ''), mac)));
@@ -247,7 +253,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   }
 
   async function ensureAllRoutes(found: Repair[]): Promise<void> {
-    if (options.uplinkTunnel() === undefined) return;
+    if (options.uplinkTunnel(false) === undefined) return;
     const wantedFor = (ip: string): Route | undefined => [...programmed.values()].flatMap((ways) => {
       const way = ways.get(ip);
       return way ? routeOf(ip, way) : [];

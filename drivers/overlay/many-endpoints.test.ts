@@ -5,7 +5,7 @@ import type { Rtnl } from '../../linux/types.ts';
 import { overlayTunnel } from '../names.ts';
 import { SharedState, Underlay, endpoint, network, nodeInfo } from '../testbed.ts';
 import { nodeAddress } from './addressing.ts';
-import { REMOTE_TABLE } from './fabric.ts';
+import { REMOTE_TABLE } from './routed-tunnel.ts';
 import { Node } from './testbed.ts';
 
 const NODES = 20;

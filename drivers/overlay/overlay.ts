@@ -4,9 +4,9 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
-import { errorText } from '../../base/errors.ts';
+import { errorText, weftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { parsePrefix } from '../../base/prefix.ts';
+import { overlaps, parsePrefix } from '../../base/prefix.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
@@ -14,16 +14,17 @@ import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
-import { ANTISPOOF_OPTION, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, wantedMtu, wantedRates, wantedVni } from '../options.ts';
-import { OPEN_PORT, createPairs, ensurePort, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
-import { VXLAN_OVERHEAD } from './addressing.ts';
+import { ANTISPOOF_OPTION, ENCRYPTION_OPTIONS, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, isEncrypted, wantedMtu, wantedRates, wantedVni } from '../options.ts';
+import { OPEN_PORT, createPairs, ensurePort, ensurePorts, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
+import { SEALED_PREFIX, VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, sealedAddress } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
 import { createPeers } from './peers.ts';
 
-const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...RATE_OPTIONS];
+const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...ENCRYPTION_OPTIONS, ...RATE_OPTIONS];
 const OURS = /^(wb|wv|we|wl)-/;
 const BRIDGE = { multicastSnooping: false };
+const nameOf = ({ id, name }: Network): string => name || id.slice(0, 12);
 
 export interface OverlayOptions {
   fabric: Fabric;
@@ -36,6 +37,8 @@ export interface OverlayOptions {
 }
 
 export interface OverlayDriver extends Driver {
+  /** What is amiss with encryption, in words. */
+  problems(): string[];
   /** Published backends of this node: what weft-in lets in. */
   setBackends(backends: FabricState['backends']): void;
   /** Fabric and all; for start and for the changes of peers. */
@@ -63,7 +66,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     refreshFabric();
   });
   const forwarding = createForwarding({
-    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), nodes: () => peers.list(), uplinkTunnel: () => fabric.tunnel(), ipv6: () => fabric.ipv6(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), nodes: () => peers.list(),
+    uplinkTunnel: (encrypted) => (encrypted ? fabric.sealedTunnel() : fabric.tunnel()), ipv6: () => fabric.ipv6(),
   });
 
   /** What every route to a peer carries, less the encapsulation. */
@@ -73,13 +77,26 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - VXLAN_OVERHEAD;
   }
   const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
+  const overheadOf = (network: Network): number => VXLAN_OVERHEAD + (isEncrypted(network) ? WIREGUARD_OVERHEAD : 0);
   /** As it was when the fabric was last looked after: to ask for the route to each peer takes too long for a container's start. */
   let lastMtu: number | undefined;
-  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu());
+  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu()) + VXLAN_OVERHEAD - overheadOf(network);
+
+  /** Throws WEFT-ENCRYPTION. */
+  function requireEncryption(network: Network): void {
+    const problem = isEncrypted(network) ? fabric.encryption.problem() : undefined;
+    if (problem) throw weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem });
+  }
+
+  /** Throws WEFT-SUBNET-OVERLAP. */
+  function refuseSealedPrefix(network: Network): void {
+    const bad = network.subnets.find(({ subnet }) => overlaps(parsePrefix(subnet)!, parsePrefix(SEALED_PREFIX)!));
+    if (bad) throw weftError('WEFT-SUBNET-OVERLAP', { subnet: bad.subnet, other: `${SEALED_PREFIX}, which is inside of WireGuard links`, suggestion: '10.192.4.0/24' });
+  }
 
   const fabricState = (): FabricState => ({
     self: options.self(), peers: peers.list(), backends, mtu: (lastMtu = overlayMtu()), vxlanPort: options.vxlanPort,
-    networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, bridge: overlayBridge(network.id) }))),
+    networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, encrypted: isEncrypted(network), bridge: overlayBridge(network.id) }))),
   });
 
   /** Calls made while one runs share the next: what it finds was not right when they were made. */
@@ -109,12 +126,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const mtu = mtuOf(network);
     const bridge = overlayBridge(network.id);
     const tunnel = overlayTunnel(network.id);
-    const local = options.self().vtep;
+    // An encrypted one has its socket in the fabric, where there is no way out but the WireGuard link.
+    const [socket, local] = isEncrypted(network) ? [rtnl, sealedAddress(options.self().number)] : [hostRtnl, options.self().vtep];
     const mac = gatewayMac(network.id);
     await removeUnless(rtnl, tunnel, ({ vxlan }) => vxlan?.vni === network.vni && vxlan?.local === local && vxlan?.port === options.vxlanPort);
     const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, ...BRIDGE }), found);
     const dev = ensureLink(rtnl, tunnel, { mtu, master: br, up: true }, () => {
-      hostRtnl.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
+      socket.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
     }, found);
     // Frames that come in would teach the bridge that an endpoint which moved here is still there.
     rtnl.setBridgePort(dev, OPEN_PORT);
@@ -159,7 +177,9 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     validate: (network) => {
       checkOptions(network, OPTIONS);
       wantedVni(network);
-      wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, VXLAN_OVERHEAD);
+      requireEncryption(network);
+      refuseSealedPrefix(network);
+      wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, overheadOf(network));
       interfacePrefix(network);
       allowsAnySource(network);
       wantedRates(network);
@@ -180,6 +200,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
+      requireEncryption(network);
       const bridge = await bridgeOf(network);
       pairs.makeSoon(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
     },
@@ -202,7 +223,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         if (here.length > 0 || isBuilt(network)) {
           const bridge = await ensureNetwork(network, found);
-          for (const endpoint of here) ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint));
+          await ensurePorts(rtnl, here, (endpoint) => ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
         } else {
           await forwarding.ensure(network, undefined, found);
         }
@@ -212,6 +233,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       return found;
     },
     ensureFabric,
+    problems: () => {
+      const encrypted = overlays().filter(isEncrypted);
+      if (encrypted.length === 0) return [];
+      const problem = fabric.encryption.problem();
+      if (problem) return encrypted.map((network) => weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem }).message);
+      const dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
+      return fabric.encryption.silent().filter((id) => !dead.has(id)).map((id) => `node ${peers.get(id)?.name ?? id} does not answer by WireGuard: encrypted networks do not reach it; see that its UDP port ${peers.get(id)?.wireguard?.port} is open`);
+    },
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;
       backends = next;

@@ -9,6 +9,8 @@ export interface Peers {
   close(): void;
 }
 
+const asSeen = ({ vtep, number, underlayMtu, wireguard }: NodeInfo): string => [vtep, number, underlayMtu, wireguard?.publicKey, wireguard?.port].join(' ');
+
 /** A failed node stays a peer until it leaves or is given up: its containers may well be running on. `onChange` is told what matters to the data path. */
 export function createPeers(state: SoftState, onChange: (id: string) => void): Peers {
   const nodes = new Map<string, NodeInfo>();
@@ -19,7 +21,7 @@ export function createPeers(state: SoftState, onChange: (id: string) => void): P
     const before = nodes.get(owner);
     if (type === 'put') {
       nodes.set(owner, value);
-      if (before && before.vtep === value.vtep && before.number === value.number && before.underlayMtu === value.underlayMtu) return;
+      if (before && asSeen(before) === asSeen(value)) return;
     } else {
       if (hasFailed(owner)) return;
       nodes.delete(owner);

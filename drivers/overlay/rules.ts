@@ -1,7 +1,12 @@
 /** The rules of the fabric and of its uplink, as text. NAT is in the host; everything that knows other nodes is in the fabric. */
 import { elements, foreignSource, ofFamily, quoted } from '../nft-table.ts';
 import { HOST_BRIDGES } from '../names.ts';
-import { nodeMac, nodeMark } from './addressing.ts';
+import { SEALED_PREFIX, nodeMac, nodeMark, sealedMark } from './addressing.ts';
+import { SEALED_LINK } from './encryption.ts';
+
+/** The routed tunnel between the nodes, and the one for encrypted networks. */
+export const TUNNEL = 'weft-in';
+export const SEALED_TUNNEL = 'weft-in-wg';
 
 export interface HostRules {
   nodeAddress: string;
@@ -12,6 +17,8 @@ export interface HostRules {
   /** Subnets that are routed (not those of internal networks). */
   subnets: readonly string[];
   dockerBridges: readonly string[];
+  /** Where there are encrypted networks: this host's port of WireGuard, and where all nodes are spoken to by it, 'address . port'. */
+  wireguard?: { port: number; places: readonly string[] };
 }
 
 /** Bit 96 of the transport header on is the top bit of the VNI: set for ours, never for Swarm's, which share the port. */
@@ -23,17 +30,20 @@ const FOR_THIS_HOST = 'fib daddr type { local, broadcast, multicast, anycast }';
 /**
  * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
  * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
- * comes in, and a container's whatever address it says it has. The kernel's own VXLAN packets belong to no user, and none of
+ * comes in, and a container's whatever address it says it has. WireGuard knows a stranger by itself, and is kept from containers all the same; its members
+ * may come from anywhere, as behind address translation. What runs inside of it has no business here. The kernel's own VXLAN packets belong to no user, and none of
  * them is IPv6's. The address is looked at before the routing table is asked, which members' packets never need.
  */
-export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges }: HostRules): string => `
+export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges, wireguard }: HostRules): string => `
   set members { type ipv4_addr; ${elements(members)} }
+${wireguard ? `  set wireguard { type ipv4_addr . inet_service; ${elements(wireguard.places)} }` : ''}
   set dockers { type ifname; ${elements(quoted(dockerBridges))} }
   set overlay { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
   set overlay6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set translated { type ipv4_addr; flags interval; ${elements([...ofFamily(4, subnets), '127.0.0.0/8'])} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     iifname "weft-up" ip daddr 127.0.0.0/8 drop
+${wireguard ? `    iifname "weft-up" ip daddr ${SEALED_PREFIX} drop\n    udp dport ${wireguard.port} jump containers` : ''}
     udp dport ${vxlanPort} goto tunnel
   }
   chain tunnel {
@@ -43,6 +53,9 @@ export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subne
   chain injected {
     ip saddr != @members ${FOR_THIS_HOST} drop
     meta nfproto ipv6 ${FOR_THIS_HOST} drop
+    goto containers
+  }
+  chain containers {
     iifname "weft-up" ${FOR_THIS_HOST} drop
     iifname "${HOST_BRIDGES}" ${FOR_THIS_HOST} drop
     iifname @dockers ${FOR_THIS_HOST} drop
@@ -50,6 +63,7 @@ export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subne
   chain raw_output { type filter hook output priority raw; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip daddr @members drop
     udp dport ${vxlanPort} notrack
+${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop' : ''}
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
     oifname "weft-up" ip saddr @translated snat ip to ${nodeAddress}
@@ -60,6 +74,7 @@ export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subne
   chain guard { type filter hook forward priority filter; policy accept;
     tcp flags syn jump mss
     udp dport ${vxlanPort} ${OUR_VXLAN} ip daddr @members drop
+${wireguard ? '    ip daddr . udp dport @wireguard drop' : ''}
     ct state established,related accept
     oifname "weft-up" iifname != "weft-up" ct direction original ct status & dnat != dnat drop
     iifname "weft-up" oifname @dockers ct direction original ct status & dnat != dnat drop
@@ -83,6 +98,8 @@ export interface FabricRules {
   internalBridges: readonly string[];
   /** Published local backends, 'ip . protocol . port'. */
   backends: readonly string[];
+  /** Where there are encrypted networks: their bridges. */
+  sealed?: { bridges: readonly string[]; vxlanPort: number };
 }
 
 /**
@@ -94,7 +111,9 @@ export interface FabricRules {
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
  * through the host, and what the host sends to one that nobody has would go back and forth.
  */
-export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends }: FabricRules): string => `
+export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends, sealed }: FabricRules): string => {
+  const tunnels = sealed ? `{ "${TUNNEL}", "${SEALED_TUNNEL}" }` : `"${TUNNEL}"`;
+  return `
   set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
   set subnets { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
   set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
@@ -102,11 +121,12 @@ export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, 
   set internal { type ifname; ${elements(quoted(internalBridges))} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
     ${foreignSource('iifname "wb-*"')}
-${byNode(peers, (map) => `iifname "weft-in" ct original zone set ether saddr ${map}`, String)}
+${byNode(peers, (map) => `iifname ${tunnels} ct original zone set ether saddr ${map}`, String)}
   }
   chain by_node_mark { type filter hook prerouting priority mangle; policy accept;
 ${byNode(peers, (map) => `ct state new iifname "weft-in" ct mark set ether saddr ${map}`, (number) => String(nodeMark(number)))}
-    ct mark & 0xff000000 == 0x48000000 ct direction reply iifname != "weft-in" meta mark set ct mark
+${sealed ? byNode(peers, (map) => `ct state new iifname "${SEALED_TUNNEL}" ct mark set ether saddr ${map}`, (number) => String(sealedMark(number))) : ''}
+    ct mark & 0xff000000 == 0x48000000 ct direction reply iifname != ${tunnels} meta mark set ct mark
   }
   chain clashes { type nat hook postrouting priority srcnat + 5; policy accept;
   }
@@ -114,22 +134,55 @@ ${byNode(peers, (map) => `ct state new iifname "weft-in" ct mark set ether saddr
     meta mark != 0 meta mark set 0
     tcp flags syn jump mss
     iifname "uplink" oifname "uplink" drop
+${sealed ? SEALED_FORWARD : ''}
     ct state established,related accept
     iifname . oifname @networks accept
     ip daddr @subnets oifname "uplink" drop
     ip6 daddr @subnets6 oifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
-    iifname "weft-in" ip saddr ${nodePrefix} accept
-    iifname "weft-in" ip6 saddr ${nodePrefix6} accept
-    iifname "weft-in" ip daddr . meta l4proto . th dport @backends accept
-    iifname "weft-in" drop
+    iifname ${tunnels} ip saddr ${nodePrefix} accept
+    iifname ${tunnels} ip6 saddr ${nodePrefix6} accept
+    iifname ${tunnels} ip daddr . meta l4proto . th dport @backends accept
+    iifname ${tunnels} drop
     iifname "uplink" accept
-    oifname { "uplink", "weft-in" } accept
+    oifname "uplink" accept
+    oifname ${tunnels} accept
   }
   chain mss {
-    iifname "weft-in" tcp option maxseg size set rt mtu
-    oifname "weft-in" tcp option maxseg size set rt mtu
+    iifname ${tunnels} tcp option maxseg size set rt mtu
+    oifname ${tunnels} tcp option maxseg size set rt mtu
+  }
+${sealed ? sealedChains(sealed) : ''}`;
+};
+
+/**
+ * Packets of an encrypted network do not cross by the tunnel that has no encryption, whoever sends them; and nobody is routed into the
+ * WireGuard link or out of it.
+ */
+const SEALED_FORWARD = `    iifname "${SEALED_LINK}" drop
+    oifname "${SEALED_LINK}" drop
+    iifname "${TUNNEL}" oifname @sealed drop
+    iifname @sealed oifname "${TUNNEL}" drop`;
+
+/**
+ * The socket of encrypted tunnels is the fabric's, and looks at no address: only what came out of the WireGuard link gets to it, and what
+ * it sends leaves by that link or not at all, also where a route is missing.
+ */
+const sealedChains = ({ bridges, vxlanPort }: { bridges: readonly string[]; vxlanPort: number }): string => `
+  set sealed { type ifname; ${elements(quoted(bridges))} }
+  chain sealed_prerouting { type filter hook prerouting priority raw; policy accept;
+    iifname "${SEALED_LINK}" udp dport ${vxlanPort} notrack
+  }
+  chain sealed_input { type filter hook input priority filter; policy accept;
+    iifname "${SEALED_LINK}" udp dport ${vxlanPort} accept
+    iifname "${SEALED_LINK}" drop
+    udp dport ${vxlanPort} drop
+  }
+  chain sealed_output { type filter hook output priority raw; policy accept;
+    oifname != "${SEALED_LINK}" ip daddr ${SEALED_PREFIX} drop
+    oifname != "${SEALED_LINK}" udp dport ${vxlanPort} drop
+    udp dport ${vxlanPort} notrack
   }`;
 
 /** One rule whose value depends on the node that a packet came from; none where there are no other nodes. */

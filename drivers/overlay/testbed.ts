@@ -6,6 +6,7 @@ import type { SoftState } from '../../cluster/state.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn, rememberIn } from '../testbed.ts';
 import { openFabric, type Fabric } from './fabric.ts';
+import { generateKeyPair } from './key-pair.ts';
 import { createOverlayDriver, type OverlayDriver } from './overlay.ts';
 
 export interface Container { container: Space; endpoint: Endpoint; ip: string }
@@ -21,7 +22,9 @@ export class Node {
   driver!: OverlayDriver;
   readonly #underlay: Underlay;
   readonly #networks: Network[];
-  readonly #info: ReturnType<typeof nodeInfo>;
+  /** Of WireGuard; another one counts from the next repair on. */
+  keys = generateKeyPair();
+  #info: ReturnType<typeof nodeInfo>;
 
   constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number) {
     ({ space: this.space, address: this.address } = underlay.host(number, subnet));
@@ -38,7 +41,15 @@ export class Node {
 
   /** What weftd does when it starts; after stop(), once more. */
   start(): void {
-    this.fabric = openFabric({ host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: rememberIn(this.journal) });
+    // It knows this of the kernel only.
+    this.#info = { ...this.#info, wireguard: undefined };
+    this.fabric = openFabric({
+      host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: rememberIn(this.journal),
+      wireguard: {
+        port: 7952, keys: () => this.keys, clock: systemClock,
+        announce: (wireguard) => this.state.publish('node', 'self', (this.#info = { ...this.#info, wireguard })),
+      },
+    });
     this.driver = createOverlayDriver({
       fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, vxlanPort: 4789, clock: systemClock, log: silentLogger,
     });

@@ -1,0 +1,30 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'tap';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { wireguardKeys } from './wireguard-keys.ts';
+
+const HOUR_MS = 3_600_000;
+
+test('keys are made when they are asked for, kept, and renewed', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-keys-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const directory = join(folder, 'identity');
+  const clock = new VirtualClock();
+  const keys = wireguardKeys(directory, clock);
+  t.throws(() => statSync(directory), { code: 'ENOENT' });
+  const first = keys();
+  t.equal(Buffer.from(first.publicKey, 'base64').length, 32);
+  const file = join(directory, 'wireguard.json');
+  t.equal(statSync(file).mode & 0o777, 0o600);
+  t.match(wireguardKeys(directory, clock)(), first, 'the next start has the same');
+  await clock.advance(12 * HOUR_MS);
+  t.match(keys(), first);
+  await clock.advance(HOUR_MS);
+  const second = keys();
+  t.not(second.privateKey, first.privateKey);
+  t.match(readFileSync(file, 'utf8'), second.privateKey, 'on disk before it is used');
+  writeFileSync(file, '{"publicKey":');
+  t.not(wireguardKeys(directory, clock)().publicKey, second.publicKey, 'a file that is none is replaced');
+});

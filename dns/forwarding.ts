@@ -1,0 +1,136 @@
+/** What is not ours to answer: from the cache, from Docker's resolver, from the host's name servers. */
+import type { Prefix } from '../base/prefix.ts';
+import type { CachingForwarder, Found, NotFound } from './caching.ts';
+import type { DockerResolver } from './docker-resolver.ts';
+import type { Forwarder, Transport } from './forwarder.ts';
+import { keptLength, writeKept } from './kept-answer.ts';
+import type { JoinedNetwork } from './lookup.ts';
+import { RCODE } from './message.ts';
+import type { Outcome } from './outcomes.ts';
+import type { Query } from './query.ts';
+import { hasAddressIn, rcodeOf } from './reply.ts';
+import { encodeFailure } from './response.ts';
+
+/** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
+const MAX_FORWARDS = 1024;
+const MAX_UPSTREAM = 256;
+
+/** The networks of a sandbox, as queries need them. */
+export interface SandboxNetworks {
+  joined: readonly JoinedNetwork[];
+  subnets: readonly Prefix[];
+  /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
+  ipv4: boolean;
+  /** Nothing may leave for the outside. */
+  internal: boolean;
+}
+
+/** Others' answers: as they give them, and by way of the cache. */
+export interface Source<F extends Forwarder> { direct: F; cached: CachingForwarder }
+
+interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound }
+
+export interface ForwardingOptions {
+  /** Those of the sandbox, as they are now. */
+  networks: () => SandboxNetworks;
+  /** Whether the sandbox is on networks of others as well. */
+  isElsewhere: () => boolean;
+  docker: Source<DockerResolver>;
+  upstreams: Source<Forwarder>;
+  /** Which of so many comes first. */
+  beginAt: (count: number) => number;
+  count: (outcome: Outcome) => void;
+}
+
+export interface Forwarding {
+  /** Nothing may leave the sandbox. */
+  isContained(): boolean;
+  /** What can be said at once. */
+  kept(message: Buffer, query: Query): Found | undefined;
+  /** The answer of others, or the failure to have one; never rejects. `limit`: bytes that the client takes. */
+  forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer>;
+}
+
+type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
+
+export function createForwarding({ networks, isElsewhere, docker, upstreams, beginAt, count }: ForwardingOptions): Forwarding {
+  let forwards = 0;
+  let upstreamForwards = 0;
+
+  async function askUpstreams(ask: Ask): Promise<Reply> {
+    // One sandbox alone cannot take all the sockets there may be.
+    if (upstreamForwards >= MAX_UPSTREAM) return { from: 'upstream', result: 'busy' };
+    upstreamForwards++;
+    try {
+      return { from: 'upstream', result: await ask(upstreams) };
+    } finally {
+      upstreamForwards--;
+    }
+  }
+
+  async function inTurn(ask: Ask): Promise<Reply> {
+    const result = await ask(docker);
+    return result === 'absent' && !networks().internal ? askUpstreams(ask) : { from: 'docker', result };
+  }
+
+  /** What Docker knows by itself it says long before a name server can answer, and the rest may take it for ever. */
+  async function together(ask: Ask): Promise<Reply> {
+    const local = ask(docker).then((result): Reply => ({ from: 'docker', result }));
+    const outside = askUpstreams(ask);
+    const first = await Promise.race([local, outside]);
+    if (first.from === 'docker' && typeof first.result !== 'string' && rcodeOf(messageOf(first.result)) === RCODE.NOERROR) return first;
+    const second = await outside;
+    return typeof second.result === 'string' ? local : second;
+  }
+
+  async function forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer> {
+    const fail = (outcome: Outcome, rcode: number): Buffer => {
+      count(outcome);
+      return encodeFailure(message, query, rcode);
+    };
+    if (forwards >= MAX_FORWARDS) return fail('refused', RCODE.REFUSED);
+    forwards++;
+    try {
+      const { ipv4, internal } = networks();
+      const ask: Ask = mayKeep(query) ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
+      const { from, result } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      if (typeof result === 'string') {
+        const { outcome, rcode } = FAILURES[result];
+        return fail(outcome, rcode);
+      }
+      if (Buffer.isBuffer(result)) {
+        if (from === 'docker' && hasAddressIn(result, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
+        count(from);
+        return result;
+      }
+      count(result.source === 'asked' ? from : result.source);
+      const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
+      const { answer, age } = result;
+      return out.subarray(0, writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit));
+    } finally {
+      forwards--;
+    }
+  }
+
+  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && !isElsewhere();
+
+  function kept(message: Buffer, query: Query): Found | undefined {
+    if (!mayKeep(query)) return undefined;
+    const viaUpstreams = (): Found | undefined => upstreams.cached.kept(message, query);
+    if (docker.direct.isAbsent()) return viaUpstreams();
+    const found = docker.cached.kept(message, query);
+    return found ?? (networks().ipv4 ? undefined : viaUpstreams());
+  }
+
+  return { isContained: () => networks().internal && !isElsewhere(), kept, forward };
+}
+
+const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);
+
+const FAILURES: Readonly<Record<NotFound, { outcome: Outcome; rcode: number }>> = {
+  busy: { outcome: 'refused', rcode: RCODE.REFUSED },
+  timeout: { outcome: 'timeout', rcode: RCODE.SERVFAIL },
+  absent: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
+  lied: { outcome: 'lied', rcode: RCODE.SERVFAIL },
+  discarded: { outcome: 'discarded', rcode: RCODE.NXDOMAIN },
+};
