@@ -12,10 +12,10 @@ import { KernelError, type Link, type Netns, type Rtnl } from '../../linux/types
 /** PROBE_NUM of RFC 5227 §1.1. Its intervals of a second and more are for machines that nobody waits for. */
 const PROBES = 3;
 
-/** On an IPv4 address; others are left to the kernel's own detection. Throws WEFT-ADDRESS-ON-LAN. */
-export async function probe(host: Rtnl, parent: Link, ip: string, { forMs, clock }: { forMs: number; clock: Clock }): Promise<void> {
+/** `isOnWire`: who has the address answers there. On an IPv4 address; others are left to the kernel's own detection. Throws WEFT-ADDRESS-ON-LAN. */
+export async function probe(host: Rtnl, parent: Link, ip: string, { forMs, isOnWire, clock }: { forMs: number; isOnWire: boolean; clock: Clock }): Promise<void> {
   if (forMs === 0 || ip.includes(':')) return;
-  const rival = ownerHere(host, ip) ?? await askLan(host.netns, parent, ip, forMs, clock);
+  const rival = ownerHere(host, ip) ?? (isOnWire ? await askLan(host.netns, parent, ip, forMs, clock) : undefined);
   if (rival !== undefined) throw weftError('WEFT-ADDRESS-ON-LAN', { address: ip, mac: rival, parent: parent.name });
 }
 

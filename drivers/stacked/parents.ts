@@ -1,5 +1,5 @@
 /**
- * What a macvlan network stands on: an interface of the host as it is; an 802.1Q sub-interface of one (`eth0.100`), made
+ * What such a network stands on: an interface of the host as it is; an 802.1Q sub-interface of one (`eth0.100`), made
  * when it is missing; or, without a parent, a link of its own that loses whatever leaves it.
  */
 import { weftError } from '../../base/errors.ts';
@@ -9,7 +9,7 @@ import { MADE_BY_WEFT } from '../names.ts';
 
 const LAST_VLAN = 4094;
 /** Links that nobody means: the loopback, Docker's and our own. */
-const NO_PARENTS = /^(lo$|docker|br-|veth|weft-|w(c|e|br|m|mh|mp)-)/;
+const NO_PARENTS = /^(lo$|docker|br-|veth|weft-|w(c|e|br|[im][hp]?)-)/;
 
 export interface Parents {
   /** Throws WEFT-PARENT-MISSING, WEFT-PARENT-UNFIT. Touches nothing. */
