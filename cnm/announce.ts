@@ -4,7 +4,7 @@
  */
 import { ETHERTYPE_ARP, arpAnnouncement } from '../base/arp.ts';
 import { withoutLength } from '../base/ip.ts';
-import { ETHERTYPE_IPV6, unsolicitedAdvertisement } from '../base/neighbour-advertisement.ts';
+import { ETHERTYPE_IPV6, unsolicitedAdvertisement } from '../base/neighbour-discovery.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { openPacketSocket } from '../linux/packet-socket.ts';
 import { withRtnl } from '../linux/rtnl.ts';

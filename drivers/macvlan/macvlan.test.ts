@@ -152,6 +152,37 @@ test('macvlan networks', async (t) => {
   await b.delete(onB);
   for (const host of [a, b]) t.equal(host.space.snapshot(), host.before, `nothing is left on ${host.name}`);
 
+  await t.test('both families, and IPv6 alone', async (t) => {
+    const six = { subnet: 'fd00:50::/64', gateway: 'fd00:50::1' };
+    printer.run('ip', 'address', 'add', 'fd00:50::9/64', 'dev', 'eth0', 'nodad');
+    const [both, only] = [await a.create(lan('both', {}, { subnets: [{ subnet: '192.168.50.0/24', gateway: '192.168.50.1' }, six] })), await a.create(lan('only', {}, { subnets: [six] }))];
+    const dual = await a.attach('dual', both, '192.168.50.101', { addressIpv6: 'fd00:50::101/64' });
+    const [six1, six2] = [await a.attach('six1', only, 'fd00:50::102'), await a.attach('six2', only, 'fd00:50::103')];
+    t.same(['192.168.50.1', 'fd00:50::1'].map((via) => dual.space.rtnl.routes().some((route) => route.dst === 'default' && route.via === via)), [true, true], 'a gateway of each family');
+    t.ok(dual.space.pings(PRINTER) && dual.space.pings('fd00:50::9'), 'reaches other machines by both');
+    t.ok(printer.pings('192.168.50.101') && printer.pings('fd00:50::101'), 'and they it');
+    t.ok(six1.space.pings(six2.ip) && six1.space.pings('fd00:50::101'), 'containers reach each other');
+    t.equal(six1.space.run('ip', '-4', 'route'), '', 'no IPv4 where there is none');
+    t.ok(await until(() => [dual, six1, six2].every(({ endpoint: { id } }) => a.up.has(id))), 'that they work is noticed');
+    t.same(await a.repair(), []);
+
+    const before = a.space.snapshot();
+    await t.rejects(a.attach('thief', only, 'fd00:50::9'), { code: 'WEFT-ADDRESS-ON-LAN', message: new RegExp(`fd00:50::9 is in use.*eth1.*${printerMac}`) }, 'an address that another machine has is not given away');
+    await t.rejects(a.attach('thief', both, '192.168.50.105', { addressIpv6: 'fd00:50::9/64' }), { code: 'WEFT-ADDRESS-ON-LAN' }, 'nor beside one of IPv4 that is free');
+    t.equal(a.space.snapshot(), before, 'and nothing stays of the attempt');
+
+    const stop = await capture(printer, 'eth0', 'icmp6');
+    const late = await a.attach('late', only, 'fd00:50::120');
+    await until(() => a.up.has(late.endpoint.id));
+    await delay(2_100);
+    const heard = (await stop()).split('\n');
+    t.equal(heard.filter((line) => /:: > ff02::1:ff00:120: .*neighbor solicitation, who has fd00:50::120/.test(line)).length, 3, 'asked for three times');
+    t.equal(heard.filter((line) => /fd00:50::120 > ff02::1: .*neighbor advertisement, tgt is fd00:50::120/.test(line)).length, 2, 'announced twice');
+    for (const each of [dual, six1, six2, late]) await a.detach(each);
+    for (const each of [both, only]) await a.delete(each);
+    t.equal(a.space.snapshot(), a.before);
+  });
+
   await t.test('modes, as the kernel has them', async (t) => {
     const shut = await a.create(lan('shut', { macvlan_mode: 'private' }));
     const [p1, p2] = [await a.attach('p1', shut, '192.168.50.101'), await a.attach('p2', shut, '192.168.50.102')];

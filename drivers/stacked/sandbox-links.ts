@@ -92,8 +92,8 @@ function tell(endpoint: Endpoint): void {
   }
 }
 
-/** Plain. */
-export const addressesOf = ({ address }: Endpoint): string[] => (address === undefined ? [] : [withoutLength(address)]);
+/** Of both families, plain. */
+export const addressesOf = ({ address, addressIpv6 }: Endpoint): string[] => [address, addressIpv6].flatMap((each) => (each === undefined ? [] : [withoutLength(each)]));
 
 /** undefined where the sandbox, or the link in it, is not there. Nothing is held open: that would keep a dead sandbox alive. */
 function inSandbox<T>(endpoint: Endpoint, work: (rtnl: Rtnl, link: Link) => T): T | undefined {
