@@ -44,16 +44,16 @@ test('options of overlay and macvlan networks', async (t) => {
 
   for (const [driver, ...args] of [['weft-overlay'], ['weft-macvlan', '-o', 'parent=eth1', '--subnet', '192.168.50.0/24', '--ip-range', '192.168.50.128/25']] as const) {
     await t.test(`container_iface_prefix: ${driver}`, async (t) => {
+      t.match((await h1.tryDocker('network', 'create', '-d', driver, ...args, '-o', `${PREFIX}=a/b`, 'wrong')).stderr, /WEFT-OPTION-VALUE.*container_iface_prefix cannot be a\/b/);
       await h1.docker('network', 'create', '-d', driver, ...args, '-o', `${PREFIX}=lan`, 'named');
       await h1.docker('network', 'create', '-d', 'weft-bridge', '-o', `${PREFIX}=lan`, 'second');
       await run('c1', 'named');
       await run('c2', 'named');
-      t.match(await inside('c1', 'ip', '-o', 'link', 'show', 'lan0'), /state (UP|UNKNOWN)/);
+      t.match(await inside('c1', 'ip', '-o', 'link', 'show', 'lan0'), /[<,]UP,LOWER_UP/);
       t.notMatch(await inside('c1', 'ip', '-o', 'link'), 'eth0');
       await until('names are found', () => pings('c1', 'c2'), 10_000);
       await h1.docker('network', 'connect', 'second', 'c1');
       t.match(await inside('c1', 'ip', '-o', 'link', 'show', 'lan1'), /lan1/, 'numbers go on with the next network');
-      t.match((await h1.tryDocker('network', 'create', '-d', driver, ...args, '-o', `${PREFIX}=a/b`, 'wrong')).stderr, /WEFT-OPTION-VALUE.*container_iface_prefix cannot be a\/b/);
       await h1.docker('rm', '-f', 'c1', 'c2');
       await h1.docker('network', 'rm', 'named', 'second');
     });
