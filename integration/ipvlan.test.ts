@@ -6,6 +6,8 @@
  *
  * Docker on h1. Containers behind its MAC address, on a kernel that has such links; one that has not is told so, whoever asks.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import tap, { test } from 'tap';
 import { hostNetns } from '../linux/netns.ts';
 import { openRtnl } from '../linux/rtnl.ts';
@@ -69,11 +71,13 @@ test('Docker\'s containers on ipvlan networks', { skip: !isThere && 'this kernel
     t.match(await inside('a1', 'ip', '-o', 'link', 'show', 'eth0'), mac, 'its MAC address is the host\'s');
     t.match(await inside('a1', 'ip', 'route'), `default via ${OUTSIDE}`);
     await until('a name is found', () => pings('a1', 'a2'), PATIENCE_MS);
+    t.notMatch(readFileSync(join(h1.directory, 'weftd.log'), 'utf8'), 'could not be hooked up', 'by Weft\'s own resolver');
     t.ok(await pings('a1', OUTSIDE));
     const ip = await h1.docker('inspect', '-f', '{{.NetworkSettings.Networks.lan.IPAddress}}', 'a1');
     t.equal((await outside('busybox', 'ping', '-c', '1', '-W', '2', ip)).code, 0, 'the LAN reaches it');
     t.equal((await h1.exec(['busybox', 'ping', '-c', '1', '-W', '2', ip])).code, 0, 'and so does the host');
-    t.match(await run('a3', 'lan', '--ip', OUTSIDE), { code: 125, stderr: /WEFT-ADDRESS-ON-LAN/ });
+    await outside('ip', 'address', 'add', '192.168.50.200/24', 'dev', 'eth1');
+    t.match(await run('a3', 'lan', '--ip', '192.168.50.200'), { code: 125, stderr: /WEFT-ADDRESS-ON-LAN/ });
     await h1.tryDocker('rm', 'a3');
     t.match(await run('a3', 'lan', '--mac-address', '02:00:00:00:00:07'), { code: 125, stderr: /WEFT-MAC-SHARED.*02:00:00:00:00:07.*weft-macvlan/ });
     await h1.tryDocker('rm', 'a3');
