@@ -154,6 +154,26 @@ test('ipvlan networks', { skip: !isThere && LACKING }, async (t) => {
     });
   }
 
+  await t.test('IPv6 in l2 and l3', async (t) => {
+    printer.run('ip', 'address', 'add', 'fd00:50::9/64', 'dev', 'eth0', 'nodad');
+    const six = { subnet: 'fd00:50::/64', gateway: 'fd00:50::1' };
+    const near = await a.create(lan('near', {}, { subnets: [{ subnet: '192.168.50.0/24', gateway: '192.168.50.1' }, six] }));
+    const dual = await a.attach('dual', near, '192.168.50.101', { addressIpv6: 'fd00:50::101/64' });
+    t.ok(dual.space.pings('fd00:50::9') && printer.pings('fd00:50::101'));
+    t.match(dual.space.run('ip', '-6', 'route'), /^default via fd00:50::1 /m);
+    await t.rejects(a.attach('thief', near, '192.168.50.102', { addressIpv6: 'fd00:50::9/64' }), { code: 'WEFT-ADDRESS-ON-LAN', message: /fd00:50::9/ });
+    await a.detach(dual);
+    await a.delete(near);
+    const far = await a.create({ ...routed('far', 'l3'), subnets: [{ subnet: 'fd00:60::/64', gateway: 'fd00:60::1' }] });
+    const [f1, f2] = [await a.attach('f1', far, 'fd00:60::11'), await a.attach('f2', far, 'fd00:60::12')];
+    t.ok(f1.space.pings(f2.ip));
+    t.match(f1.space.run('ip', '-6', 'route'), /^default dev eth0 /m, 'out by the link, without a gateway');
+    t.notMatch(f1.space.run('ip', '-4', 'route'), 'default', 'and of no family that it has no address of');
+    for (const each of [f1, f2]) await a.detach(each);
+    await a.delete(far);
+    t.equal(a.space.snapshot(), a.before);
+  });
+
   await t.test('flags', async (t) => {
     const shut = await a.create(lan('shut', { ipvlan_flag: 'private' }));
     const [p1, p2] = [await a.attach('p1', shut, '192.168.50.101'), await a.attach('p2', shut, '192.168.50.102')];

@@ -20,6 +20,7 @@ const IPVLAN: StackedKind<IpvlanOptions> = {
     detail: `all ipvlan links on an interface have one mode and flag, and those of network ${name} are ${other.mode} and ${other.flag}`,
     hint: 'give the same ones, another parent, or a VLAN of it',
   }),
+  unfit: () => undefined,
   refusal: () => undefined,
 };
 

@@ -53,6 +53,8 @@ export interface StackedKind<Options extends StackedOptions> {
   isRouted(options: Options): boolean;
   /** Why two networks cannot share a parent. `name` is the other one's. */
   conflict(one: Options, other: Options, name: string): Unfit | undefined;
+  /** What keeps its packets from the wire that a link is on, although the kernel lets it stand there. */
+  unfit(host: Netns, link: string): Unfit | undefined;
   /** The kernel's refusal of a link, in words that are this kind's alone. */
   refusal(error: KernelError): Unfit | undefined;
 }
@@ -92,6 +94,11 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
   const mtuOf = (network: Network, parent: Link): number => Math.min(settings(network).mtu ?? parent.mtu, parent.mtu);
 
   const lacking = (cause?: KernelError): Error => weftError('WEFT-LINK-KIND', { node: self().name, kind: kind.name, ...kind.lacking }, { cause });
+
+  function refuseUnfit(parent: string): void {
+    const unfit = kind.unfit(options.host, parents.check(parent).name);
+    if (unfit) throw weftError('WEFT-PARENT-UNFIT', { parent, ...unfit });
+  }
 
   function refuseSharing(network: Network): void {
     const own = settings(network);
@@ -181,7 +188,7 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
       const { parent, mtu } = settings(network);
       if (!host.hasLinkKind(kind.name)) throw lacking();
       if (parent === undefined) return;
-      parents.check(parent);
+      refuseUnfit(parent);
       const largest = host.link(parent)?.mtu;
       if (mtu !== undefined && largest !== undefined && mtu > largest) throw weftError('WEFT-MTU-TOO-LARGE', { mtu, underlay: largest, overhead: 0, largest });
       refuseSharing(network);
@@ -194,8 +201,11 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
 
     ...(!kind.hasOwnMac && { sharedMac: (network: Network) => ensureParent(network, []).mac }),
     createEndpoint: async (network, endpoint) => {
+      const { parent: name } = settings(network);
+      // It may be another one on this node, where nobody has looked at it yet.
+      if (name !== undefined) refuseUnfit(name);
       const parent = ensureParent(network, []);
-      if (settings(network).parent !== undefined) await probeAll(network, parent, addressesOf(endpoint));
+      if (name !== undefined) await probeAll(network, parent, addressesOf(endpoint));
       makeLink(network, endpoint, parent);
       local.set(endpoint.id, endpoint);
       await tryAccess(network);
