@@ -18,8 +18,9 @@ const FOR_DOCKER = 'mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none 
 test('ipvlan on a kernel that has it', async (t) => {
   const kernel = await prepareKernel();
   if (typeof kernel === 'string') return void t.pass('skipped', { skip: kernel });
-  const [driver, wireless, docker] = await runInside(kernel, [`${NODE} ${DRIVER}`, `/run/modprobe mac80211_hwsim && ${NODE} ${WIRELESS}`, `${FOR_DOCKER} && ${NODE} ${DOCKER}`], TIMEOUT_MS);
+  const [driver, wireless, prepared, docker] = await runInside(kernel, [`${NODE} ${DRIVER}`, `/run/modprobe mac80211_hwsim && ${NODE} ${WIRELESS}`, FOR_DOCKER, `${NODE} ${DOCKER}`], TIMEOUT_MS);
   told(t, DRIVER, ['l2: machines of the LAN', 'l3: by the host\'s routes', 'l3s: by the host\'s routes', 'what is broken is mended', '802.1Q: a sub-interface comes'], driver!);
   told(t, WIRELESS, ['ipvlan is named where macvlan cannot work'], wireless!);
+  t.equal(prepared!.code, 0, prepared!.output);
   told(t, DOCKER, ['l2, with the host\'s own way in', 'l3', 'l3s'], docker!);
 });
