@@ -140,11 +140,11 @@ test('bridge networks with IPv6', async (t) => {
     }
     host.run('ip', 'address', 'add', 'fd99:1::77/128', 'dev', 'eth0', 'nodad');
     underlay.router.run('ip', '-6', 'route', 'add', 'fd99:1::77/128', 'dev', 'r1');
-    const { space: s } = await attach('s', source, 'fd27::2/64');
+    const { space: s } = await weftd.attach('s', source, 'fd27::2');
     const wire = await capture(client.space, 'eth0', 'icmp6 and ip6[40] = 128');
     t.ok(s.pings(clientAddress));
     t.match(await wire(), new RegExp(`fd99:1::77 > ${clientAddress}`), 'what the outside sees is what was asked for');
-    const { space: o, answer } = await attach('o', own, 'fd26::2/64');
+    const { space: o, answer } = await weftd.attach('o', own, 'fd26::2');
     t.equal(answer.gatewayIpv6, 'fd26::9', 'containers have another gateway');
     t.match(o.run('ip', '-6', 'route'), /default via fd26::9/);
     t.ok(o.pings('fd26::1'), 'the host keeps its own address');
