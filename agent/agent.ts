@@ -138,7 +138,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
-  const { fabric, overlay, bridge, macvlan } = openDrivers({
+  const { fabric, overlay, bridge, macvlan, ipvlan } = openDrivers({
     config, self: own.info, publish: own.publish, state, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
   });
 
@@ -156,7 +156,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
   };
   const controller = createController({
-    drivers: [overlay, bridge, macvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,
+    drivers: [overlay, bridge, macvlan, ipvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,
   });
 
   // Published ports ---------------------------------------------------------------------------------------------------
@@ -289,6 +289,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
         () => resolver.close(),
         () => bridge.close(),
         () => macvlan.close(),
+        () => ipvlan.close(),
         () => fabric.close(),
         () => hostNft.close(),
         () => hostRtnl.close(),

@@ -7,9 +7,11 @@ import { identityDirectory } from '../cluster/identity/files.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import { createBridgeDriver, type BridgeDriver } from '../drivers/bridge/bridge.ts';
 import type { Journal } from '../drivers/host-sysctls.ts';
-import { createMacvlanDriver, type MacvlanDriver } from '../drivers/macvlan/macvlan.ts';
+import { createIpvlanDriver } from '../drivers/ipvlan/ipvlan.ts';
+import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric, type Fabric } from '../drivers/overlay/fabric.ts';
 import { createOverlayDriver, type OverlayDriver } from '../drivers/overlay/overlay.ts';
+import type { StackedDriver, StackedDriverOptions } from '../drivers/stacked/stacked.ts';
 import { HOST_HOLDER, type AddressManager } from '../ipam/ipam.ts';
 import { hostNetns } from '../linux/netns.ts';
 import type { LocalStore } from '../store/store.ts';
@@ -30,7 +32,7 @@ export interface DriversOptions {
   registry: NetworkRegistry;
   addresses: AddressManager;
   local: LocalStore;
-  /** Of an endpoint whose link only its driver sees: a macvlan's is in the container. */
+  /** Of an endpoint whose link only its driver sees: a macvlan's or an ipvlan's is in the container. */
   onCarrier(endpointId: string, up: boolean): void;
   clock: Clock;
   log: Logger;
@@ -49,7 +51,7 @@ export const journalIn = (local: LocalStore): Journal => (name, before) => {
 export const journalled = (local: LocalStore): { name: string; before: string }[] =>
   local.list(SYSCTLS).map(({ key, value }) => ({ name: key.slice(SYSCTLS.length), before: value }));
 
-export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: MacvlanDriver }
+export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: StackedDriver; ipvlan: StackedDriver }
 
 export function openDrivers({ config, self, publish, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
@@ -60,8 +62,8 @@ export function openDrivers({ config, self, publish, state, registry, addresses,
   });
   const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
-  const macvlan = createMacvlanDriver({
-    host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part: 'macvlan' }),
+  const onLan = (part: string): StackedDriverOptions => ({
+    host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part }),
     hostAddresses: async (network) => Promise.all(network.subnets.filter(({ subnet }) => parsePrefix4(subnet)).map(async ({ subnet, range }) =>
       withoutLength(await addresses.requestAddress({ subnet, holder: HOST_HOLDER, chooser: 'weft', network: network.name, ...(range !== undefined && { range }) })))),
     releaseHostAddresses: async (network, own) => {
@@ -71,5 +73,5 @@ export function openDrivers({ config, self, publish, state, registry, addresses,
       }
     },
   });
-  return { fabric, overlay, bridge, macvlan };
+  return { fabric, overlay, bridge, macvlan: createMacvlanDriver(onLan('macvlan')), ipvlan: createIpvlanDriver(onLan('ipvlan')) };
 }

@@ -10,6 +10,7 @@ import type { Endpoint, PortMapping } from '../cnm/model.ts';
 import type { BridgeDriver } from '../drivers/bridge/bridge.ts';
 import type { Ingress, PublishedPort } from '../ingress/ingress.ts';
 import type { LocalStore } from '../store/store.ts';
+import { isOnLan } from './network-scope.ts';
 import type { NetworkRegistry } from './networks.ts';
 import type { Publisher } from './publisher.ts';
 
@@ -57,8 +58,8 @@ export function createPublishedPorts({ local, registry, endpoints, publisher, br
       if (network?.driver === 'bridge') {
         const ports = await bridge.publish(endpoint);
         local.put(PREFIX + endpoint.id, JSON.stringify(ports));
-      } else if (network?.driver === 'macvlan') {
-        log.warn({ network: network.name, endpoint: endpoint.id.slice(0, 12) }, 'ports of a container on a macvlan network are not published: the LAN reaches it at its own address');
+      } else if (network && isOnLan(network)) {
+        log.warn({ network: network.name, endpoint: endpoint.id.slice(0, 12) }, `ports of a container on a network of ${network.driver} are not published: the LAN reaches it at its own address`);
       } else if (network) {
         await mesh.publish(network, endpoint, service);
       }

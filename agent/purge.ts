@@ -10,6 +10,7 @@ import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
+import { createIpvlanDriver } from '../drivers/ipvlan/ipvlan.ts';
 import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric } from '../drivers/overlay/fabric.ts';
 import { releaseAllPorts } from '../ingress/claims.ts';
@@ -100,14 +101,14 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       bridge.close();
       if (failed.length > 0) throw failed[0];
     },
-    async () => {
-      const macvlan = createMacvlanDriver({
+    ...[createMacvlanDriver, createIpvlanDriver].map((createDriver) => async () => {
+      const driver = createDriver({
         host: hostNetns, self: () => ({ id: nodeId(local), name: '' }), networks: () => [], hostAddresses: async () => [], releaseHostAddresses: async () => {}, onCarrier: () => {}, clock: systemClock, log,
       });
-      const failed = await macvlan.purge();
-      macvlan.close();
+      const failed = await driver.purge();
+      driver.close();
       if (failed.length > 0) throw failed[0];
-    },
+    }),
     async () => {
       const fabric = openFabric({
         host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,

@@ -28,8 +28,8 @@ export function addNetworkCommands(program: Command, { ask, show }: NetworkComma
   });
 
   network.command('create <name>')
-    .description('create a network; an overlay appears on every node, and so does a macvlan with a parent')
-    .option('-d, --driver <driver>', 'overlay (all hosts), bridge (this host) or macvlan (the hosts\' LAN)', 'overlay')
+    .description('create a network; an overlay appears on every node, and so does a macvlan or ipvlan with a parent')
+    .option('-d, --driver <driver>', 'overlay (all hosts), bridge (this host), macvlan or ipvlan (the hosts\' LAN)', 'overlay')
     .option('--subnet <prefix>', 'for example 10.192.4.0/24 or fd00:4::/64; may be repeated (default: a free one)', collect)
     .option('--ipv6', 'addresses of IPv6, too; without a subnet for it a free /64')
     .option('--no-ipv4', 'no addresses of IPv4, unless a subnet of it is given')

@@ -34,8 +34,13 @@ test('neighbours replace what they remember of an address', async (t) => {
   t.ok(await heard('fd20::2'));
   t.match(known('10.20.0.2'), FORMER, 'what it does not have is not claimed');
 
+  sandbox.rtnl.addLink({ kind: 'veth', name: 'eth1', mac, up: true, peer: { name: 'eth1-end', up: true } });
+  forget();
+  announce(endpoint);
+  t.ok(await heard('10.20.0.2'), 'of two links with one MAC, by the one that has the address');
+
   const { sandbox: __, ...outside } = endpoint;
   t.doesNotThrow(() => announce(outside), 'before Join');
   t.doesNotThrow(() => announce({ ...endpoint, sandbox: '/run/netns/weft-gone' }));
-  t.doesNotThrow(() => announce({ ...endpoint, mac: FORMER }), 'before its interface is there');
+  t.doesNotThrow(() => announce({ ...endpoint, address: '10.20.0.9/24', addressIpv6: 'fd20::9/64', mac: FORMER }), 'before its interface is there');
 });

@@ -39,6 +39,7 @@ class Scene {
         await call('join')(on, endpoint);
         return { sourceName: `wc-${endpoint.id}`, prefix: 'eth', routes: [] };
       },
+      ...(name === 'other' && { sharedMac: () => '00:11:22:33:44:55' }),
       repair: async (networks, endpoints): Promise<Repair[]> => {
         await this.#call(`repair ${name}`);
         return [{ what: `${name}: ${networks.map(({ id }) => id).join()} | ${endpoints.map(({ id }) => id).join()}` }];
@@ -140,6 +141,15 @@ test('two families: both addresses are claimed, and released together', async (t
   failing.add('claim for e2 in IPv6');
   await t.rejects(controller.createEndpoint({ ...dual, id: 'e2' }), { code: 'WEFT-KERNEL' });
   t.equal(calls.at(-1), 'release 10.20.0.9/24', 'without the second, the first is not kept');
+});
+
+test('where a driver\'s endpoints share a MAC, none is chosen for them', async (t) => {
+  const scene = new Scene();
+  t.match(await scene.attach('e1', { networkId: 'odd' }), { mac: '00:11:22:33:44:55' });
+  t.match(await scene.attach('e2', { networkId: 'odd', mac: '00:11:22:33:44:55' }), { mac: '00:11:22:33:44:55' }, 'it may be said');
+  scene.take();
+  await t.rejects(scene.attach('e3', { networkId: 'odd', mac: '02:00:00:00:00:07' }), { code: 'WEFT-MAC-SHARED', message: /odd.*02:00:00:00:00:07.*00:11:22:33:44:55/ });
+  t.same(scene.take(), ['claim for e3', 'release 10.20.0.9/24'], 'nothing stays of the attempt');
 });
 
 test('without IPv4 the MAC follows from the IPv6 address', async (t) => {

@@ -105,6 +105,12 @@ export function createController(options: ControllerOptions): Controller {
     return found;
   };
 
+  function macFor(on: Network, wanted: string | undefined): string | undefined {
+    const shared = driver(on.driver).sharedMac?.(on);
+    if (shared !== undefined && wanted && wanted !== shared) throw weftError('WEFT-MAC-SHARED', { mac: wanted, network: on.name || on.id.slice(0, 12), shared });
+    return shared ?? (wanted || undefined);
+  }
+
   async function addressesFor(on: Network, { id, address, addressIpv6, addressHeld }: EndpointRequest, undo: UndoStack): Promise<Omit<AddressHolder, 'id'>> {
     const holderOf = (held: string): string => addresses.holderOf(on, held) ?? 'nobody';
     if (addressHeld) {
@@ -151,7 +157,7 @@ export function createController(options: ControllerOptions): Controller {
         id: request.id,
         networkId: on.id,
         ...held,
-        mac: request.mac || macOf(held.address ?? held.addressIpv6),
+        mac: macFor(on, request.mac) ?? macOf(held.address ?? held.addressIpv6),
         ports: request.ports ?? [],
         options: request.options ?? {},
         createdAt: new Date().toISOString(),

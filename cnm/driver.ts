@@ -12,6 +12,8 @@ export interface Driver {
   /** Makes, or repairs, what this node needs at once for the network. */
   createNetwork(network: Network): Promise<void>;
   deleteNetwork(network: Network): Promise<void>;
+  /** Of drivers whose endpoints have no MAC of their own: the one that all of a network's have on this node. Makes what has it. */
+  sharedMac?(network: Network): string;
   createEndpoint(network: Network, endpoint: Endpoint): Promise<void>;
   /** Also called for an endpoint whose creation or join failed half way. */
   deleteEndpoint(network: Network, endpoint: Endpoint): Promise<void>;

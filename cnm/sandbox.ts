@@ -30,7 +30,8 @@ export async function plug(kernel: SandboxKernel, endpoint: Endpoint, answer: Jo
       await kernel.host.moveLink(source.index, netns, name);
       const link = inside.link(name)!;
       inside.setLink(inside.link('lo')!.index, { up: true });
-      inside.setLink(link.index, { mac: endpoint.mac });
+      // An ipvlan has its parent's, and cannot be given another one.
+      if (link.mac !== endpoint.mac) inside.setLink(link.index, { mac: endpoint.mac });
       prepareIpv6(netns, name, endpoint.addressIpv6 !== undefined);
       for (const address of [endpoint.address, endpoint.addressIpv6]) if (address !== undefined) inside.addAddress(link.index, address);
       inside.setLink(link.index, { up: true });

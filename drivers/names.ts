@@ -15,12 +15,27 @@ export const hostBridge = (networkId: string): string => `wbr-${networkId.slice(
 export const HOST_BRIDGES = 'wbr-*';
 export const apartBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const apartUplink = (networkId: string): string => `wu-${networkId.slice(0, DIGITS)}`;
-/** An endpoint's link while it is the host's. */
-export const macvlanLink = (endpointId: string): string => `wm-${endpointId.slice(0, DIGITS)}`;
-/** The host's own link on a macvlan network. */
-export const hostAccessLink = (networkId: string): string => `wmh-${networkId.slice(0, DIGITS)}`;
-/** What a macvlan network without a parent stands on. */
-export const isolatedParent = (networkId: string): string => `wmp-${networkId.slice(0, DIGITS)}`;
+
+/** Links of networks that stand on an interface of the host's. */
+export interface StackedNames {
+  /** An endpoint's link while it is the host's. */
+  endpoint(endpointId: string): string;
+  /** The host's own link on a network. */
+  hostAccess(networkId: string): string;
+  /** What a network without an interface stands on. */
+  isolatedParent(networkId: string): string;
+  /** Matches all of them. */
+  readonly pattern: RegExp;
+}
+const stackedNames = (letters: string): StackedNames => ({
+  endpoint: (endpointId) => `${letters}-${endpointId.slice(0, DIGITS)}`,
+  hostAccess: (networkId) => `${letters}h-${networkId.slice(0, DIGITS)}`,
+  isolatedParent: (networkId) => `${letters}p-${networkId.slice(0, DIGITS)}`,
+  pattern: new RegExp(`^${letters}[hp]?-`),
+});
+export const MACVLAN_NAMES = stackedNames('wm');
+export const IPVLAN_NAMES = stackedNames('wi');
+
 /** Of links whose name is the user's, although we made them (an 802.1Q sub-interface, a bridge): their link group. */
 export const MADE_BY_WEFT = 0x77656d64;
 

@@ -109,7 +109,7 @@ test('bad input is refused with its code, and leaves nothing behind', async (t) 
       { what: 'encryption on a kernel without WireGuard', code: 'WEFT-ENCRYPTION', says: 'kernel has no WireGuard', run: create('weft-overlay', '-o', 'encrypted') },
       { what: 'encryption on a kernel without WireGuard, by weft', code: 'WEFT-ENCRYPTION', says: /network bad .*kernel has no WireGuard/, run: ours('network', 'create', '-o', 'encrypted', 'bad') },
     ]),
-    { what: 'an unknown driver', code: 'WEFT-DRIVER-UNKNOWN', says: 'overlay, bridge', run: ours('network', 'create', '-d', 'ipvlan', 'bad') },
+    { what: 'an unknown driver', code: 'WEFT-DRIVER-UNKNOWN', says: 'overlay, bridge', run: ours('network', 'create', '-d', 'host', 'bad') },
     { what: 'a subnet of another network', code: 'WEFT-SUBNET-OVERLAP', says: '10.70.0.0/24', run: create('weft-overlay', '--subnet', '10.70.0.128/25', '--ipam-driver', 'weft') },
     { what: 'a subnet of another network, on a bridge', code: 'WEFT-SUBNET-OVERLAP', says: '10.70.0.0/24', run: create('weft-bridge', '--subnet', '10.70.0.0/16', '--ipam-driver', 'weft') },
     { what: 'a subnet of another network, on a bridge with Docker\'s addresses', code: 'WEFT-SUBNET-OVERLAP', says: /10\.70\.0\.0\/24.*--subnet 10\.192\.0\.0\/24/, run: create('weft-bridge', '--subnet', '10.70.0.0/16') },

@@ -9,6 +9,8 @@ import { resolve } from 'node:path';
 import tap, { test } from 'tap';
 import type { NetworkAnswer, PsAnswer } from '../agent/api.ts';
 import type { Report } from '../plugin-spec/conformance/conformance.ts';
+import { hostNetns } from '../linux/netns.ts';
+import { openRtnl } from '../linux/rtnl.ts';
 import { createPluginClient } from '../plugin-spec/plugin-client.ts';
 import type { Host } from './lab/host.ts';
 import { createLab } from './lab/lab.ts';
@@ -26,7 +28,10 @@ test('the plugin sockets of weftd keep Docker\'s rules', async (t) => {
   t.teardown(() => lab.destroy());
   const host = lab.host(1);
   await weftUp(host);
-  for (const [i, [plugin, fewest]] of ([['weft-overlay', 25], ['weft-bridge', 25], ['weft-macvlan', 25], ['weft', 15]] as const).entries()) {
+  const rtnl = openRtnl(hostNetns);
+  const onlyWhere: readonly (readonly [string, number])[] = rtnl.hasLinkKind('ipvlan') ? [['weft-ipvlan', 25]] : [];
+  rtnl.close();
+  for (const [i, [plugin, fewest]] of ([['weft-overlay', 25], ['weft-bridge', 25], ['weft-macvlan', 25], ['weft', 15], ...onlyWhere] as const).entries()) {
     const { code, stdout, stderr } = await run([process.execPath, KIT, socketOf(host, plugin), '--json', '--subnet', `10.${211 + i}.0.0/16`]);
     const { results, leftovers } = JSON.parse(stdout || '{"results":[],"leftovers":[]}') as Report;
     t.ok(results.filter(({ status }) => status === 'ok').length >= fewest, `${results.length} checks of ${plugin} ${stderr}`);

@@ -54,4 +54,5 @@ export function* eachAttribute(data: Buffer): Generator<[type: number, payload: 
 export const parseAttributes = (data: Buffer): Attributes => new Map(eachAttribute(data));
 
 export const readText = (payload: Buffer | undefined): string | undefined => payload?.toString('utf8').replace(/\0.*$/s, '');
+export const readU16 = (payload: Buffer | undefined): number | undefined => (payload && payload.length >= 2 ? payload.readUInt16LE(0) : undefined);
 export const readU32 = (payload: Buffer | undefined): number | undefined => (payload && payload.length >= 4 ? payload.readUInt32LE(0) : undefined);

@@ -2,12 +2,12 @@
  * Deletes connection tracking entries (linux/netfilter/nfnetlink_conntrack.h). A UDP flow keeps its translation as long
  * as packets come, so it would stick to a backend that is gone.
  */
-import { readFileSync } from 'node:fs';
 import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { ipToBytes } from '../base/ip.ts';
 import { attribute, nested, optional, parseAttributes, u16be, u32, u8 } from './attributes.ts';
 import { NETLINK_NETFILTER, openNetlink, type NetlinkSocket } from './netlink-socket.ts';
 import { nfgenmsg, NFNL_SUBSYS_CTNETLINK } from './nfnetlink.ts';
+import { readSysctl } from './sysctl.ts';
 import { KernelError, type Netns } from './types.ts';
 
 const GET = (NFNL_SUBSYS_CTNETLINK << 8) | 1;
@@ -52,9 +52,9 @@ export function deleteFlows(netns: Netns, filter: FlowFilter): void {
 export const deleteFlowsTo = (netns: Netns, protocol: FlowFilter['protocol'], ip: string, port: number): void =>
   deleteFlows(netns, { protocol, replySource: ip, replySourcePort: port });
 
-/** To show any, the kernel walks the flows of all namespaces (9 ms with the usual 262,144 buckets): not where there are none. */
+/** To show any, the kernel walks the flows of all namespaces (9 ms with the usual 262,144 buckets): not where there are none, or nobody tracks any. */
 function deleteOneByOne(netns: Netns, socket: NetlinkSocket, filter: FlowFilter): void {
-  if (netns.run(() => readFileSync('/proc/sys/net/netfilter/nf_conntrack_count', 'latin1')).trim() === '0') return;
+  if ((readSysctl(netns, 'net/netfilter/nf_conntrack_count') ?? '0') === '0') return;
   const deletions = socket.dump(WHAT, GET, encodeFilter(filter)).map(({ body }) => {
     const attributes = parseAttributes(body.subarray(4));
     const same = [CTA.TUPLE_ORIG, CTA.ZONE, CTA.ID].flatMap((type) => optional(attributes.get(type), (payload) => attribute(type, payload)));

@@ -21,6 +21,12 @@ test('frames of one type, on one link', async (t) => {
   await delay(20);
   t.same(to.receive(), [frame, frame]);
   t.same([to, from, otherLink, otherType].map((socket) => socket.receive()), [[], [], [], []], 'once, and nowhere else');
+  const isHeard = (): boolean => b.run('ip', 'maddress', 'show', 'dev', 'y').includes('33:33:ff:00:00:07');
+  otherLink.join('33:33:ff:00:00:07');
+  t.ok(isHeard(), 'a group is asked of the card');
+  otherLink.close();
+  for (let i = 0; i < 100 && isHeard(); i++) await delay(10);
+  t.notOk(isHeard(), 'and given up with the socket');
   a.rtnl.setLink(a.rtnl.link('x')!.index, { up: false });
   t.throws(() => from.send(frame), { code: 'ENETDOWN' });
   t.throws(() => openPacketSocket(a.netns, 9_999, TYPE), { code: 'ENODEV' });

@@ -1,5 +1,6 @@
 /** Ethernet frames of one EtherType on one link, whole, past everything that the kernel does with addresses (packet(7)). */
 import { close } from 'node:fs';
+import { macToBytes } from '../base/ip.ts';
 import { check, lastErrno, sys } from './ffi.ts';
 import type { Netns } from './types.ts';
 
@@ -7,12 +8,17 @@ const AF_PACKET = 17;
 const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
+const SOL_PACKET = 263;
+const PACKET_ADD_MEMBERSHIP = 1;
+const PACKET_MR_MULTICAST = 0;
 const ADDRESS_SIZE = 20;
 const MAX_FRAME = 2048;
 
 export interface PacketSocket {
   /** The frame with its Ethernet header. Throws KernelError ENETDOWN, ENXIO where the link is down or gone. */
   send(frame: Buffer): void;
+  /** Takes in what is sent to a group (an Ethernet address), which the card may leave out otherwise, for as long as the socket is open. */
+  join(group: string): void;
   /** What has come in since, oldest first; frames that went out are not among them. */
   receive(): Buffer[];
   /** Ends some milliseconds later, off the main loop: the kernel waits until no CPU can be handing it a frame (packet_release, synchronize_net). */
@@ -36,6 +42,15 @@ export function openPacketSocket(netns: Netns, device: number, etherType: number
   }
   return {
     send: (frame) => void check('send a frame', Number(sys.sendto(fd, frame, frame.length, 0, null, 0))),
+    join: (group) => {
+      // struct packet_mreq
+      const membership = Buffer.alloc(16);
+      membership.writeInt32LE(device, 0);
+      membership.writeUInt16LE(PACKET_MR_MULTICAST, 4);
+      membership.writeUInt16LE(6, 6);
+      membership.set(macToBytes(group), 8);
+      check('join a group', sys.setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership, membership.length));
+    },
     receive: () => {
       const frames: Buffer[] = [];
       for (;;) {

@@ -78,6 +78,9 @@ function decodeVxlan(data: Buffer): NonNullable<Link['vxlan']> {
   return { vni: readU32(attributes.get(VXLAN.ID)) ?? 0, port: attributes.get(VXLAN.PORT)?.readUInt16BE(0) ?? 0, local: local && bytesToIp(local) };
 }
 
+/** Can never be carried out: a link of a kind that stands on others, on none. */
+export const encodeHomelessLink = (kind: string): Buffer => Buffer.concat([header(0), nested(IFLA.LINKINFO, text(INFO.KIND, kind))]);
+
 /** Changes a link that exists. */
 export const encodeSetLink = (index: number, change: LinkChange): Buffer => Buffer.concat([header(index, change.up), ...properties(change)]);
 

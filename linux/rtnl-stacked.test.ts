@@ -43,6 +43,37 @@ test('a macvlan moves, and what its parent was is not mistaken for a link there'
   t.equal(host.rtnl.link('m'), undefined);
 });
 
+test('ipvlans stand on a link, with its MAC address, and have one mode', (t) => {
+  const [host, container] = [space(t), space(t)];
+  const { rtnl, run } = host;
+  const parent = rtnl.addLink({ kind: 'veth', name: 'a', mtu: 1400, up: true, peer: { name: 'b', up: true } });
+  const made = has(rtnl, { kind: 'ipvlan', name: 'i-1', parent, mode: 'l2', flag: 'bridge' });
+  t.equal(rtnl.hasLinkKind('ipvlan'), made, 'whether the kernel has them is known before one is made');
+  t.test('ipvlans of a link', { skip: !made && 'this kernel was built without CONFIG_IPVLAN' }, async (t) => {
+    const { mac } = rtnl.link('a')!;
+    t.match(rtnl.link('i-1'), { kind: 'ipvlan', parent, ipvlan: { mode: 'l2', flag: 'bridge' }, mac, mtu: 1400 });
+    t.match(run('ip', '-d', 'link', 'show', 'i-1'), 'ipvlan  mode l2 bridge');
+    const index = rtnl.addLink({ kind: 'ipvlan', name: 'i-2', parent, mode: 'l3s', flag: 'private' });
+    t.match(rtnl.link(index), { ipvlan: { mode: 'l3s', flag: 'private' }, mac });
+    t.match(rtnl.link('i-1'), { ipvlan: { mode: 'l3s', flag: 'private' } }, 'the last one speaks for all');
+    t.throws(() => rtnl.setLink(index, { mac: '02:00:00:00:00:07' }), { code: 'EOPNOTSUPP' }, 'none has a MAC address of its own');
+    t.throws(() => rtnl.addLink({ kind: 'macvlan', name: 'm', parent, mode: 'bridge' }), { code: 'EBUSY' }, 'nor the other kind beside it');
+    await rtnl.moveLink(index, container.netns, 'eth0');
+    t.match(container.rtnl.link('eth0'), { kind: 'ipvlan', parent, ipvlan: { mode: 'l3s', flag: 'private' } });
+    await rtnl.deleteLink(parent);
+    t.equal(container.rtnl.link('eth0'), undefined, 'all go with it');
+  });
+  t.end();
+});
+
+test('kinds that a kernel has', (t) => {
+  const { rtnl } = space(t);
+  const before = rtnl.links();
+  t.ok(rtnl.hasLinkKind('macvlan'));
+  t.same(rtnl.links(), before, 'nothing is made');
+  t.end();
+});
+
 test('802.1Q', (t) => {
   const { rtnl, run } = space(t);
   const parent = rtnl.addLink({ kind: 'veth', name: 'a', up: true, peer: { name: 'b', up: true } });

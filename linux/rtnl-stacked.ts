@@ -1,22 +1,38 @@
-/** Links that stand on another one, macvlan and 802.1Q (linux/if_link.h): what they say of themselves, encoded and decoded. */
-import { parseAttributes, readU32, u16, u32 } from './attributes.ts';
-import type { Link, MacvlanMode, StackedLinkSpec } from './types.ts';
+/** Links that stand on another one, macvlan, ipvlan and 802.1Q (linux/if_link.h): what they say of themselves, encoded and decoded. */
+import { parseAttributes, readU16, readU32, u16, u32 } from './attributes.ts';
+import type { IpvlanFlag, IpvlanMode, Link, MacvlanMode, StackedLinkSpec } from './types.ts';
 
 const IFLA_MACVLAN_MODE = 1;
 const IFLA_VLAN_ID = 1;
+const IFLA_IPVLAN = { MODE: 1, FLAGS: 2 } as const;
 /** enum macvlan_mode */
-const MODES: Record<MacvlanMode, number> = { private: 1, vepa: 2, bridge: 4, passthru: 8 };
+const MACVLAN_MODES: Record<MacvlanMode, number> = { private: 1, vepa: 2, bridge: 4, passthru: 8 };
+/** enum ipvlan_mode */
+const IPVLAN_MODES: Record<IpvlanMode, number> = { l2: 0, l3: 1, l3s: 2 };
+/** IPVLAN_F_PRIVATE and IPVLAN_F_VEPA; without either its siblings are bridged. */
+const IPVLAN_FLAGS: Record<IpvlanFlag, number> = { bridge: 0, private: 1, vepa: 2 };
 
-export const encodeStacked = (spec: StackedLinkSpec): Buffer =>
-  (spec.kind === 'macvlan' ? u32(IFLA_MACVLAN_MODE, MODES[spec.mode]) : u16(IFLA_VLAN_ID, spec.vlan));
+export function encodeStacked(spec: StackedLinkSpec): Buffer {
+  if (spec.kind === 'macvlan') return u32(IFLA_MACVLAN_MODE, MACVLAN_MODES[spec.mode]);
+  if (spec.kind === 'ipvlan') return Buffer.concat([u16(IFLA_IPVLAN.MODE, IPVLAN_MODES[spec.mode]), u16(IFLA_IPVLAN.FLAGS, IPVLAN_FLAGS[spec.flag])]);
+  return u16(IFLA_VLAN_ID, spec.vlan);
+}
 
-/** A mode that nobody here makes (source) is left out. */
-export function decodeStacked(kind: string | undefined, data: Buffer): Pick<Link, 'macvlan' | 'vlan'> {
+/** A mode that nobody here makes (macvlan's source) is left out. */
+export function decodeStacked(kind: string | undefined, data: Buffer): Pick<Link, 'macvlan' | 'ipvlan' | 'vlan'> {
+  const attributes = parseAttributes(data);
   if (kind === 'macvlan') {
-    const number = readU32(parseAttributes(data).get(IFLA_MACVLAN_MODE));
-    const mode = (Object.keys(MODES) as MacvlanMode[]).find((each) => MODES[each] === number);
+    const mode = nameOf(MACVLAN_MODES, readU32(attributes.get(IFLA_MACVLAN_MODE)));
     return mode ? { macvlan: mode } : {};
   }
-  const vlan = kind === 'vlan' ? parseAttributes(data).get(IFLA_VLAN_ID)?.readUInt16LE(0) : undefined;
+  if (kind === 'ipvlan') {
+    const mode = nameOf(IPVLAN_MODES, readU16(attributes.get(IFLA_IPVLAN.MODE)));
+    const flag = nameOf(IPVLAN_FLAGS, readU16(attributes.get(IFLA_IPVLAN.FLAGS)));
+    return mode && flag ? { ipvlan: { mode, flag } } : {};
+  }
+  const vlan = kind === 'vlan' ? readU16(attributes.get(IFLA_VLAN_ID)) : undefined;
   return vlan === undefined ? {} : { vlan };
 }
+
+const nameOf = <Name extends string>(numbers: Record<Name, number>, number: number | undefined): Name | undefined =>
+  (Object.keys(numbers) as Name[]).find((each) => numbers[each] === number);

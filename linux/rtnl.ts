@@ -10,7 +10,7 @@ import { openNetlink } from './netlink-socket.ts';
 import { RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, addressQuery, decodeAddress, encodeAddress } from './rtnl-addresses.ts';
 import { linkDeleter } from './rtnl-deletion.ts';
 import {
-  RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridge, encodeBridgePort, encodeDelete, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
+  RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridge, encodeBridgePort, encodeDelete, encodeHomelessLink, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
 } from './rtnl-links.ts';
 import {
   RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, encodeClsact, encodeIngressProgram, encodeIngressRedirect, ingressQuery, isIngressRedirect,
@@ -108,6 +108,17 @@ export function openRtnl(netns: Netns): Rtnl {
 
   const setLink = (index: number, to: LinkChange): void => change(`change link ${index}`, RTM_SETLINK, encodeSetLink(index, to));
 
+  /** The kernel looks for the kind before it looks at what else is said. */
+  function hasLinkKind(kind: string): boolean {
+    try {
+      ask(`make a link of kind ${kind}`, RTM_NEWLINK, encodeHomelessLink(kind), NLM_F_CREATE | NLM_F_EXCL);
+      return true;
+    } catch (error) {
+      if (error instanceof KernelError) return error.code !== 'EOPNOTSUPP';
+      throw error;
+    }
+  }
+
   /** What the message that makes a pair cannot say of the peer. */
   function finishPeer({ name, master, up }: { name: string; master?: number; up?: boolean }, home: Netns): void {
     if (master === undefined && up === undefined) return;
@@ -161,6 +172,7 @@ export function openRtnl(netns: Netns): Rtnl {
     link,
     glance: glances.look,
     addLink,
+    hasLinkKind,
     setLink,
     together,
     setBridge: (index, settings) => void ask(`change bridge ${index}`, RTM_NEWLINK, encodeBridge(index, settings)),

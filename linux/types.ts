@@ -26,6 +26,8 @@ export interface Link {
   parent?: number;
   /** macvlan only */
   macvlan?: MacvlanMode;
+  /** ipvlan only: of all that stand on the same link. */
+  ipvlan?: { mode: IpvlanMode; flag: IpvlanFlag };
   /** 802.1Q only: the VLAN's id. */
   vlan?: number;
 }
@@ -33,8 +35,18 @@ export interface Link {
 /** What a macvlan's siblings are to it (ip-link(8)). */
 export type MacvlanMode = 'bridge' | 'private' | 'vepa' | 'passthru';
 
-/** They go with their parent. The kernel refuses a macvlan on a port of a bridge (EBUSY), and what it was not built with (EOPNOTSUPP). */
-export type StackedLinkSpec = { kind: 'macvlan'; parent: number; mode: MacvlanMode } | { kind: 'vlan'; parent: number; vlan: number };
+/** Which layer ipvlans forward by; l3s lets their packets pass the host's netfilter as well (kernel doc networking/ipvlan). */
+export type IpvlanMode = 'l2' | 'l3' | 'l3s';
+/** What an ipvlan's siblings are to it. */
+export type IpvlanFlag = 'bridge' | 'private' | 'vepa';
+
+/**
+ * They go with their parent. The kernel refuses a macvlan or an ipvlan on a port of a bridge and on one that the other kind stands on (EBUSY), and
+ * what it was not built with (EOPNOTSUPP). Mode and flag of an ipvlan become those of all that stand on its parent; their MAC address is the parent's.
+ */
+export type StackedLinkSpec = { parent: number } & (SharingLink | { kind: 'vlan'; vlan: number });
+/** Of the kinds that share their parent's wire. */
+export type SharingLink = { kind: 'macvlan'; mode: MacvlanMode } | { kind: 'ipvlan'; mode: IpvlanMode; flag: IpvlanFlag };
 
 /** `multicastSnooping` is on by default: multicast goes only where somebody asked for it, as soon as somebody else asks who did. */
 export interface BridgeSettings { ageingSeconds?: number; multicastSnooping?: boolean }
@@ -104,6 +116,8 @@ export interface Rtnl {
   glance(name: string): Glance | undefined;
   /** Returns the new link's index (for a link born in another namespace, its index there). */
   addLink(spec: LinkSpec): number;
+  /** Whether the kernel has a kind of links, or a module of it that it can load. Makes nothing. */
+  hasLinkKind(kind: StackedLinkSpec['kind']): boolean;
   setLink(index: number, change: LinkChange): void;
   /**
    * Sends what `work` changes of links, ports and their programs in one go, in order; what it reads meanwhile is as before. All are tried;

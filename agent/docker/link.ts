@@ -59,7 +59,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     for (const { Id, State } of await docker.containers({ all: true })) {
       if (State !== 'exited' && State !== 'created') continue;
       const { State: state, HostConfig, Name } = await docker.container(Id);
-      if (!['always', 'unless-stopped'].includes(HostConfig.RestartPolicy.Name) || !/plugin "?weft|weft-(overlay|bridge|macvlan).*(not found|no such file)/i.test(state.Error)) continue;
+      if (!['always', 'unless-stopped'].includes(HostConfig.RestartPolicy.Name) || !/plugin "?weft|weft-(overlay|bridge|macvlan|ipvlan).*(not found|no such file)/i.test(state.Error)) continue;
       await docker.startContainer(Id);
       log.info({ container: Name.slice(1) }, 'started: its boot had failed only because weftd was not there');
     }

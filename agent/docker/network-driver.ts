@@ -129,7 +129,8 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
         options: request.driverOptions,
       }));
       return {
-        macAddress: endpoint.mac,
+        // Docker would set it.
+        ...(controller.driver(options.driver).sharedMac === undefined && { macAddress: endpoint.mac }),
         ...(endpoint.address !== undefined && { address: endpoint.address }), ...(endpoint.addressIpv6 !== undefined && { addressIpv6: endpoint.addressIpv6 }),
       };
     },

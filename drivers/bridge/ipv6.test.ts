@@ -125,6 +125,38 @@ test('bridge networks with IPv6', async (t) => {
     host.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
   });
 
+  t.test('host_ipv6 and DefaultGatewayIPv6', async (t) => {
+    const SOURCE = 'com.docker.network.host_ipv6';
+    t.throws(() => driver.validate({ ...six, options: { [SOURCE]: '10.99.1.1' } }), { code: 'WEFT-OPTION-VALUE', message: /IPv6 address of this host/ });
+    const withGateway = (more: Partial<Network>, address: string): Network => network('own', 'bridge', 'fd26::/64', { subnets: [{ subnet: 'fd26::/64', gateway: 'fd26::1', aux: { DefaultGatewayIPv6: address } }], ...more });
+    t.throws(() => driver.validate(withGateway({ internal: true }, 'fd26::9')), { code: 'WEFT-OPTION-VALUE', message: /internal network has no gateway/ });
+    t.throws(() => driver.validate(withGateway({}, 'fd27::9')), { code: 'WEFT-OPTION-VALUE', message: /address of fd26::\/64/ });
+    const source = network('source', 'bridge', 'fd27::/64', { options: { [SOURCE]: 'fd99:1::77' } });
+    const own = withGateway({}, 'fd26::9');
+    for (const each of [source, own]) {
+      driver.validate(each);
+      networks.push(each);
+      await driver.createNetwork(each);
+    }
+    host.run('ip', 'address', 'add', 'fd99:1::77/128', 'dev', 'eth0', 'nodad');
+    underlay.router.run('ip', '-6', 'route', 'add', 'fd99:1::77/128', 'dev', 'r1');
+    const { space: s } = await weftd.attach('s', source, 'fd27::2');
+    const wire = await capture(client.space, 'eth0', 'icmp6 and ip6[40] = 128');
+    t.ok(s.pings(clientAddress));
+    t.match(await wire(), new RegExp(`fd99:1::77 > ${clientAddress}`), 'what the outside sees is what was asked for');
+    const { space: o, answer } = await weftd.attach('o', own, 'fd26::2');
+    t.equal(answer.gatewayIpv6, 'fd26::9', 'containers have another gateway');
+    t.match(o.run('ip', '-6', 'route'), /default via fd26::9/);
+    t.ok(o.pings('fd26::1'), 'the host keeps its own address');
+    for (const each of endpoints.splice(-2)) await driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
+    for (const each of [source, own]) {
+      await driver.deleteNetwork(each);
+      networks.splice(networks.indexOf(each), 1);
+    }
+    host.run('ip', 'address', 'del', 'fd99:1::77/128', 'dev', 'eth0');
+    underlay.router.run('ip', '-6', 'route', 'del', 'fd99:1::77/128');
+  });
+
   t.test('what others break is mended', async (t) => {
     const bridge = hostBridge(web.id);
     t.same(await weftd.repair(), []);

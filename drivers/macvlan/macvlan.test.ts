@@ -1,123 +1,33 @@
-//        switch (a bridge)                        192.168.50.0/24
+//        switch                                   192.168.50.0/24
 //   ┌───────┼────────┬──────────┐
-//  eth1    eth1     eth1        printer 192.168.50.9, a machine nobody told us of
-//  host a  host b   (eth2 of a: another wire, with nothing on it)
+//  host a  host b            printer 192.168.50.9, a machine nobody told us of
 //   │ │ │    │
 //  a1 a2 h   b1      containers; h: the host's own way to them
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
-import { systemClock } from '../../base/clock.ts';
-import { silentLogger } from '../../base/log.ts';
-import type { Endpoint, Network } from '../../cnm/model.ts';
-import { hostAccessLink, isolatedParent, macvlanLink } from '../names.ts';
-import { Space, capture, endpoint, network, plugIn, until } from '../testbed.ts';
-import { createMacvlanDriver, type MacvlanDriver } from './macvlan.ts';
+import type { Network } from '../../cnm/model.ts';
+import { MACVLAN_NAMES } from '../names.ts';
+import { Lan, LanHost } from '../stacked/testbed.ts';
+import { capture, endpoint, network, until } from '../testbed.ts';
+import { createMacvlanDriver } from './macvlan.ts';
 
 const PRINTER = '192.168.50.9';
-const spaces: Space[] = [];
-const space = (label: string): Space => {
-  const made = new Space(label);
-  spaces.push(made);
-  return made;
-};
-const wire = space('switch');
-wire.rtnl.addLink({ kind: 'bridge', name: 'br0', up: true });
-
-function plugIntoSwitch(machine: Space, port: string, device: string, address?: string): void {
-  wire.rtnl.addLink({ kind: 'veth', name: port, master: wire.rtnl.link('br0')!.index, up: true, peer: { name: device, netns: machine.netns, up: true } });
-  if (address !== undefined) machine.run('ip', 'address', 'add', address, 'dev', device);
-}
-
-interface Container { space: Space; endpoint: Endpoint; ip: string }
-
-/** weftd's part of a host on the LAN. */
-class LanHost {
-  readonly space: Space;
-  readonly networks: Network[] = [];
-  readonly endpoints: Endpoint[] = [];
-  readonly up = new Set<string>();
-  readonly before: string;
-  readonly name: string;
-  ownAddress: string;
-  readonly #otherAddress: string;
-  driver!: MacvlanDriver;
-
-  constructor(name: string, ownAddress: string, address?: string) {
-    this.name = name;
-    // The first one is the printer's.
-    this.ownAddress = PRINTER;
-    this.#otherAddress = ownAddress;
-    this.space = space(name);
-    plugIntoSwitch(this.space, `p-${name}`, 'eth1', address);
-    this.space.rtnl.addLink({ kind: 'veth', name: 'eth2', up: true, peer: { name: 'eth2-end', up: true } });
-    this.before = this.space.snapshot();
-    this.start();
-  }
-
-  start(): void {
-    this.driver = createMacvlanDriver({
-      host: this.space.netns, self: () => ({ id: this.name, name: this.name }), networks: () => this.networks, clock: systemClock, log: silentLogger,
-      hostAddresses: async () => [this.ownAddress],
-      releaseHostAddresses: async () => void (this.ownAddress = this.#otherAddress),
-      onCarrier: (id, up) => void (up ? this.up.add(id) : this.up.delete(id)),
-    });
-  }
-
-  async create(added: Network): Promise<Network> {
-    const made = { ...added, node: this.name };
-    this.driver.validate(made);
-    this.networks.push(made);
-    await this.driver.createNetwork(made);
-    return made;
-  }
-
-  async delete(doomed: Network): Promise<void> {
-    await this.driver.deleteNetwork(doomed);
-    this.networks.splice(this.networks.findIndex(({ id }) => id === doomed.id), 1);
-  }
-
-  async attach(name: string, on: Network, ip: string, more: Partial<Endpoint> = {}): Promise<Container> {
-    const container = space(name);
-    const made = { ...endpoint(name, on, `${ip}/24`, more), sandbox: container.path };
-    this.endpoints.push(made);
-    try {
-      await this.driver.createEndpoint(on, made);
-      await plugIn(this.space, container, made, await this.driver.join(on, made));
-    } catch (error) {
-      this.endpoints.pop();
-      await this.driver.deleteEndpoint(on, made);
-      throw error;
-    }
-    return { space: container, endpoint: made, ip };
-  }
-
-  async detach({ endpoint: doomed }: Container): Promise<void> {
-    const on = this.networks.find(({ id }) => id === doomed.networkId)!;
-    await this.driver.leave(on, doomed);
-    this.endpoints.splice(this.endpoints.indexOf(doomed), 1);
-    await this.driver.deleteEndpoint(on, doomed);
-  }
-
-  /** What was found, in words. */
-  async repair(): Promise<string[]> {
-    return (await this.driver.repair(this.networks, this.endpoints)).map(({ what }) => what);
-  }
-}
 
 const lan = (name: string, options: Record<string, string> = {}, more: Partial<Network> = {}): Network =>
   network(name, 'macvlan', '192.168.50.0/24', { options: { parent: 'eth1', 'weft.probe_ms': '60', ...options }, scope: 'cluster', ...more });
 const web = lan('web', { 'weft.host_access': 'true' });
 
 test('macvlan networks', async (t) => {
-  t.teardown(() => spaces.forEach((each) => each.remove()));
+  const segment = new Lan();
+  t.teardown(() => segment.remove());
   // weftd's timers keep no process alive, its sockets do.
   const alive = setInterval(() => {}, 1_000);
   t.teardown(() => clearInterval(alive));
-  const printer = space('printer');
-  plugIntoSwitch(printer, 'p-printer', 'eth0', `${PRINTER}/24`);
+  const printer = segment.space('printer');
+  segment.plug(printer, 'p-printer', 'eth0', `${PRINTER}/24`);
   const printerMac = printer.rtnl.link('eth0')!.mac;
-  const a = new LanHost('a', '192.168.50.250', '192.168.50.1/24');
-  const b = new LanHost('b', '192.168.50.251');
+  const a = new LanHost({ lan: segment, name: 'a', create: createMacvlanDriver, ownAddresses: [PRINTER, '192.168.50.250'], address: '192.168.50.1/24' });
+  const b = new LanHost({ lan: segment, name: 'b', create: createMacvlanDriver, ownAddresses: [PRINTER, '192.168.50.251'] });
   t.teardown(async () => {
     for (const host of [a, b]) {
       await host.driver.purge();
@@ -188,7 +98,7 @@ test('macvlan networks', async (t) => {
   });
 
   await t.test('what is broken is mended, and said', async (t) => {
-    const shim = hostAccessLink(onA.id);
+    const shim = MACVLAN_NAMES.hostAccess(onA.id);
     t.same(await a.repair(), [], 'nothing is wrong');
     const cases: [string, string[], RegExp][] = [
       ['the host\'s link gone', ['ip', 'link', 'del', shim], /wmh-.* was missing/],
@@ -242,6 +152,37 @@ test('macvlan networks', async (t) => {
   await b.delete(onB);
   for (const host of [a, b]) t.equal(host.space.snapshot(), host.before, `nothing is left on ${host.name}`);
 
+  await t.test('both families, and IPv6 alone', async (t) => {
+    const six = { subnet: 'fd00:50::/64', gateway: 'fd00:50::1' };
+    printer.run('ip', 'address', 'add', 'fd00:50::9/64', 'dev', 'eth0', 'nodad');
+    const [both, only] = [await a.create(lan('both', {}, { subnets: [{ subnet: '192.168.50.0/24', gateway: '192.168.50.1' }, six] })), await a.create(lan('only', {}, { subnets: [six] }))];
+    const dual = await a.attach('dual', both, '192.168.50.101', { addressIpv6: 'fd00:50::101/64' });
+    const [six1, six2] = [await a.attach('six1', only, 'fd00:50::102'), await a.attach('six2', only, 'fd00:50::103')];
+    t.same(['192.168.50.1', 'fd00:50::1'].map((via) => dual.space.rtnl.routes().some((route) => route.dst === 'default' && route.via === via)), [true, true], 'a gateway of each family');
+    t.ok(dual.space.pings(PRINTER) && dual.space.pings('fd00:50::9'), 'reaches other machines by both');
+    t.ok(printer.pings('192.168.50.101') && printer.pings('fd00:50::101'), 'and they it');
+    t.ok(six1.space.pings(six2.ip) && six1.space.pings('fd00:50::101'), 'containers reach each other');
+    t.equal(six1.space.run('ip', '-4', 'route'), '', 'no IPv4 where there is none');
+    t.ok(await until(() => [dual, six1, six2].every(({ endpoint: { id } }) => a.up.has(id))), 'that they work is noticed');
+    t.same(await a.repair(), []);
+
+    const before = a.space.snapshot();
+    await t.rejects(a.attach('thief', only, 'fd00:50::9'), { code: 'WEFT-ADDRESS-ON-LAN', message: new RegExp(`fd00:50::9 is in use.*eth1.*${printerMac}`) }, 'an address that another machine has is not given away');
+    await t.rejects(a.attach('thief', both, '192.168.50.105', { addressIpv6: 'fd00:50::9/64' }), { code: 'WEFT-ADDRESS-ON-LAN' }, 'nor beside one of IPv4 that is free');
+    t.equal(a.space.snapshot(), before, 'and nothing stays of the attempt');
+
+    const stop = await capture(printer, 'eth0', 'icmp6');
+    const late = await a.attach('late', only, 'fd00:50::120');
+    await until(() => a.up.has(late.endpoint.id));
+    await delay(2_100);
+    const heard = (await stop()).split('\n');
+    t.equal(heard.filter((line) => /:: > ff02::1:ff00:120: .*neighbor solicitation, who has fd00:50::120/.test(line)).length, 3, 'asked for three times');
+    t.equal(heard.filter((line) => /fd00:50::120 > ff02::1: .*neighbor advertisement, tgt is fd00:50::120/.test(line)).length, 2, 'announced twice');
+    for (const each of [dual, six1, six2, late]) await a.detach(each);
+    for (const each of [both, only]) await a.delete(each);
+    t.equal(a.space.snapshot(), a.before);
+  });
+
   await t.test('modes, as the kernel has them', async (t) => {
     const shut = await a.create(lan('shut', { macvlan_mode: 'private' }));
     const [p1, p2] = [await a.attach('p1', shut, '192.168.50.101'), await a.attach('p2', shut, '192.168.50.102')];
@@ -250,9 +191,9 @@ test('macvlan networks', async (t) => {
     const hairpin = await a.create(lan('hairpin', { macvlan_mode: 'vepa' }));
     const [v1, v2] = [await a.attach('v1', hairpin, '192.168.50.103'), await a.attach('v2', hairpin, '192.168.50.104')];
     t.notOk(v1.space.pings(v2.ip), 'vepa: not with a switch that sends nothing back');
-    wire.rtnl.setBridgePort(wire.rtnl.link('p-a')!.index, { hairpin: true });
+    segment.switch.rtnl.setBridgePort(segment.switch.rtnl.link('p-a')!.index, { hairpin: true });
     t.ok(v1.space.pings(v2.ip), 'with one that does');
-    wire.rtnl.setBridgePort(wire.rtnl.link('p-a')!.index, { hairpin: false });
+    segment.switch.rtnl.setBridgePort(segment.switch.rtnl.link('p-a')!.index, { hairpin: false });
 
     t.throws(() => a.driver.validate(lan('all', { macvlan_mode: 'passthru' })), { code: 'WEFT-PARENT-UNFIT', message: /network shut stands on it/ });
     for (const each of [p1, p2, v1, v2]) await a.detach(each);
@@ -281,7 +222,7 @@ test('macvlan networks', async (t) => {
 
   await t.test('without a parent: each other, and nobody else', async (t) => {
     const alone = await a.create({ ...lan('alone'), options: {}, internal: true });
-    const parent = isolatedParent(alone.id);
+    const parent = MACVLAN_NAMES.isolatedParent(alone.id);
     const [c1, c2] = [await a.attach('c1', alone, '192.168.50.101'), await a.attach('c2', alone, '192.168.50.102')];
     t.ok(c1.space.pings(c2.ip));
     t.equal(c1.space.rtnl.routes().find(({ dst }) => dst === 'default'), undefined);
@@ -300,7 +241,7 @@ test('macvlan networks', async (t) => {
     const on = await a.create(lan('crash'));
     const made = endpoint('lost', on, '192.168.50.101/24');
     const { sourceName } = await a.driver.join(on, { ...made, sandbox: '/run/netns/nowhere' });
-    t.equal(sourceName, macvlanLink(made.id));
+    t.equal(sourceName, MACVLAN_NAMES.endpoint(made.id));
     t.ok(a.space.rtnl.link(sourceName), 'Join makes what is missing');
     t.match(await a.repair(), [/wm-.* belonged to nothing/]);
     await a.driver.deleteEndpoint(on, made);

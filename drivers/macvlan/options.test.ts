@@ -1,6 +1,7 @@
 import { test } from 'tap';
 import { network } from '../testbed.ts';
-import { hasParent, macvlanOptions } from './options.ts';
+import { hasParent } from '../stacked/options.ts';
+import { macvlanOptions } from './options.ts';
 
 const lan = network('lan', 'macvlan', '192.168.50.0/24');
 const of = (options: Record<string, string>, node = 'a') => macvlanOptions({ ...lan, options }, node);

@@ -9,7 +9,7 @@ import { until } from './run.ts';
 export const BUNDLE = resolve(import.meta.dirname, '../../dist');
 const PLUGINS = '/run/docker/plugins';
 const CONTROL = '/run/weft/weft.sock';
-const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge', 'weft-macvlan'].map((name) => `${PLUGINS}/${name}.sock`), CONTROL];
+const SOCKETS = [...['weft', 'weft-overlay', 'weft-bridge', 'weft-macvlan', 'weft-ipvlan'].map((name) => `${PLUGINS}/${name}.sock`), CONTROL];
 
 const environmentOf = (variables: Record<string, string>): string[] => ['env', ...Object.entries(variables).map((pair) => pair.join('='))];
 const WEFTD = [...environmentOf(WEFTD_ENVIRONMENT), process.execPath, ...WEFTD_FLAGS];

@@ -33,6 +33,12 @@ export async function runInside(kernel: Kernel, commands: readonly string[], tim
   }
 }
 
+/**
+ * Here Node ends by SIGSEGV or SIGTRAP now and then, in its first second, which it was not seen to do on a processor: what a signal ended is begun once
+ * more, and says so.
+ */
+const tried = (command: string): string => `${command}; code=$?; if [ $code -gt 128 ]; then echo "=== ended by signal $((code - 128)), once more"; ${command}; code=$?; fi`;
+
 const guestScript = ({ modules }: Kernel, commands: readonly string[]): string => `#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm /lib/modules
 for folder in /run /dev/shm; do mount -t tmpfs none $folder; done
@@ -41,6 +47,6 @@ printf '#!/bin/sh\\nexec /bin/busybox modprobe "$@"\\n' > /run/modprobe; chmod +
 export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 TAP_TIMEOUT=600
 ip link set lo up; /run/modprobe br_netfilter
 cd ${ROOT}
-${commands.map((command, i) => `echo; echo "=== ${i} begins"; ${command}; code=$?; echo; echo "=== ${i} ends: $code"`).join('\n')}
+${commands.map((command, i) => `echo; echo "=== ${i} begins"; ${tried(command)}; echo; echo "=== ${i} ends: $code"`).join('\n')}
 busybox poweroff -f
 `;

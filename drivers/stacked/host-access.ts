@@ -1,5 +1,5 @@
 /**
- * The host's own way to its containers of a macvlan network, which the kernel does not give it: a macvlan of the host's
+ * The host's own way to its containers on an interface of its own, which the kernel does not give it: a link of their kind
  * beside theirs, with an address of the network and a route for each of this host's containers. All others it reaches by
  * its interface as before.
  */
@@ -7,16 +7,14 @@ import { contains, parsePrefix } from '../../base/prefix.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
-import type { Link, Rtnl } from '../../linux/types.ts';
+import type { Link, Rtnl, SharingLink } from '../../linux/types.ts';
 import { ensureAddress, ensureLink, ensureRoutes } from '../ensure.ts';
-import { hostAccessLink } from '../names.ts';
 import { addressesOf } from './sandbox-links.ts';
 
 /** `own`: the host's address of each of the network's IPv4 subnets, plain. */
-export interface HostAccess { parent: Link; own: readonly string[]; endpoints: readonly Endpoint[]; mtu: number }
+export interface HostAccess { name: string; link: SharingLink; parent: Link; own: readonly string[]; endpoints: readonly Endpoint[]; mtu: number }
 
-export function ensureHostAccess(host: Rtnl, network: Network, { parent, own, endpoints, mtu }: HostAccess, found: Repair[]): void {
-  const name = hostAccessLink(network.id);
+export function ensureHostAccess(host: Rtnl, network: Network, { name, link, parent, own, endpoints, mtu }: HostAccess, found: Repair[]): void {
   const settings = (): void => {
     // It hears everybody's broadcasts, and would answer the whole LAN for the host's other addresses and draw its traffic
     // here. So it answers only whom the host reaches through it: its own containers.
@@ -24,7 +22,7 @@ export function ensureHostAccess(host: Rtnl, network: Network, { parent, own, en
     writeSysctl(host.netns, `net/ipv6/conf/${name}/disable_ipv6`, '1');
   };
   const dev = ensureLink(host, name, { mtu, up: true }, () => {
-    host.addLink({ kind: 'macvlan', name, parent: parent.index, mode: 'bridge', mtu });
+    host.addLink({ ...link, name, parent: parent.index, mtu });
     settings();
   }, found);
   settings();

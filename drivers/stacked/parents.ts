@@ -1,5 +1,5 @@
 /**
- * What a macvlan network stands on: an interface of the host as it is; an 802.1Q sub-interface of one (`eth0.100`), made
+ * What such a network stands on: an interface of the host as it is; an 802.1Q sub-interface of one (`eth0.100`), made
  * when it is missing; or, without a parent, a link of its own that loses whatever leaves it.
  */
 import { weftError } from '../../base/errors.ts';
@@ -9,11 +9,11 @@ import { MADE_BY_WEFT } from '../names.ts';
 
 const LAST_VLAN = 4094;
 /** Links that nobody means: the loopback, Docker's and our own. */
-const NO_PARENTS = /^(lo$|docker|br-|veth|weft-|w(c|e|br|m|mh|mp)-)/;
+const NO_PARENTS = /^(lo$|docker|br-|veth|weft-|w(c|e|br|[im][hp]?)-)/;
 
 export interface Parents {
-  /** Throws WEFT-PARENT-MISSING, WEFT-PARENT-UNFIT. Touches nothing. */
-  check(name: string): void;
+  /** What there is of it: a sub-interface's device where that one is to be made. Throws WEFT-PARENT-MISSING, WEFT-PARENT-UNFIT. Touches nothing. */
+  check(name: string): Link;
   /** Makes what is missing of it. Throws WEFT-PARENT-MISSING, WEFT-PARENT-VLAN. */
   ensure(name: string, found: Repair[]): Link;
   /** For a network without one. */
@@ -73,6 +73,7 @@ export function createParents(host: Rtnl, nodeName: () => string): Parents {
       const link = standing(name);
       const bridge = link.master === undefined ? undefined : host.link(link.master)?.name;
       if (bridge !== undefined) throw weftError('WEFT-PARENT-UNFIT', { parent: name, detail: `it is a port of ${bridge}`, hint: `give ${bridge} itself as the parent` });
+      return link;
     },
 
     ensure: (name, found) => {

@@ -5,6 +5,7 @@
 import type { Clock, TimerHandle } from '../../base/clock.ts';
 import { withoutLength } from '../../base/ip.ts';
 import { announce } from '../../cnm/announce.ts';
+import { endpointLink } from '../../cnm/endpoint-link.ts';
 import type { Endpoint } from '../../cnm/model.ts';
 import { isNetns, openNetns } from '../../linux/netns.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
@@ -91,11 +92,12 @@ function tell(endpoint: Endpoint): void {
   }
 }
 
-/** Plain. */
-export const addressesOf = ({ address }: Endpoint): string[] => (address === undefined ? [] : [withoutLength(address)]);
+/** Of both families, plain. */
+export const addressesOf = ({ address, addressIpv6 }: Endpoint): string[] => [address, addressIpv6].flatMap((each) => (each === undefined ? [] : [withoutLength(each)]));
 
 /** undefined where the sandbox, or the link in it, is not there. Nothing is held open: that would keep a dead sandbox alive. */
-function inSandbox<T>({ sandbox = '', mac }: Endpoint, work: (rtnl: Rtnl, link: Link) => T): T | undefined {
+function inSandbox<T>(endpoint: Endpoint, work: (rtnl: Rtnl, link: Link) => T): T | undefined {
+  const { sandbox = '' } = endpoint;
   const netns: Netns | undefined = isNetns(sandbox) ? openNetns(sandbox) : undefined;
   if (!netns) return undefined;
   const rtnl = openRtnl(netns);
@@ -105,8 +107,10 @@ function inSandbox<T>({ sandbox = '', mac }: Endpoint, work: (rtnl: Rtnl, link: 
   };
   let result: T | undefined;
   try {
-    const link = rtnl.links().find((each) => each.macvlan !== undefined && each.mac === mac);
-    result = link && work(rtnl, link);
+    const link = endpointLink(rtnl, endpoint);
+    // In a namespace that is not the sandbox (any more) that may be somebody else's.
+    const isOfUs = link && (link.macvlan ?? link.ipvlan) !== undefined;
+    result = isOfUs ? work(rtnl, link) : undefined;
   } finally {
     if (result instanceof Promise) void result.finally(close).catch(() => {});
     else close();
