@@ -7,12 +7,13 @@ test('a repair is run each half minute, a moment after disturbances, and soon ag
   const clock = new VirtualClock();
   const runs: number[] = [];
   let failing = false;
+  let unmended: string | undefined;
   const loop = createRepairLoop({
     clock, log: silentLogger,
     passes: [async () => {
       runs.push(clock.now());
       if (failing) throw new Error('the kernel is busy');
-      return [];
+      return unmended === undefined ? [] : [{ what: 'network web could not be mended', error: unmended }];
     }],
   });
   t.teardown(() => loop.close());
@@ -36,4 +37,11 @@ test('a repair is run each half minute, a moment after disturbances, and soon ag
   loop.disturbed();
   await clock.advance(700);
   t.same(runs.slice(8), [48_150, 48_650], 'then from the beginning');
+  failing = false;
+  await clock.advance(1_000);
+  unmended = 'EEXIST';
+  const before = runs.length;
+  loop.disturbed();
+  await clock.advance(1_000);
+  t.equal(runs.length - before, 2, 'also after what could not be mended');
 });

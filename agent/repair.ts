@@ -7,7 +7,7 @@ import type { Repair } from '../cnm/driver.ts';
 const INTERVAL_MS = 30_000;
 /** Several changes belong together; and our own changes are told to us as well. */
 const SETTLE_MS = 150;
-/** After a failure; twice as long after each further one, up to the interval. */
+/** After a failure; twice as long after each further one, until the interval is no longer. */
 const FAILURE_MS = 500;
 const KEPT = 20;
 
@@ -41,7 +41,9 @@ export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS 
     for (const each of passes) {
       try {
         for (const repair of await each()) {
-          log.warn(repair, 'repaired');
+          const { error } = repair;
+          failed ||= error !== undefined;
+          log.warn(repair, error === undefined ? 'repaired' : 'could not be repaired; tried again');
           recent.push({ at: new Date(clock.wallNow()).toISOString(), ...repair });
         }
       } catch (error) {
@@ -52,7 +54,8 @@ export function createRepairLoop({ clock, log, passes, intervalMs = INTERVAL_MS 
     }
     recent.splice(0, recent.length - KEPT);
     failures = failed ? failures + 1 : 0;
-    if (failed) soon(Math.min(FAILURE_MS * 2 ** (failures - 1), intervalMs));
+    const waitMs = FAILURE_MS * 2 ** (failures - 1);
+    if (failed && waitMs < intervalMs) soon(waitMs);
   }
 
   function soon(ms: number): void {

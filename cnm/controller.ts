@@ -7,8 +7,8 @@ import { ipToBytes, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import type { Family } from '../base/prefix.ts';
 import { runAll, withUndo, type UndoStack } from '../base/undo.ts';
-import type { Driver, Repair } from './driver.ts';
-import type { Endpoint, JoinAnswer, Network, PortMapping } from './model.ts';
+import { mend, type Driver, type Repair } from './driver.ts';
+import { nameOf, type Endpoint, type JoinAnswer, type Network, type PortMapping } from './model.ts';
 import { createSerializer } from './serialize.ts';
 
 /** The networks this node knows; a cluster's network is there as soon as the store said so. */
@@ -107,7 +107,7 @@ export function createController(options: ControllerOptions): Controller {
 
   function macFor(on: Network, wanted: string | undefined): string | undefined {
     const shared = driver(on.driver).sharedMac?.(on);
-    if (shared !== undefined && wanted && wanted !== shared) throw weftError('WEFT-MAC-SHARED', { mac: wanted, network: on.name || on.id.slice(0, 12), shared });
+    if (shared !== undefined && wanted && wanted !== shared) throw weftError('WEFT-MAC-SHARED', { mac: wanted, network: nameOf(on), shared });
     return shared ?? (wanted || undefined);
   }
 
@@ -214,7 +214,9 @@ export function createController(options: ControllerOptions): Controller {
         const mine = endpoints.list();
         const own = networks.list().filter((candidate) => candidate.driver === each.name);
         const ids = new Set(own.map((candidate) => candidate.id));
-        repairs.push(...await each.repair(own, mine.filter((endpoint) => ids.has(endpoint.networkId))));
+        await mend(`what is of driver ${each.name}`, repairs, async () => {
+          repairs.push(...await each.repair(own, mine.filter((endpoint) => ids.has(endpoint.networkId))));
+        });
       }
       return repairs;
     },

@@ -1,3 +1,4 @@
+import { errorText } from '../base/errors.ts';
 import type { Endpoint, JoinAnswer, Network } from './model.ts';
 
 /**
@@ -25,3 +26,12 @@ export interface Driver {
 
 /** One difference that was found and mended (or not, with the reason). */
 export interface Repair { what: string; error?: string }
+
+/** A part of a repair that keeps the others from nothing: what goes wrong with it is said in `found`. `what`: it, where it cannot be mended. */
+export async function mend(what: string, found: Repair[], work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    found.push({ what: `${what} could not be mended`, error: errorText(error) });
+  }
+}

@@ -34,6 +34,9 @@ export interface Network {
   createdAt: string;
 }
 
+/** As people know it: not every one has a name. */
+export const nameOf = ({ id, name }: Pick<Network, 'id' | 'name'>): string => name || id.slice(0, 12);
+
 export type Protocol = 'tcp' | 'udp' | 'sctp';
 
 /**

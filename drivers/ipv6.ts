@@ -5,7 +5,7 @@
 import { weftError } from '../base/errors.ts';
 import { familyOf } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
-import type { Network } from '../cnm/model.ts';
+import { nameOf, type Network } from '../cnm/model.ts';
 import { readSysctl, writeSysctl } from '../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../linux/types.ts';
 import { setHostSysctl, type Journal } from './host-sysctls.ts';
@@ -29,7 +29,7 @@ export function requireIpv6(host: Netns, network: Network): void {
   const [detail, hint] = value === undefined
     ? ['its kernel has none', 'start it without ipv6.disable=1']
     : [`${SWITCH} is ${value}`, `switch it on: \`sysctl -w ${SWITCH}=0\``];
-  throw weftError('WEFT-IPV6-DISABLED', { network: network.name || network.id.slice(0, 12), detail, hint });
+  throw weftError('WEFT-IPV6-DISABLED', { network: nameOf(network), detail, hint });
 }
 
 /** IN6_ADDR_GEN_MODE_NONE of linux/if_link.h. */

@@ -3,8 +3,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { runAll } from '../../base/undo.ts';
-import type { Driver, Repair } from '../../cnm/driver.ts';
-import type { Endpoint, Network, PortMapping } from '../../cnm/model.ts';
+import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
+import { nameOf, type Endpoint, type Network, type PortMapping } from '../../cnm/model.ts';
 import { createNetns, deleteNetns, isNetns, openNetns } from '../../linux/netns.ts';
 import { openNft } from '../../linux/nft.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
@@ -156,11 +156,13 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
       await nextTurn();
       for (const network of all) {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
-        await links.migrate(network, here, found);
-        // It may have gone meanwhile.
-        if (!bridges().some(({ id }) => id === network.id)) continue;
-        const bridge = links.ensure(network, found);
-        await links.ensurePorts(network, here, bridge, found);
+        await mend(`network ${nameOf(network)}`, found, async () => {
+          await links.migrate(network, here, found);
+          // It may have gone meanwhile.
+          if (!bridges().some(({ id }) => id === network.id)) return;
+          const bridge = links.ensure(network, found);
+          await links.ensurePorts(network, here, bridge, found);
+        });
         await nextTurn();
       }
       return found;

@@ -10,7 +10,7 @@
 import { weftError } from '../../base/errors.ts';
 import { parsePrefix } from '../../base/prefix.ts';
 import type { Repair } from '../../cnm/driver.ts';
-import type { Endpoint, Network } from '../../cnm/model.ts';
+import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import type { Link, Rtnl } from '../../linux/types.ts';
 import { isDockerBridge } from '../docker-bridges.ts';
@@ -211,7 +211,7 @@ export function checkBridgeName(host: Rtnl, network: Network, others: readonly N
   const link = host.link(name);
   if (link && link.kind !== 'bridge') throw notABridge(name);
   const other = others.find((each) => each.id !== network.id && settingsOf(each).name === name);
-  if (other) throw weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: `it is the bridge of network ${other.name || other.id.slice(0, 12)}` });
+  if (other) throw weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: `it is the bridge of network ${nameOf(other)}` });
 }
 
 const notABridge = (name: string): Error => weftError('WEFT-OPTION-VALUE', { option: NAME_OPTION, value: name, hint: 'it is a link that is no bridge; name another one' });

@@ -97,6 +97,17 @@ test('bridges that their users have named', async (t) => {
     host.run('iptables', '-I', 'FORWARD', '-i', 'br9', '-j', 'ACCEPT');
   });
 
+  t.test('one that became something else keeps no other network from being mended', async (t) => {
+    host.run('ip', 'link', 'del', 'site0');
+    host.run('ip', 'link', 'add', 'site0', 'type', 'veth');
+    host.run('ip', 'link', 'set', 'br9', 'down');
+    const found = await driver.repair(networks, endpoints);
+    t.match(found, [{ what: 'network site could not be mended', error: /no bridge/ }, { what: /br9 had another up/ }]);
+    host.run('ip', 'link', 'del', 'site0');
+    t.match((await weftd.repair()).join('; '), /site0 was missing/);
+    t.same(await weftd.repair(), []);
+  });
+
   t.test('one that we made and that belongs to nothing', async (t) => {
     networks.splice(networks.indexOf(site), 1);
     const [first, second, third] = endpoints.splice(0);

@@ -31,7 +31,8 @@ export interface ForwardingOptions {
   nodePrefix: string;
   rtnl: Rtnl;
   state: SoftState;
-  network(id: string): Network | undefined;
+  /** All overlays. */
+  networks(): readonly Network[];
   node(id: string): NodeInfo | undefined;
   /** All others. */
   nodes(): readonly NodeInfo[];
@@ -48,7 +49,7 @@ export interface Forwarding {
   nodeChanged(id: string): void;
   /** One network's entries, exactly. `dev` is its tunnel; undefined while this node has none. Resolves when they are in the kernel. */
   ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void>;
-  /** The routes of all networks that have been ensured: they share a table. */
+  /** The routes of all networks that have been ensured: they share a table. Stale ones go when no network is left that has not been. */
   ensureRoutes(found: Repair[]): Promise<void>;
   /** The network's tunnel is gone, and all that was on it. */
   forget(networkId: string): void;
@@ -144,6 +145,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       if (!devices.has(networkId)) devices.set(networkId, rtnl.link(overlayTunnel(networkId))?.index);
       return devices.get(networkId);
     };
+    const networks = new Map(options.networks().map((network) => [network.id, network]));
     const wanted: [ip: string, Way][] = [];
     const surplus: [ip: string, Way][] = [];
     const stale: { fdb: FdbEntry; ways: Ways }[] = [];
@@ -152,7 +154,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       const ways = programmed.get(networkId);
       if (!ways) continue;
       const before = ways.get(ip);
-      const after = wayTo(place, options.network(networkId), deviceOf(networkId));
+      const after = wayTo(place, networks.get(networkId), deviceOf(networkId));
       comparisons.changed(ip, before?.mac, after?.mac);
       inheritance.delete(networkId, ip);
       ways.delete(ip);
@@ -272,6 +274,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
           if (missing.length > 0) rtnl.replaceRoutes(missing);
         });
       }
+      // One of whose network nothing has been read yet may be wanted, and only looks as if it were not.
+      if (!options.networks().every(({ id }) => programmed.has(id))) return;
       await comparison.inPieces(present, (routes) => {
         const stale = routes.filter((route) => {
           const wanted = wantedFor(withoutLength(route.dst));

@@ -7,8 +7,8 @@ import type { Clock } from '../../base/clock.ts';
 import { errorText, weftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { overlaps, parsePrefix } from '../../base/prefix.ts';
-import type { Driver, Repair } from '../../cnm/driver.ts';
-import type { Endpoint, Network } from '../../cnm/model.ts';
+import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
+import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
@@ -24,7 +24,6 @@ import { createPeers } from './peers.ts';
 const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...ENCRYPTION_OPTIONS, ...RATE_OPTIONS];
 const OURS = /^(wb|wv|we|wl)-/;
 const BRIDGE = { multicastSnooping: false };
-const nameOf = ({ id, name }: Network): string => name || id.slice(0, 12);
 
 export interface OverlayOptions {
   fabric: Fabric;
@@ -66,7 +65,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     refreshFabric();
   });
   const forwarding = createForwarding({
-    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, network: (id) => overlays().find((network) => network.id === id), node: (id) => peers.get(id), nodes: () => peers.list(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, networks: overlays, node: (id) => peers.get(id), nodes: () => peers.list(),
     uplinkTunnel: (encrypted) => (encrypted ? fabric.sealedTunnel() : fabric.tunnel()), ipv6: () => fabric.ipv6(),
   });
 
@@ -221,12 +220,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         // It may have gone meanwhile.
         if (!overlays().some(({ id }) => id === network.id)) continue;
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
-        if (here.length > 0 || isBuilt(network)) {
-          const bridge = await ensureNetwork(network, found);
-          await ensurePorts(rtnl, here, (endpoint) => ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
-        } else {
-          await forwarding.ensure(network, undefined, found);
-        }
+        await mend(`network ${nameOf(network)}`, found, async () => {
+          if (here.length > 0 || isBuilt(network)) {
+            const bridge = await ensureNetwork(network, found);
+            await ensurePorts(rtnl, here, (endpoint) => ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
+          } else {
+            await forwarding.ensure(network, undefined, found);
+          }
+        });
         await nextTurn();
       }
       await forwarding.ensureRoutes(found);

@@ -9,7 +9,7 @@ import { errorText, weftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { runAll } from '../../base/undo.ts';
 import type { Driver, Repair } from '../../cnm/driver.ts';
-import type { Endpoint, JoinAnswer, Network } from '../../cnm/model.ts';
+import { nameOf, type Endpoint, type JoinAnswer, type Network } from '../../cnm/model.ts';
 import { openRtnl } from '../../linux/rtnl.ts';
 import { KernelError, type Link, type Netns, type SharingLink } from '../../linux/types.ts';
 import { deleteLinks, removeStrangers } from '../ensure.ts';
@@ -105,7 +105,7 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
     const { parent } = own;
     if (parent === undefined) return;
     for (const other of stacked().filter((each) => each.id !== network.id && parentOn(each, self().name) === parent)) {
-      const name = other.name || other.id.slice(0, 12);
+      const name = nameOf(other);
       const unfit = other.driver === kind.name ? kind.conflict(own, settings(other), name) : otherKind(other.driver, `those of network ${name}`);
       if (unfit) throw weftError('WEFT-PARENT-UNFIT', { parent, ...unfit });
     }
