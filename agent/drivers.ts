@@ -29,6 +29,8 @@ export interface DriversOptions {
   /** Tells the others of this node. */
   publish(change: Partial<NodeInfo>): void;
   state: SoftState;
+  /** Whether the cluster lists a node. */
+  belongs(node: string): boolean;
   registry: NetworkRegistry;
   addresses: AddressManager;
   local: LocalStore;
@@ -53,14 +55,14 @@ export const journalled = (local: LocalStore): { name: string; before: string }[
 
 export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: StackedDriver; ipvlan: StackedDriver }
 
-export function openDrivers({ config, self, publish, state, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
+export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
   const journal = journalIn(local);
   const fabric = openFabric({
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
     wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), clock), announce: (wireguard) => publish({ wireguard }), clock },
   });
-  const overlay = createOverlayDriver({ fabric, state, self, networks, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
+  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const onLan = (part: string): StackedDriverOptions => ({
     host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part }),

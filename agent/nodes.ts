@@ -12,7 +12,8 @@ export interface NodeDirectory {
   has(id: string): boolean;
   /** Enters or corrects this node. */
   announce(entry: NodeEntry): Promise<void>;
-  follow(): () => void;
+  /** `onRemoved` is called after a node was taken out. */
+  follow(onRemoved: () => void): () => void;
 }
 
 /** By id, or by a name that one node has: hosts that join at the same moment may have the same. Throws WEFT-NODE-UNKNOWN. */
@@ -33,9 +34,10 @@ export function createNodeDirectory(store: Store, local: LocalStore, self: strin
     nodes.set(entry.id, entry);
     local.put(`cache/nodes/${entry.id}`, value);
   };
-  const forget = (id: string): void => {
-    nodes.delete(id);
-    local.delete(`cache/nodes/${id}`);
+  const forgetAll = (ids: readonly string[]): boolean => {
+    const gone = ids.filter((id) => nodes.delete(id));
+    for (const id of gone) local.delete(`cache/nodes/${id}`);
+    return gone.length > 0;
   };
   return {
     list: () => [...nodes.values()],
@@ -45,14 +47,17 @@ export function createNodeDirectory(store: Store, local: LocalStore, self: strin
       const value = JSON.stringify(entry);
       if ((await store.get(`nodes/${entry.id}`))?.value !== value) await store.txn([], [{ put: `nodes/${entry.id}`, value }]);
     },
-    follow: () => store.watch('nodes/', (event) => {
-      if (event.type === 'put') put(event.entry.value);
-      else if (event.type === 'delete') forget(event.key.slice('nodes/'.length));
-      else {
+    follow: (onRemoved) => store.watch('nodes/', (event) => {
+      if (event.type === 'put') return put(event.entry.value);
+      let gone: string[];
+      if (event.type === 'delete') {
+        gone = [event.key.slice('nodes/'.length)];
+      } else {
         const present = new Set(event.entries.map(({ key }) => key.slice('nodes/'.length)));
-        for (const id of nodes.keys()) if (!present.has(id)) forget(id);
+        gone = [...nodes.keys()].filter((id) => !present.has(id));
         for (const { value } of event.entries) put(value);
       }
+      if (forgetAll(gone)) onRemoved();
     }),
   };
 }

@@ -30,6 +30,8 @@ export interface OverlayOptions {
   state: SoftState;
   self(): NodeInfo;
   networks(): readonly Network[];
+  /** Whether the cluster lists a node. */
+  belongs(node: string): boolean;
   vxlanPort: number;
   clock: Clock;
   log: Logger;
@@ -40,6 +42,8 @@ export interface OverlayDriver extends Driver {
   problems(): string[];
   /** Published backends of this node: what weft-in lets in. */
   setBackends(backends: FabricState['backends']): void;
+  /** The cluster lists a node no more. */
+  nodeRemoved(): void;
   /** Fabric and all; for start and for the changes of peers. */
   ensureFabric(): Promise<Repair[]>;
   close(): void;
@@ -59,7 +63,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   let closed = false;
 
   const overlays = (): Network[] => options.networks().filter((network) => network.driver === 'overlay');
-  const peers = createPeers(state, (id) => {
+  const peers = createPeers(state, options.belongs, (id) => {
     // The first peers are told while this is being made.
     queueMicrotask(() => forwarding.nodeChanged(id));
     refreshFabric();
@@ -234,6 +238,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       return found;
     },
     ensureFabric,
+    nodeRemoved: peers.prune,
     problems: () => {
       const encrypted = overlays().filter(isEncrypted);
       if (encrypted.length === 0) return [];

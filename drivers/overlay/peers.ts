@@ -4,17 +4,20 @@ import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 export interface Peers {
   list(): NodeInfo[];
   get(id: string): NodeInfo | undefined;
-  /** Forgets failed nodes that the cluster has given up. */
+  /** Forgets nodes that are gone, and failed ones that the cluster has given up. */
   prune(): void;
   close(): void;
 }
 
 const asSeen = ({ vtep, number, underlayMtu, wireguard }: NodeInfo): string => [vtep, number, underlayMtu, wireguard?.publicKey, wireguard?.port].join(' ');
 
-/** A failed node stays a peer until it leaves or is given up: its containers may well be running on. `onChange` is told what matters to the data path. */
-export function createPeers(state: SoftState, onChange: (id: string) => void): Peers {
+/**
+ * A failed node stays a peer until it leaves or is given up: its containers may well be running on. One that was taken out of the cluster looks failed
+ * as well, for it hears nobody any more: `belongs` tells it. `onChange` is told what matters to the data path.
+ */
+export function createPeers(state: SoftState, belongs: (id: string) => boolean, onChange: (id: string) => void): Peers {
   const nodes = new Map<string, NodeInfo>();
-  const hasFailed = (id: string): boolean => state.members().some((member) => member.id === id && member.state === 'dead');
+  const hasFailed = (id: string): boolean => belongs(id) && state.members().some((member) => member.id === id && member.state === 'dead');
 
   const close = state.watch('node', ({ type, local, record: { owner, value } }) => {
     if (local) return;
@@ -34,7 +37,11 @@ export function createPeers(state: SoftState, onChange: (id: string) => void): P
     get: (id) => nodes.get(id),
     prune: () => {
       const visible = new Set(state.list('node').map(({ owner }) => owner));
-      for (const id of nodes.keys()) if (!visible.has(id) && !hasFailed(id)) nodes.delete(id);
+      for (const id of nodes.keys()) {
+        if (visible.has(id) || hasFailed(id)) continue;
+        nodes.delete(id);
+        onChange(id);
+      }
     },
     close,
   };

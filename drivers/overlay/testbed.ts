@@ -51,7 +51,7 @@ export class Node {
       },
     });
     this.driver = createOverlayDriver({
-      fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, vxlanPort: 4789, clock: systemClock, log: silentLogger,
+      fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, belongs: () => true, vxlanPort: 4789, clock: systemClock, log: silentLogger,
     });
   }
 
