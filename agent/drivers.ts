@@ -60,7 +60,7 @@ export function openDrivers({ config, self, publish, state, belongs, registry, a
   const journal = journalIn(local);
   const fabric = openFabric({
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
-    wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), clock), announce: (wireguard) => publish({ wireguard }), clock },
+    wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), clock, log.child({ part: 'overlay' })), announce: (wireguard) => publish({ wireguard }), clock },
   });
   const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });

@@ -1,7 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'tap';
+import { silentLogger } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { wireguardKeys } from './wireguard-keys.ts';
 
@@ -12,13 +13,13 @@ test('keys are made when they are asked for, kept, and renewed', async (t) => {
   t.teardown(() => rmSync(folder, { recursive: true }));
   const directory = join(folder, 'identity');
   const clock = new VirtualClock();
-  const keys = wireguardKeys(directory, clock);
+  const keys = wireguardKeys(directory, clock, silentLogger);
   t.throws(() => statSync(directory), { code: 'ENOENT' });
   const first = keys();
   t.equal(Buffer.from(first.publicKey, 'base64').length, 32);
   const file = join(directory, 'wireguard.json');
   t.equal(statSync(file).mode & 0o777, 0o600);
-  t.match(wireguardKeys(directory, clock)(), first, 'the next start has the same');
+  t.match(wireguardKeys(directory, clock, silentLogger)(), first, 'the next start has the same');
   await clock.advance(12 * HOUR_MS);
   t.match(keys(), first);
   await clock.advance(HOUR_MS);
@@ -26,5 +27,24 @@ test('keys are made when they are asked for, kept, and renewed', async (t) => {
   t.not(second.privateKey, first.privateKey);
   t.match(readFileSync(file, 'utf8'), second.privateKey, 'on disk before it is used');
   writeFileSync(file, '{"publicKey":');
-  t.not(wireguardKeys(directory, clock)().publicKey, second.publicKey, 'a file that is none is replaced');
+  t.not(wireguardKeys(directory, clock, silentLogger)().publicKey, second.publicKey, 'a file that is none is replaced');
+});
+
+test('where the disk takes no new keys, the old ones go on', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'weft-keys-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const clock = new VirtualClock();
+  const warnings: string[] = [];
+  const keys = wireguardKeys(directory, clock, { ...silentLogger, warn: (_, message) => void warnings.push(message ?? '') });
+  const obstacle = join(directory, 'wireguard.json.new');
+  mkdirSync(obstacle);
+  t.throws(keys, { code: 'EISDIR' }, 'there are none');
+  rmSync(obstacle, { recursive: true });
+  const first = keys();
+  mkdirSync(obstacle);
+  await clock.advance(13 * HOUR_MS);
+  t.match([keys(), keys()], [first, first]);
+  t.match(warnings, [/could not be renewed/], 'said once');
+  rmSync(obstacle, { recursive: true });
+  t.not(keys().publicKey, first.publicKey);
 });

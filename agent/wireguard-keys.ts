@@ -6,6 +6,8 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
+import { errorText } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
 import { generateKeyPair, type KeyPair } from '../drivers/overlay/key-pair.ts';
 
 const LIFETIME_MS = 12 * 3_600_000;
@@ -15,10 +17,14 @@ const key = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]{43}=$/));
 const Stored = v.object({ publicKey: key, privateKey: key, since: v.number() });
 type Stored = v.InferOutput<typeof Stored>;
 
-/** Returns the keys as they are to be now; new ones are on disk before they are told. Nothing is read or made before somebody asks. */
-export function wireguardKeys(directory: string, clock: Clock): () => KeyPair {
+/**
+ * Returns the keys as they are to be now; new ones are on disk before they are told. Nothing is read or made before somebody asks. Old ones serve
+ * where the disk takes no new ones; throws the system's error where there are none.
+ */
+export function wireguardKeys(directory: string, clock: Clock, log: Logger): () => KeyPair {
   const path = join(directory, 'wireguard.json');
   let current: Stored | undefined;
+  let isOverdue = false;
 
   function read(): Stored | undefined {
     try {
@@ -37,10 +43,22 @@ export function wireguardKeys(directory: string, clock: Clock): () => KeyPair {
     return made;
   }
 
+  function renewOld(old: Stored): Stored {
+    try {
+      const made = renew();
+      isOverdue = false;
+      return made;
+    } catch (error) {
+      if (!isOverdue) log.warn({ detail: errorText(error) }, 'the keys of WireGuard could not be renewed: the old ones go on; tried again');
+      isOverdue = true;
+      return old;
+    }
+  }
+
   return () => {
-    current ??= read();
+    current ??= read() ?? renew();
     // A clock that was set back by more than that has made it long ago, too.
-    if (!current || Math.abs(clock.wallNow() - current.since) > LIFETIME_MS) current = renew();
+    if (Math.abs(clock.wallNow() - current.since) > LIFETIME_MS) current = renewOld(current);
     return current;
   };
 }

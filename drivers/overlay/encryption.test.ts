@@ -61,8 +61,13 @@ test('who does not answer is named, and so is what keeps the link from being set
   t.teardown(() => link.close());
   const clock = new VirtualClock();
   const keys = generateKeyPair();
+  let isFull = false;
+  const read = () => {
+    if (isFull) throw new Error('ENOSPC: no space left on device');
+    return keys;
+  };
   const said: unknown[] = [];
-  const encryption = createEncryption({ host: alone.rtnl, fabric: alone.rtnl, port: 7953, keys: () => keys, announce: (place) => void said.push(place), clock });
+  const encryption = createEncryption({ host: alone.rtnl, fabric: alone.rtnl, port: 7953, keys: read, announce: (place) => void said.push(place), clock });
   t.teardown(() => encryption.close());
   const other = { ...nodeInfo('z', 9, '10.99.9.9'), wireguard: { publicKey: generateKeyPair().publicKey, port: 7952 } };
   const ensure = (): Repair[] => {
@@ -83,6 +88,13 @@ test('who does not answer is named, and so is what keeps the link from being set
   t.match(ensure().at(-1), { what: 'encryption could not be set up', error: /EADDRINUSE/ });
   t.match(encryption.problem(), { detail: /EADDRINUSE/, hint: /7953\/udp/ });
   await alone.rtnl.deleteLink(index);
+  ensure();
+  t.equal(encryption.problem(), undefined);
+
+  isFull = true;
+  t.match(ensure(), [{ what: 'encryption could not be set up', error: /ENOSPC/ }]);
+  t.match(encryption.problem(), { detail: /ENOSPC/, hint: /disk/ });
+  isFull = false;
   ensure();
   t.equal(encryption.problem(), undefined);
 });

@@ -3,6 +3,7 @@
  * addresses of their own, and the tunnels of encrypted networks run between those.
  */
 import type { Clock } from '../../base/clock.ts';
+import { errorText } from '../../base/errors.ts';
 import type { NodeInfo, WireguardPlace } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import { openWireguard, type Wireguard } from '../../linux/wireguard.ts';
@@ -24,16 +25,18 @@ export interface EncryptionOptions {
   host: Rtnl;
   fabric: Rtnl;
   port: number;
-  /** This node's keys, as they are to be now: asked for at each repair. */
+  /** This node's keys, as they are to be now: asked for at each repair. Throws where there are none. */
   keys(): KeyPair;
   /** Tells the other nodes; undefined: there is no speaking to this one any more. */
   announce(place: WireguardPlace | undefined): void;
   clock: Clock;
 }
 
+interface Problem { detail: string; hint: string }
+
 export interface Encryption {
   /** Why this node cannot encrypt, in words; undefined: it can. */
-  problem(): { detail: string; hint: string } | undefined;
+  problem(): Problem | undefined;
   /** Makes the link what it has to be. What goes wrong is told by `problem`: the rest of the fabric does without. */
   ensure(self: NodeInfo, peers: readonly NodeInfo[], mtu: number, found: Repair[]): void;
   /** Idempotent. */
@@ -45,7 +48,7 @@ export interface Encryption {
 
 export function createEncryption({ host, fabric, port, keys, announce, clock }: EncryptionOptions): Encryption {
   let wireguard: Wireguard | undefined;
-  let failure: string | undefined;
+  let failure: Problem | undefined;
   let announced: string | undefined;
   /** Node → what it said of itself when its peer was last made, and when that was. */
   let places = new Map<string, { key: string; place: string; since: number }>();
@@ -110,10 +113,17 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
     ensurePeers(link, present.peers, peers, found);
   }
 
+  /** By the kernel; or by the disk, which takes no keys. */
+  function problemOf(error: unknown): Problem {
+    if (!(error instanceof KernelError)) return { detail: `WireGuard could not be set up: ${errorText(error)}`, hint: 'see that the disk of weftd takes files; it is tried again every half minute' };
+    const { code, detail } = error;
+    return { detail: `WireGuard could not be set up: ${code}${detail === undefined ? '' : ` (${detail})`}`, hint: `see that nothing else has port ${port}/udp (\`ss -lnu\`); it is tried again every half minute` };
+  }
+
   return {
     problem: () => {
       if (!open()) return { detail: 'its kernel has no WireGuard', hint: 'load it (`modprobe wireguard`), or start a kernel that was built with CONFIG_WIREGUARD' };
-      return failure === undefined ? undefined : { detail: failure, hint: `see that nothing else has port ${port}/udp (\`ss -lnu\`); it is tried again every half minute` };
+      return failure;
     },
     ensure: (self, peers, mtu, found) => {
       const link = open();
@@ -122,9 +132,8 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
         ensureLinkState(link, self, peers, mtu, found);
         failure = undefined;
       } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        failure = `WireGuard could not be set up: ${error.code}${error.detail === undefined ? '' : ` (${error.detail})`}`;
-        found.push({ what: 'encryption could not be set up', error: failure });
+        failure = problemOf(error);
+        found.push({ what: 'encryption could not be set up', error: failure.detail });
         tell(undefined);
       }
     },
