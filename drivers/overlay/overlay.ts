@@ -56,6 +56,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const pairs = createPairs(hostRtnl);
   /** Network → its bridge, while it is made. */
   const building = new Map<string, Promise<number>>();
+  /** Networks whose making failed: that there is a bridge, which comes first, says nothing. */
+  const halfBuilt = new Set<string>();
   let backends: FabricState['backends'] = [];
   let ensuring: Promise<unknown> = Promise.resolve();
   let waiting: Promise<Repair[]> | undefined;
@@ -126,6 +128,17 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
 
   /** Returns the index of the network's bridge. */
   async function ensureNetwork(network: Network, found: Repair[]): Promise<number> {
+    try {
+      const bridge = await ensureLinks(network, found);
+      halfBuilt.delete(network.id);
+      return bridge;
+    } catch (error) {
+      halfBuilt.add(network.id);
+      throw error;
+    }
+  }
+
+  async function ensureLinks(network: Network, found: Repair[]): Promise<number> {
     const mtu = mtuOf(network);
     const bridge = overlayBridge(network.id);
     const tunnel = overlayTunnel(network.id);
@@ -166,7 +179,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const underWay = building.get(network.id);
     if (underWay) return underWay;
     const present = rtnl.glance(overlayBridge(network.id))?.index;
-    if (present !== undefined) return present;
+    if (present !== undefined && !halfBuilt.has(network.id)) return present;
     const made = ensureNetwork(network, []).finally(() => building.delete(network.id));
     building.set(network.id, made);
     return made;
@@ -196,6 +209,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       await forwarding.ensureRoutes([]);
     },
     deleteNetwork: async (network) => {
+      halfBuilt.delete(network.id);
       forwarding.forget(network.id);
       await rtnl.deleteLink(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayBridge(network.id));

@@ -47,11 +47,16 @@ test('a network that cannot be built', async (t) => {
     a.endpoints.pop();
   });
 
+  await t.test('refuses its second endpoint as it did its first', async (t) => {
+    a.inFabric('ip', 'link', 'del', overlayBridge(web.id));
+    for (let i = 0; i < 2; i++) await t.rejects(a.driver.createEndpoint(web, a1), { code: 'EEXIST' });
+  });
+
   await t.test('is built when it can be', async (t) => {
     a.space.run('ip', 'link', 'del', 'foreign');
-    await a.repair();
-    t.ok(a.space.pings(b1.ip));
+    const { container } = await a.attach('a3', web, '10.20.0.13');
     t.ok(a.fabric.rtnl.link(overlayTunnel(web.id)));
+    t.ok(container.pings(b1.ip) && a.space.pings(b1.ip));
     t.same(await a.repair(), []);
   });
 });
