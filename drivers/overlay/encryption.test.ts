@@ -91,6 +91,16 @@ test('who does not answer is named, and so is what keeps the link from being set
   ensure();
   t.equal(encryption.problem(), undefined);
 
+  const before = said.length;
+  const unreachable = { ...nodeInfo('x', 10, '10.99.9.10'), wireguard: { publicKey: 'AAAA', port: 7952 } };
+  const found: Repair[] = [];
+  encryption.ensure(nodeInfo('y', 8, '10.99.9.8'), [other, unreachable], 1440, found);
+  t.match(found.at(-1), { what: 'encryption could not be set up' });
+  t.ok(encryption.problem());
+  t.equal(said.length, before, 'one peer that the kernel refuses: this node is there for the others');
+  ensure();
+  t.equal(encryption.problem(), undefined);
+
   isFull = true;
   t.match(ensure(), [{ what: 'encryption could not be set up', error: /ENOSPC/ }]);
   t.match(encryption.problem(), { detail: /ENOSPC/, hint: /disk/ });

@@ -96,7 +96,8 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
     places = next;
   }
 
-  function ensureLinkState(link: Wireguard, self: NodeInfo, peers: readonly NodeInfo[], mtu: number, found: Repair[]): void {
+  /** Returns the peers that it has. */
+  function ensureLinkState(link: Wireguard, self: NodeInfo, mtu: number, found: Repair[]): readonly WireguardPeerState[] {
     const { publicKey, privateKey } = keys();
     const made = fabric.link(SEALED_LINK) ? undefined : host.addLink({ kind: 'wireguard', name: SEALED_LINK, mtu, netns: fabric.netns });
     if (made !== undefined) found.push({ what: `link ${SEALED_LINK} was missing` });
@@ -110,7 +111,12 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
     for (const stale of fabric.addresses(index)) if (stale.address !== address) fabric.deleteAddress(index, stale.address);
     // In the same turn as the key changes: until they know it, the others do not answer.
     tell({ publicKey, port });
-    ensurePeers(link, present.peers, peers, found);
+    return present.peers;
+  }
+
+  function fail(error: unknown, found: Repair[]): void {
+    failure = problemOf(error);
+    found.push({ what: 'encryption could not be set up', error: failure.detail });
   }
 
   /** By the kernel; or by the disk, which takes no keys. */
@@ -128,13 +134,20 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
     ensure: (self, peers, mtu, found) => {
       const link = open();
       if (!link) return tell(undefined);
+      let present: readonly WireguardPeerState[];
       try {
-        ensureLinkState(link, self, peers, mtu, found);
+        present = ensureLinkState(link, self, mtu, found);
+      } catch (error) {
+        fail(error, found);
+        tell(undefined);
+        return;
+      }
+      try {
+        ensurePeers(link, present, peers, found);
         failure = undefined;
       } catch (error) {
-        failure = problemOf(error);
-        found.push({ what: 'encryption could not be set up', error: failure.detail });
-        tell(undefined);
+        // Those that it has reach it.
+        fail(error, found);
       }
     },
     remove: async () => {
