@@ -8,7 +8,7 @@ import type { NodeInfo, WireguardPlace } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import { openWireguard, type Wireguard } from '../../linux/wireguard.ts';
 import type { WireguardPeer, WireguardPeerState } from '../../linux/wireguard-messages.ts';
-import { KernelError, type Rtnl } from '../../linux/types.ts';
+import { KernelError, type Netns, type Rtnl } from '../../linux/types.ts';
 import { ensureAddress, ensureLink } from '../ensure.ts';
 import { SEALED_PREFIX, sealedAddress } from './addressing.ts';
 import type { KeyPair } from './key-pair.ts';
@@ -18,6 +18,8 @@ export const SEALED_LINK = 'weft-wg';
 const KEEPALIVE_SECONDS = 25;
 /** Sessions are renewed every 120 s, and given up after 180 s (wireguard.pdf §6.1). */
 const SILENT_MS = 200_000;
+/** Where there is no WireGuard, the kernel looks for a module of it each time that it is asked, and we wait for it. */
+const LOOK_AGAIN_MS = 30_000;
 /** What a handshake may take. */
 const ACQUAINTED_MS = 10_000;
 
@@ -30,13 +32,17 @@ export interface EncryptionOptions {
   /** Tells the other nodes; undefined: there is no speaking to this one any more. */
   announce(place: WireguardPlace | undefined): void;
   clock: Clock;
+  /** Default: the kernel's. */
+  open?(netns: Netns): Wireguard | undefined;
 }
 
 interface Problem { detail: string; hint: string }
 
 export interface Encryption {
-  /** Why this node cannot encrypt, in words; undefined: it can. */
+  /** Why this node cannot encrypt, in words, as was found when it was looked at last; undefined: it can. */
   problem(): Problem | undefined;
+  /** Looks once more whether the kernel can, if it could not: for whoever may have changed that. */
+  lookAgain(): void;
   /** Makes the link what it has to be. What goes wrong is told by `problem`: the rest of the fabric does without. */
   ensure(self: NodeInfo, peers: readonly NodeInfo[], mtu: number, found: Repair[]): void;
   /** Idempotent. */
@@ -46,14 +52,18 @@ export interface Encryption {
   close(): void;
 }
 
-export function createEncryption({ host, fabric, port, keys, announce, clock }: EncryptionOptions): Encryption {
+export function createEncryption({ host, fabric, port, keys, announce, clock, open = openWireguard }: EncryptionOptions): Encryption {
   let wireguard: Wireguard | undefined;
+  let lookedAt: number | undefined;
   let failure: Problem | undefined;
   let announced: string | undefined;
   /** Node → what it said of itself when its peer was last made, and when that was. */
   let places = new Map<string, { key: string; place: string; since: number }>();
 
-  const open = (): Wireguard | undefined => (wireguard ??= openWireguard(fabric.netns));
+  function look(): Wireguard | undefined {
+    lookedAt = clock.now();
+    return (wireguard ??= open(fabric.netns));
+  }
 
   function tell(place: WireguardPlace | undefined): void {
     const text = JSON.stringify(place);
@@ -64,7 +74,7 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
 
   /** One that an earlier start left goes on: the others are not to take its peer away before the first repair here. */
   function tellWhatIsThere(): void {
-    const there = fabric.link(SEALED_LINK) && open()?.get(SEALED_LINK);
+    const there = fabric.link(SEALED_LINK) && look()?.get(SEALED_LINK);
     if (there?.publicKey !== undefined) tell({ publicKey: there.publicKey, port: there.listenPort });
   }
   tellWhatIsThere();
@@ -128,11 +138,13 @@ export function createEncryption({ host, fabric, port, keys, announce, clock }: 
 
   return {
     problem: () => {
-      if (!open()) return { detail: 'its kernel has no WireGuard', hint: 'load it (`modprobe wireguard`), or start a kernel that was built with CONFIG_WIREGUARD' };
+      if (lookedAt === undefined) look();
+      if (!wireguard) return { detail: 'its kernel has no WireGuard', hint: 'load it (`modprobe wireguard`), which is noticed within half a minute, or start a kernel that was built with CONFIG_WIREGUARD' };
       return failure;
     },
+    lookAgain: () => void look(),
     ensure: (self, peers, mtu, found) => {
-      const link = open();
+      const link = wireguard ?? (clock.now() - (lookedAt ?? -Infinity) >= LOOK_AGAIN_MS ? look() : undefined);
       if (!link) return tell(undefined);
       let present: readonly WireguardPeerState[];
       try {

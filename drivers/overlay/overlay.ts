@@ -193,6 +193,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     validate: (network) => {
       checkOptions(network, OPTIONS);
       wantedVni(network);
+      if (isEncrypted(network)) fabric.encryption.lookAgain();
       requireEncryption(network);
       refuseSealedPrefix(network);
       wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, overheadOf(network));
