@@ -5,6 +5,7 @@
  */
 import { overlaps, parsePrefix } from '../base/prefix.ts';
 import type { Network } from '../cnm/model.ts';
+import { NETWORK_LINKS } from '../drivers/names.ts';
 import type { Occupied } from '../ipam/subnets.ts';
 import type { Rtnl } from '../linux/types.ts';
 import type { DockerNetwork } from './docker/client.ts';
@@ -12,7 +13,6 @@ import { NODES } from './node-prefix.ts';
 
 /** Of each link, and so of no network (RFC 4291 §2.5.6). */
 const LINK_LOCAL = parsePrefix('fe80::/10')!;
-const OUR_LINKS = /^(weft-up$|wbr-|wc-|we-|wmh-)/;
 
 /** Whose a prefix is that a link of this host's leads to. */
 export const byRoute = (link: string): string => `the route by ${link}`;
@@ -29,7 +29,7 @@ export function occupiedPrefixes(host: Rtnl, { nodePrefix, docker: dockerNetwork
   const routed = host.routes({ table: 254 }).flatMap((route) => {
     const dev = route.dev === undefined ? undefined : names.get(route.dev);
     const prefix = parsePrefix(route.dst);
-    if (!prefix || dev === undefined || OUR_LINKS.test(dev) || overlaps(prefix, LINK_LOCAL)) return [];
+    if (!prefix || dev === undefined || NETWORK_LINKS.test(dev) || overlaps(prefix, LINK_LOCAL)) return [];
     return known.has(route.dst) ? [] : [{ prefix: route.dst, by: byRoute(dev) }];
   });
   return [{ prefix: nodePrefix, by: NODES }, ...docker, ...unpooled, ...routed].filter(({ prefix }) => parsePrefix(prefix));

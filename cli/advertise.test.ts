@@ -1,5 +1,5 @@
 import { test } from 'tap';
-import { checkNodePrefix, chooseAdvertised } from './advertise.ts';
+import { checkNodePrefix, chooseAdvertised, hostAddresses } from './advertise.ts';
 
 const card = (cidr: string) => [{ cidr, address: '', netmask: '', family: 'IPv4' as const, mac: '', internal: false }];
 
@@ -20,5 +20,12 @@ test('the address that the others are told', (t) => {
   t.throws(() => chooseAdvertised('eth1', [first, second, { device: 'eth1', address: '192.168.1.8' }]), { code: 'WEFT-ADVERTISE-AMBIGUOUS' }, 'a card with two');
   for (const wrong of ['10.0.0.8', 'eth7']) t.throws(() => chooseAdvertised(wrong, [first, second]), { code: 'WEFT-ADVERTISE-UNKNOWN', message: new RegExp(`${wrong}.*10\\.0\\.0\\.7`) });
   t.throws(() => chooseAdvertised(undefined, []), { code: 'WEFT-ADVERTISE-UNKNOWN' });
+  t.end();
+});
+
+test('addresses of links that carry containers are none to be told', (t) => {
+  const at = (address: string) => [{ ...card(`${address}/24`)[0]!, address }];
+  const present = { eth0: at('10.0.0.7'), 'wbr-0123456789a': at('10.20.0.1'), 'wmh-0123456789a': at('192.168.1.8'), 'wih-0123456789a': at('192.168.1.9'), docker0: at('172.17.0.1') };
+  t.same(hostAddresses(present), [{ device: 'eth0', address: '10.0.0.7' }]);
   t.end();
 });

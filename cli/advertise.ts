@@ -7,10 +7,10 @@ import { formatPrefix4, overlaps4, parsePrefix4 } from '../base/ip.ts';
 export interface HostAddress { device: string; address: string }
 
 /** Links that carry containers or tunnels, not the underlay. */
-const INTERNAL = /^(lo|docker\d*|docker_gwbridge|br-|veth|weft-|wbr-|wc-|we-|wmh-|virbr|cni|flannel|tun|tap)/;
+const INTERNAL = /^(lo|docker\d*|docker_gwbridge|br-|veth|weft-|wbr-|wc-|we-|w[im]h-|virbr|cni|flannel|tun|tap)/;
 
-export const hostAddresses = (): HostAddress[] =>
-  Object.entries(networkInterfaces()).flatMap(([device, addresses]) =>
+export const hostAddresses = (present = networkInterfaces()): HostAddress[] =>
+  Object.entries(present).flatMap(([device, addresses]) =>
     INTERNAL.test(device) ? [] : (addresses ?? []).filter((each) => each.family === 'IPv4').map(({ address }) => ({ device, address })));
 
 /**

@@ -75,6 +75,10 @@ test('what disturbs, and what only goes with a link', async (t) => {
   t.ok(await disturbs(() => [false, true].forEach((to) => host.rtnl.setLink(up, { up: to }))), 'also where it is up again at once');
   t.ok(await disturbs(() => host.rtnl.deleteLink(up)), 'or deleted');
 
+  for (const name of ['wmh-x', 'wmp-x', 'wih-x', 'wip-x']) {
+    const link = host.rtnl.addLink({ kind: 'bridge', name, up: true });
+    t.ok(await disturbs(() => host.rtnl.setLink(link, { up: false })), `${name}: one of a network on a LAN`);
+  }
   const vxlan = host.rtnl.addLink({ kind: 'vxlan', name: 'x', vni: 7, local: '10.30.0.1', port: 4789 });
   const entries = Array.from({ length: 20_000 }, (_, i) => ({ dev: vxlan, mac: bytesToMac(Buffer.of(2, 0, 0, 0, i >> 8, i & 255)), vtep: '10.30.0.2' }));
   let unheard = 0;

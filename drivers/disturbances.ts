@@ -2,13 +2,13 @@
 import type { Clock, TimerHandle } from '../base/clock.ts';
 import { watchNft } from '../linux/nft-monitor.ts';
 import type { Link, Netns, Rtnl } from '../linux/types.ts';
-import { MADE_BY_WEFT } from './names.ts';
+import { MADE_BY_WEFT, NETWORK_LINKS } from './names.ts';
 
-/** Not the ends of veth pairs: they come and go with containers. */
-const LINKS = /^(weft-up|weft-in|weft-in-wg|weft-wg|uplink|wbr-.*|wb-.*|wu-.*|wv-.*|wmh-.*|wmp-.*)$/;
+/** The host's link ends there, in the fabric. */
+const UPLINK = 'uplink';
 /** Tunnels have neighbours and forwarding entries from us, ports the addresses behind them. Elsewhere they are the kernel's own, and a container's stop takes some away. */
 const WITH_NEIGHBOURS = /^(weft-in|weft-in-wg|wv-.*|we-.*|wu-.*)$/;
-const isOurs = ({ name, group }: Link): boolean => LINKS.test(name) || group === MADE_BY_WEFT;
+const isOurs = ({ name, group }: Link): boolean => NETWORK_LINKS.test(name) || name === UPLINK || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
 

@@ -36,6 +36,9 @@ const stackedNames = (letters: string): StackedNames => ({
 export const MACVLAN_NAMES = stackedNames('wm');
 export const IPVLAN_NAMES = stackedNames('wi');
 
+/** Matches the fabric's links, and those of networks. Not what comes and goes with an endpoint. */
+export const NETWORK_LINKS = /^(weft-(up|in|in-wg|wg)$|w(b|br|u|v|[im][hp])-)/;
+
 /** Of links whose name is the user's, although we made them (an 802.1Q sub-interface, a bridge): their link group. */
 export const MADE_BY_WEFT = 0x77656d64;
 
