@@ -66,6 +66,17 @@ test('a network with 10,000 endpoints on other nodes', async (t) => {
   await driver.createNetwork(web);
   await node.repair();
 
+  const { hostRtnl } = node.fabric;
+  const { routeTo } = hostRtnl;
+  let asked = 0;
+  hostRtnl.routeTo = (ip) => {
+    asked++;
+    return routeTo(ip);
+  };
+  driver.setBackends([{ ip: '10.20.0.9', protocol: 'tcp', port: 80 }]);
+  hostRtnl.routeTo = routeTo;
+  t.equal(asked, 0, 'a published port of a container asks for the way to nobody');
+
   const { most, written } = countWrites(rtnl);
   const settled = async (): Promise<void> => {
     for (let i = 0; i < TOTAL / 8; i++) await nextTurn();

@@ -99,8 +99,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     if (bad) throw weftError('WEFT-SUBNET-OVERLAP', { subnet: bad.subnet, other: `${SEALED_PREFIX}, which is inside of WireGuard links`, suggestion: '10.192.4.0/24' });
   }
 
-  const fabricState = (): FabricState => ({
-    self: options.self(), peers: peers.list(), backends, mtu: (lastMtu = overlayMtu()), vxlanPort: options.vxlanPort,
+  const fabricState = (mtu: number): FabricState => ({
+    self: options.self(), peers: peers.list(), backends, mtu, vxlanPort: options.vxlanPort,
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, encrypted: isEncrypted(network), bridge: overlayBridge(network.id) }))),
   });
 
@@ -108,7 +108,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   function ensureFabric(): Promise<Repair[]> {
     waiting ??= ensuring.then(() => {
       waiting = undefined;
-      const run = fabric.ensure(fabricState());
+      const run = fabric.ensure(fabricState((lastMtu = overlayMtu())));
       ensuring = run.catch(() => {});
       return run;
     });
@@ -265,7 +265,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;
       backends = next;
-      fabric.setRules(fabricState());
+      fabric.setRules(fabricState(lastMtu ??= overlayMtu()));
     },
     close: () => {
       closed = true;
