@@ -11,20 +11,22 @@ import { contains, familyOf, parsePrefix } from '../../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import type { Network } from '../../cnm/model.ts';
+import { createSerializer } from '../../cnm/serialize.ts';
 import type { FdbEntry, Neighbour, Route, Rtnl } from '../../linux/types.ts';
-import { destinationKey, routeKey } from '../ensure.ts';
 import { overlayTunnel } from '../names.ts';
-import { IPV6_METRIC } from '../ipv6.ts';
 import { isEncrypted } from '../options.ts';
 import { nodeAddress, nodeLinkLocal, sealedAddress } from './addressing.ts';
 import { Comparisons, type Comparison } from './comparisons.ts';
 import { Inheritance } from './inheritance.ts';
-import { REMOTE_TABLE } from './routed-tunnel.ts';
 import { watchRemoteEndpoints, type Place } from './remote-endpoints.ts';
-import { Ways, type Way } from './ways.ts';
+import { compareRoutes } from './remote-routes.ts';
+import { REMOTE_TABLE } from './routed-tunnel.ts';
+import { Ways, fdbOf, neighbourOf, routeOf, type Way } from './ways.ts';
 
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
+
+type InPieces = Comparison['inPieces'];
 
 export interface ForwardingOptions {
   /** Of the nodes' own addresses. */
@@ -47,8 +49,8 @@ export interface ForwardingOptions {
 export interface Forwarding {
   /** A node came, went or has another tunnel end. */
   nodeChanged(id: string): void;
-  /** One network's entries, exactly. `dev` is its tunnel; undefined while this node has none. Resolves when they are in the kernel. */
-  ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void>;
+  /** One network's entries, exactly, on its tunnel if this node has one. Resolves when they are in the kernel. */
+  ensure(network: Network, found: Repair[]): Promise<void>;
   /** The routes of all networks that have been ensured: they share a table. Stale ones go when no network is left that has not been. */
   ensureRoutes(found: Repair[]): Promise<void>;
   /** The network's tunnel is gone, and all that was on it. */
@@ -67,6 +69,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
    */
   const programmed = new Map<string, Ways>();
   const comparisons = new Comparisons();
+  const serialize = createSerializer();
   const inheritance = new Inheritance(options.state, options.clock);
   /** Address → next hop, of the routes that were there at the start. */
   let routesAtStart: Promise<Map<string, string>> | undefined;
@@ -85,15 +88,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     return { mac: remote.mac, vtep: vtepOf(node, network), number: node.number, dev, tunnel: uplinkFor(network) };
   }
 
-  const fdbOf = ({ dev, mac, vtep }: Way): FdbEntry[] => (dev === undefined ? [] : [{ dev, mac, vtep, master: true }]);
-  const neighbourOf = (ip: string, { dev, mac }: Way): Neighbour[] => (dev === undefined ? [] : [{ dev, ip, mac }]);
-
-  function routeOf(ip: string, { number, tunnel }: Way): Route[] {
-    if (tunnel === undefined) return [];
-    return familyOf(ip) === 4
-      ? [{ dst: `${ip}/32`, via: nodeAddress(options.nodePrefix, number), dev: tunnel, onlink: true, table: REMOTE_TABLE }]
-      : [{ dst: `${ip}/128`, via: nodeLinkLocal(number), dev: tunnel, metric: IPV6_METRIC, table: REMOTE_TABLE }];
-  }
+  const routesOf = (ip: string, way: Way): Route[] => routeOf(options.nodePrefix, ip, way);
+  const deviceOf = (networkId: string): number | undefined => rtnl.link(overlayTunnel(networkId))?.index;
 
   // Changes -----------------------------------------------------------------------------------------------------------
 
@@ -141,10 +137,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
 
   function program(places: readonly Place[]): void {
     const devices = new Map<string, number | undefined>();
-    const deviceOf = (networkId: string): number | undefined => {
-      if (!devices.has(networkId)) devices.set(networkId, rtnl.link(overlayTunnel(networkId))?.index);
-      return devices.get(networkId);
-    };
+    for (const networkId of new Set(places.map((place) => place.networkId))) if (programmed.has(networkId)) devices.set(networkId, deviceOf(networkId));
     const networks = new Map(options.networks().map((network) => [network.id, network]));
     const wanted: [ip: string, Way][] = [];
     const surplus: [ip: string, Way][] = [];
@@ -154,7 +147,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       const ways = programmed.get(networkId);
       if (!ways) continue;
       const before = ways.get(ip);
-      const after = wayTo(place, networks.get(networkId), deviceOf(networkId));
+      const after = wayTo(place, networks.get(networkId), devices.get(networkId));
       comparisons.changed(ip, before?.mac, after?.mac);
       inheritance.delete(networkId, ip);
       ways.delete(ip);
@@ -175,68 +168,73 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     if (ways.length === 0) return;
     rtnl.replaceFdb(ways.flatMap(([, way]) => fdbOf(way)));
     rtnl.replaceNeighbours(ways.flatMap(([ip, way]) => neighbourOf(ip, way)));
-    rtnl.replaceRoutes(ways.flatMap(([ip, way]) => routeOf(ip, way)));
+    rtnl.replaceRoutes(ways.flatMap(([ip, way]) => routesOf(ip, way)));
   }
 
   function remove(ways: readonly [ip: string, Way][]): void {
     if (ways.length === 0) return;
     rtnl.deleteNeighbours(ways.flatMap(([ip, way]) => neighbourOf(ip, way)));
-    rtnl.deleteRoutes(ways.flatMap(([ip, way]) => routeOf(ip, way)));
+    rtnl.deleteRoutes(ways.flatMap(([ip, way]) => routesOf(ip, way)));
   }
 
   // Comparison with the kernel ------------------------------------------------------------------------------------------
 
-  async function ensure(network: Network, dev: number | undefined, found: Repair[]): Promise<void> {
+  async function compare(network: Network, comparison: Comparison): Promise<void> {
+    if (comparison.over) return;
     const networkId = network.id;
-    await comparisons.run(networkId, found, async (comparison) => {
-      inheritance.listen();
-      const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
-      const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
-      if (comparison.over) return;
-      const ways = programmed.get(networkId) ?? new Ways();
-      if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId, (id) => options.node(id) !== undefined)) touch({ networkId, ip });
-      else await inherit(network, dev, ways, neighbours, fdb, comparison);
-      if (comparison.over) return;
-      programmed.set(networkId, ways);
-      await comparison.inPieces(remotes.addresses(networkId), (ips) => {
-        const noFdb: FdbEntry[] = [];
-        const noNeighbour: Neighbour[] = [];
-        for (const ip of ips) {
-          if (inheritance.has(networkId, ip)) continue;
-          const way = wayTo({ networkId, ip }, network, dev);
-          if (way) ways.set(ip, way);
-          else ways.delete(ip);
-          if (!way || dev === undefined) continue;
-          const entry = fdb.get(way.mac);
-          if (entry?.vtep !== way.vtep || !entry.master) {
-            noFdb.push(...fdbOf(way));
-            comparison.note('forwarding entries were missing or wrong', way.mac);
-          }
-          if (neighbours.get(ip)?.mac !== way.mac) {
-            noNeighbour.push(...neighbourOf(ip, way));
-            comparison.note('neighbours were missing or wrong', ip);
-          }
+    inheritance.listen();
+    const dev = deviceOf(networkId);
+    // Whoever made another tunnel meanwhile has it compared after this.
+    const inPieces: InPieces = (things, work) => comparison.inPieces(things, (piece) => {
+      if (deviceOf(networkId) === dev) work(piece);
+    });
+    const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
+    const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
+    if (comparison.over) return;
+    const ways = programmed.get(networkId) ?? new Ways();
+    if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId, (id) => options.node(id) !== undefined)) touch({ networkId, ip });
+    else await inherit(network, dev, ways, neighbours, fdb, inPieces);
+    if (comparison.over) return;
+    programmed.set(networkId, ways);
+    await inPieces(remotes.addresses(networkId), (ips) => {
+      const noFdb: FdbEntry[] = [];
+      const noNeighbour: Neighbour[] = [];
+      for (const ip of ips) {
+        if (inheritance.has(networkId, ip)) continue;
+        const way = wayTo({ networkId, ip }, network, dev);
+        if (way) ways.set(ip, way);
+        else ways.delete(ip);
+        if (!way || dev === undefined) continue;
+        const entry = fdb.get(way.mac);
+        if (entry?.vtep !== way.vtep || !entry.master) {
+          noFdb.push(...fdbOf(way));
+          comparison.note('forwarding entries were missing or wrong', way.mac);
         }
-        if (noFdb.length > 0) rtnl.replaceFdb(noFdb);
-        if (noNeighbour.length > 0) rtnl.replaceNeighbours(noNeighbour);
-      });
-      await comparison.inPieces(fdb.values(), (entries) => {
-        const stale = entries.filter(({ mac }) => !ways.isUsed(mac));
-        for (const { mac } of stale) comparison.note('forwarding entries were stale', mac);
-        if (stale.length > 0) rtnl.deleteFdb(stale);
-      });
-      await comparison.inPieces(neighbours.values(), (entries) => {
-        const stale = entries.filter(({ ip }) => ways.get(ip)?.dev === undefined);
-        for (const { ip } of stale) comparison.note('neighbours were stale', ip);
-        if (stale.length > 0) rtnl.deleteNeighbours(stale);
-      });
+        if (neighbours.get(ip)?.mac !== way.mac) {
+          noNeighbour.push(...neighbourOf(ip, way));
+          comparison.note('neighbours were missing or wrong', ip);
+        }
+      }
+      if (noFdb.length > 0) rtnl.replaceFdb(noFdb);
+      if (noNeighbour.length > 0) rtnl.replaceNeighbours(noNeighbour);
+    });
+    await inPieces(fdb.values(), (entries) => {
+      const stale = entries.filter(({ mac }) => !ways.isUsed(mac));
+      for (const { mac } of stale) comparison.note('forwarding entries were stale', mac);
+      if (stale.length > 0) rtnl.deleteFdb(stale);
+    });
+    await inPieces(neighbours.values(), (entries) => {
+      const stale = entries.filter(({ ip }) => ways.get(ip)?.dev === undefined);
+      for (const { ip } of stale) comparison.note('neighbours were stale', ip);
+      if (stale.length > 0) rtnl.deleteNeighbours(stale);
     });
   }
 
   /** Takes over what the kernel has and soft state does not explain. Before anything of the network is programmed. */
-  async function inherit(network: Network, dev: number | undefined, ways: Ways, neighbours: ReadonlyMap<string, Neighbour>, fdb: ReadonlyMap<string, FdbEntry>, comparison: Comparison): Promise<void> {
+  async function inherit(network: Network, dev: number | undefined, ways: Ways, neighbours: ReadonlyMap<string, Neighbour>, fdb: ReadonlyMap<string, FdbEntry>, inPieces: InPieces): Promise<void> {
     const routes = await (routesAtStart ??= rtnl.large.routes({ table: REMOTE_TABLE }).then((all) => new Map(all.map(({ dst, via = '' }) => [withoutLength(dst), via]))));
-    const { id: networkId, subnets } = network;
+    const networkId = network.id;
+    const prefixes = network.subnets.map(({ subnet }) => parsePrefix(subnet)!);
     const nodes = options.nodes();
     const byVtep = new Map(nodes.map((node) => [vtepOf(node, network), node]));
     const byNextHop = new Map(nodes.flatMap((node) => [nodeAddress(options.nodePrefix, node.number), nodeLinkLocal(node.number)].map((via) => [via, node] as const)));
@@ -248,45 +246,18 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       ways.set(ip, { mac: mac ?? '', vtep: vtepOf(node, network), number: node.number, dev: mac === undefined ? undefined : dev, tunnel });
       inheritance.add(networkId, ip, node.id);
     };
-    await comparison.inPieces(neighbours.values(), (piece) => piece.forEach(({ ip, mac }) => take(ip, byVtep.get(fdb.get(mac)?.vtep ?? ''), mac)));
-    await comparison.inPieces(routes, (piece) => {
-      for (const [ip, via] of piece) if (!neighbours.has(ip) && subnets.some(({ subnet }) => contains(parsePrefix(subnet)!, ip))) take(ip, byNextHop.get(via));
+    await inPieces(neighbours.values(), (piece) => piece.forEach(({ ip, mac }) => take(ip, byVtep.get(fdb.get(mac)?.vtep ?? ''), mac)));
+    await inPieces(routes, (piece) => {
+      for (const [ip, via] of piece) if (!neighbours.has(ip) && prefixes.some((prefix) => contains(prefix, ip))) take(ip, byNextHop.get(via));
     });
   }
 
-  async function ensureAllRoutes(found: Repair[]): Promise<void> {
+  async function ensureRoutes(found: Repair[]): Promise<void> {
     if (options.uplinkTunnel(false) === undefined) return;
-    const wantedFor = (ip: string): Route | undefined => [...programmed.values()].flatMap((ways) => {
-      const way = ways.get(ip);
-      return way ? routeOf(ip, way) : [];
-    })[0];
     await comparisons.run(undefined, found, async (comparison) => {
-      const present = await rtnl.large.routes({ table: REMOTE_TABLE });
-      const byDestination = new Map(present.map((route) => [route.dst, route]));
-      const isThere = (route: Route): boolean => {
-        const there = byDestination.get(route.dst);
-        return there !== undefined && routeKey(there) === routeKey(route);
-      };
-      for (const ways of programmed.values()) {
-        await comparison.inPieces(ways.entries(), (entries) => {
-          const missing = entries.flatMap(([ip, way]) => routeOf(ip, way)).filter((route) => !isThere(route));
-          for (const { dst } of missing) comparison.note('routes were missing', withoutLength(dst), dst);
-          if (missing.length > 0) rtnl.replaceRoutes(missing);
-        });
-      }
-      // One of whose network nothing has been read yet may be wanted, and only looks as if it were not.
-      if (!options.networks().every(({ id }) => programmed.has(id))) return;
-      await comparison.inPieces(present, (routes) => {
-        const stale = routes.filter((route) => {
-          const wanted = wantedFor(withoutLength(route.dst));
-          // A destination that is wanted otherwise has been replaced.
-          return !wanted || destinationKey(wanted) !== destinationKey(route);
-        });
-        for (const { dst } of stale) comparison.note('routes were stale', withoutLength(dst), dst);
-        if (stale.length > 0) rtnl.deleteRoutes(stale);
-      });
-      // From here on, there are none that a network does not know of.
-      routesAtStart = Promise.resolve(new Map());
+      const isComplete = (): boolean => options.networks().every(({ id }) => programmed.has(id));
+      // From there on, there are none that a network does not know of.
+      if (await compareRoutes({ rtnl, programmed, routesOf, isComplete }, comparison)) routesAtStart = Promise.resolve(new Map());
     });
   }
 
@@ -295,10 +266,13 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
       touchedNodes.add(id);
       schedule();
     },
-    ensure,
-    ensureRoutes: ensureAllRoutes,
+    // One after another: each would take what the other has just written for stale.
+    ensure: (network, found) => comparisons.run(network.id, found, (comparison) => serialize(network.id, () => compare(network, comparison))),
+    ensureRoutes,
     forget: (networkId) => {
       programmed.delete(networkId);
+      touched.delete(networkId);
+      inheritance.forget(networkId);
       comparisons.end(networkId);
     },
     close: () => {

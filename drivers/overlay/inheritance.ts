@@ -44,6 +44,10 @@ export class Inheritance {
     this.#ways.get(networkId)?.delete(ip);
   }
 
+  forget(networkId: string): void {
+    this.#ways.delete(networkId);
+  }
+
   /** Addresses that soft state alone decides about by now: the node was heard, or is none of the cluster's any more. */
   settled(networkId: string, isPeer: (node: string) => boolean): string[] {
     return [...this.#ways.get(networkId) ?? []].flatMap(([ip, node]) => (this.isHeard(node) || !isPeer(node) ? [ip] : []));

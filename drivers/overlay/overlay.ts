@@ -170,7 +170,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       const { family, length } = parsePrefix(subnet)!;
       if (gateway !== undefined && (family === 4 || withIpv6)) ensureAddress(rtnl, br, `${gateway}/${length}`, found);
     }
-    await forwarding.ensure(network, dev, found);
+    await forwarding.ensure(network, found);
     return br;
   }
 
@@ -206,7 +206,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     createNetwork: async (network) => {
       await ensureFabric();
       if (isBuilt(network)) await ensureNetwork(network, []);
-      else await forwarding.ensure(network, undefined, []);
+      else await forwarding.ensure(network, []);
       await forwarding.ensureRoutes([]);
     },
     deleteNetwork: async (network) => {
@@ -244,7 +244,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
             const bridge = await ensureNetwork(network, found);
             await ensurePorts(rtnl, here, (endpoint) => ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
           } else {
-            await forwarding.ensure(network, undefined, found);
+            await forwarding.ensure(network, found);
           }
         });
         await nextTurn();

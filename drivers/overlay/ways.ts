@@ -1,10 +1,26 @@
 /** What is in the kernel for the addresses of one network, as far as we know. */
+import { familyOf } from '../../base/prefix.ts';
+import type { FdbEntry, Neighbour, Route } from '../../linux/types.ts';
+import { IPV6_METRIC } from '../ipv6.ts';
+import { nodeAddress, nodeLinkLocal } from './addressing.ts';
+import { REMOTE_TABLE } from './routed-tunnel.ts';
 
 /**
  * All that the entries of one address follow from: there are many, so they are made when they are asked for. `dev`: the network's
  * tunnel, undefined while this node has none; `tunnel`: weft-in, undefined where no route leads there.
  */
 export interface Way { mac: string; vtep: string; number: number; dev: number | undefined; tunnel: number | undefined }
+
+export const fdbOf = ({ dev, mac, vtep }: Way): FdbEntry[] => (dev === undefined ? [] : [{ dev, mac, vtep, master: true }]);
+export const neighbourOf = (ip: string, { dev, mac }: Way): Neighbour[] => (dev === undefined ? [] : [{ dev, ip, mac }]);
+
+/** `nodePrefix`: of the nodes' own addresses. */
+export function routeOf(nodePrefix: string, ip: string, { number, tunnel }: Way): Route[] {
+  if (tunnel === undefined) return [];
+  return familyOf(ip) === 4
+    ? [{ dst: `${ip}/32`, via: nodeAddress(nodePrefix, number), dev: tunnel, onlink: true, table: REMOTE_TABLE }]
+    : [{ dst: `${ip}/128`, via: nodeLinkLocal(number), dev: tunnel, metric: IPV6_METRIC, table: REMOTE_TABLE }];
+}
 
 /** By address. The two addresses of one endpoint share its forwarding entry. */
 export class Ways {
