@@ -34,7 +34,7 @@ export type NotFound = Failure | 'lied' | 'discarded';
 export interface CachingForwarder {
   /** What is kept and may be given at once. */
   kept(message: Buffer, query: Query): Found | undefined;
-  /** Never rejects. */
+  /** Rejects only where the forwarder does. */
   find(message: Buffer, query: Query): Promise<Found | NotFound>;
 }
 
@@ -68,7 +68,10 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     const now = clock.now();
     if (found.source === 'stale') return now < entry.failedUntil ? found : undefined;
     const lasts = entry.freshUntil - entry.storedAt;
-    if (entry.hits++ > 0 && lasts >= SHORTEST_AHEAD_S * 1000 && entry.freshUntil - now < lasts * AHEAD && now >= entry.failedUntil) void ask(key, message, query);
+    if (entry.hits++ > 0 && lasts >= SHORTEST_AHEAD_S * 1000 && entry.freshUntil - now < lasts * AHEAD && now >= entry.failedUntil) {
+      // Nobody waits for it: whoever asks next sees what is wrong.
+      ask(key, message, query).catch(() => {});
+    }
     return found;
   }
 
@@ -77,7 +80,6 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     const present = underWay.get(key);
     if (present) return present;
     const asked = fetch(composeQuery(message, query), query).then((result) => {
-      underWay.delete(key);
       const now = clock.now();
       const seconds = typeof result === 'string' ? 0 : Math.min(result.survey.ttl, result.survey.negative ? LONGEST_NEGATIVE : LONGEST);
       if (typeof result !== 'string' && seconds > 0) {
@@ -87,7 +89,7 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
         if (entry) entry.failedUntil = now + FAILED_MS;
       }
       return result;
-    });
+    }).finally(() => underWay.delete(key));
     underWay.set(key, asked);
     return asked;
   }
@@ -128,7 +130,8 @@ const stale = (answer: KeptAnswer): Found => ({ answer, age: { seconds: 0, ttl: 
 function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {
   return new Promise((resolve) => {
     const timer: TimerHandle = clock.setTimeout(() => resolve('timeout'), PATIENCE_MS);
-    void asking.then(() => clock.clearTimeout(timer));
+    const stop = (): void => clock.clearTimeout(timer);
+    asking.then(stop, stop);
   });
 }
 

@@ -222,6 +222,20 @@ test('what came before in the same bytes is answered as it was, until something 
   t.same(counts, { answered: 5, nodata: 1, docker: 1, cached: 2 });
 });
 
+test('asking that goes wrong here is one client\'s failure, and does not last', async (t) => {
+  const { get, counts, says, clock, chain } = scene({ docker: () => { throw new Error('no descriptors'); } });
+  t.equal(await get('outside.example'), 'SERVFAIL');
+  says['docker'] = () => [A('x', '93.184.216.34')];
+  t.equal(await get('outside.example'), '93.184.216.34');
+  t.equal(await get('outside.example'), '93.184.216.34');
+  says['docker'] = () => { throw new Error('no descriptors'); };
+  await clock.advance(59_000);
+  t.equal(typeof chain(question('outside.example'), 'udp', out), 'number', 'asked for ahead of time');
+  await clock.advance(1_000);
+  t.equal(await get('outside.example'), 'SERVFAIL');
+  t.same(counts, { failed: 2, docker: 1, cached: 2 });
+});
+
 test('replies that cannot be believed are failures', async (t) => {
   const { get, counts } = scene({ docker: () => [A('bank.example', '6.6.6.6')] });
   t.equal(await get('outside.example'), 'SERVFAIL');

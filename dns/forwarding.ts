@@ -107,6 +107,9 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
       const { answer, age } = result;
       return out.subarray(0, writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit));
+    } catch {
+      // Out of descriptors or memory, or a mistake of ours: one client's answer, and not everybody's resolver.
+      return fail('failed', RCODE.SERVFAIL);
     } finally {
       forwards--;
     }

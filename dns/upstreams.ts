@@ -34,7 +34,7 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
 
   function askUdp(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
     // Beside the others, for it may be back and yet slower than they are.
-    for (const server of health.due(addresses)) void race([server], message, end);
+    for (const server of health.due(addresses)) race([server], message, end).catch(() => {});
     return race(addresses, message, end);
   }
 
