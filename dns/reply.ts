@@ -1,7 +1,7 @@
 /** What another resolver answered: whether it belongs to the query, and what it says. */
 import { bytesToIp } from '../base/ip.ts';
 import { contains, type Prefix } from '../base/prefix.ts';
-import { CLASS_IN, FLAG, HEADER, lowerCase, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
+import { CLASS_IN, FLAG, HEADER, lowerCase, MAX_RECORDS, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
 
 /** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
 export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
@@ -23,10 +23,11 @@ export const rcodeOf = (reply: Buffer): number => reply.readUInt16BE(2) & RCODE_
 /** Another server may know better than one that failed or does not want us. */
 export const isRefusal = (reply: Buffer): boolean => rcodeOf(reply) === RCODE.SERVFAIL || rcodeOf(reply) === RCODE.REFUSED;
 
-/** Whether an address of the answer lies in one of the prefixes. `end` as above; a malformed answer has none. */
+/** Whether an address of the answer lies in one of the prefixes. `end` as above; a malformed answer has none, and one of too many records counts as if it had. */
 export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Prefix[]): boolean {
   let found = false;
   if (reply.readUInt16BE(4) !== 1) return false;
+  if (reply.readUInt16BE(6) > MAX_RECORDS) return true;
   walkRecords(reply, end, reply.readUInt16BE(6), ({ type, class: recordClass, data, length }) => {
     if (recordClass !== CLASS_IN || length !== (type === TYPE.A ? 4 : type === TYPE.AAAA ? 16 : undefined)) return;
     const address = bytesToIp(reply.subarray(data, data + length));
