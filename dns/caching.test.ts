@@ -70,6 +70,26 @@ test('what was answered is kept for its time, whoever asks and in whatever lette
   t.equal(await get('www.example'), 'asked 1.1.1.1');
 });
 
+test('letters beyond ASCII are not folded: names that differ in bytes have answers of their own', async (t) => {
+  const { find, say, asked } = scene();
+  /** dns-packet writes text; '#' stands for the bytes. */
+  const asking = (bytes: number[]): Buffer => {
+    const message = question(`${'#'.repeat(bytes.length)}.example`);
+    Buffer.from(bytes).copy(message, 13);
+    return message;
+  };
+  const K = [0x6b];
+  const KELVIN = [0xe2, 0x84, 0xaa];
+  say.next = (name) => ({ answers: [A(name, name.startsWith('k.') ? '1.1.1.1' : '6.6.6.6')] });
+  t.equal((await find(asking(KELVIN)) as Found).source, 'asked');
+  const plain = asking(K);
+  const found = await find(plain) as Found;
+  t.equal(`${found.source} ${written(plain, found)}`, 'asked 1.1.1.1');
+  const before = asked.length;
+  await Promise.all([[0xff], [0xfe]].map(async (bytes) => find(asking(bytes))));
+  t.equal(asked.length, before + 2, 'invalid ones are not the same either');
+});
+
 test('what is not there is kept for as long as its zone says, five minutes at most', async (t) => {
   const { get, clock, say, asked } = scene();
   say.next = () => ({ rcode: 3, authorities: [SOA] });

@@ -139,5 +139,5 @@ function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {
 const isFailure = (result: KeptAnswer | NotFound): boolean =>
   (typeof result === 'string' ? result !== 'discarded' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
 
-/** Whatever may change the answer. Names are lower case by now. */
-const keyOf = (message: Buffer, { name, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${name}`;
+/** Whatever may change the answer. */
+const keyOf = (message: Buffer, { key, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${key}`;
