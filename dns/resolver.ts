@@ -71,12 +71,12 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
         direct.close();
-        remembered.close();
+        remembered.clear();
         netns.close();
       });
       return entry;
     } catch (error) {
-      remembered.close();
+      remembered.clear();
       netns.close();
       throw error;
     }
