@@ -18,6 +18,7 @@ const MAX_UPSTREAM = 256;
 /** The networks of a sandbox, as queries need them. */
 export interface SandboxNetworks {
   joined: readonly JoinedNetwork[];
+  /** Those that are Weft's alone: what Docker says about addresses there does not count. */
   subnets: readonly Prefix[];
   /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
   ipv4: boolean;

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { parsePrefix } from '../base/prefix.ts';
+import { parsePrefix, type Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
@@ -119,11 +119,11 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
 }
 
 function describe({ networks }: SandboxNames): SandboxNetworks {
-  const subnets = networks.flatMap(({ subnets: texts }) => texts.flatMap((text) => parsePrefix(text) ?? []));
+  const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
   return {
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),
-    subnets,
-    ipv4: subnets.some(({ family }) => family === 4),
+    subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
+    ipv4: subnetsOf(networks).some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
   };
 }
