@@ -137,7 +137,7 @@ function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {
 
 /** Nobody could say anything: what was said before may still be right. */
 const isFailure = (result: KeptAnswer | NotFound): boolean =>
-  (typeof result === 'string' ? result !== 'discarded' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
+  (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
 
 /** Whatever may change the answer. */
 const keyOf = (message: Buffer, { key, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${key}`;

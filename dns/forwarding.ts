@@ -135,6 +135,7 @@ const FAILURES: Readonly<Record<NotFound, { outcome: Outcome; rcode: number }>> 
   busy: { outcome: 'refused', rcode: RCODE.REFUSED },
   timeout: { outcome: 'timeout', rcode: RCODE.SERVFAIL },
   absent: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
+  closed: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
   lied: { outcome: 'lied', rcode: RCODE.SERVFAIL },
   discarded: { outcome: 'discarded', rcode: RCODE.NXDOMAIN },
 };

@@ -219,6 +219,26 @@ test('on a LAN alone: Docker\'s resolver is asked, what it says about the LAN co
   t.same(upstream.queries, []);
 });
 
+test('what a container had asked when it went is not asked of the host\'s name servers', async (t) => {
+  const server = `127.78.${process.pid & 255}.3`;
+  const upstream = await fakeUpstream(t, server, 53, (name) => [A(name, '6.6.6.6')]);
+  const at = space(t);
+  const silent = docker(t, at, () => 'silence');
+  const { resolver } = scene(t, () => [server]);
+  await resolver.attach(sandboxOf(at, WEB));
+  const client = datagramSocket(openClient(at.netns, 'udp'));
+  t.teardown(() => client.close());
+  for (let i = 0; i < 20; i++) client.send(question(`q${i}.example`), 53, RESOLVER_ADDRESS);
+  const connection = new Socket({ fd: openClient(at.netns, 'tcp') }).connect(53, RESOLVER_ADDRESS);
+  connection.on('error', () => {});
+  connection.write(withLength(question('tcp.example')));
+  await until(() => silent.queries.length === 21);
+  resolver.detach(at.path);
+  await until(() => resolver.stats()['unreachable'] === 21);
+  await drained();
+  t.same(upstream.queries, []);
+});
+
 test('two at once, as when one weftd hands over to the next: no question is lost or goes round in circles', async (t) => {
   const at = space(t);
   const [old, next] = [scene(t), scene(t)];

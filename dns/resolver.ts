@@ -44,6 +44,8 @@ interface Attached {
   /** Tells a namespace from another one that was mounted at the same path since. */
   inode: number;
   networks: SandboxNetworks;
+  /** Its part of the cache. */
+  scope: string;
   close(): void;
 }
 
@@ -60,17 +62,20 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
+    // One of its own each time: a last answer that comes while we leave is nobody's when we are back.
+    const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
+    const entry: Attached = { inode, scope, networks: describe(sandbox), close: () => {} };
     const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
-    const cached = createCachingForwarder({ cache, scope: sandbox.path, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
+    const cached = createCachingForwarder({ cache, scope, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
     const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
-      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
+      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
         direct.close();
+        cache.clear(scope);
         remembered.clear();
         netns.close();
       });
@@ -85,7 +90,6 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   function detach(path: string): void {
     const entry = attached.get(path);
     attached.delete(path);
-    cache.clear(path);
     entry?.close();
   }
 
@@ -98,7 +102,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
         if (isDeepStrictEqual(present.networks, networks)) return;
         present.networks = networks;
         // What Docker says may be another thing on other networks.
-        cache.clear(sandbox.path);
+        cache.clear(present.scope);
         return;
       }
       // What was hooked up is dead; held open, it would never go.

@@ -86,7 +86,8 @@ test('closing ends what is under way', async (t) => {
   const { ask, upstreams } = await scene(t, () => 'silence');
   const asked = [ask('udp'), ask('tcp')];
   upstreams.close();
-  t.same(await Promise.all(asked), ['absent', 'absent']);
+  t.same(await Promise.all(asked), ['closed', 'closed']);
+  t.same(await Promise.all([ask('udp'), ask('tcp')]), ['closed', 'closed'], 'nobody is asked any more');
 });
 
 test('resolv.conf is read again when it changes', async (t) => {
