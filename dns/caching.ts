@@ -45,10 +45,12 @@ export interface CachingOptions {
   forwarder: Forwarder;
   /** An answer that is none here, for reasons of ours. */
   discards?: (reply: Buffer, end: number) => boolean;
+  /** An answer that may be wrong at any time, whatever its TTL: it is given, and not kept. */
+  isPassing?: (reply: Buffer, query: Query) => boolean;
   clock: Clock;
 }
 
-export function createCachingForwarder({ cache, scope, forwarder, discards = () => false, clock }: CachingOptions): CachingForwarder {
+export function createCachingForwarder({ cache, scope, forwarder, discards = () => false, isPassing = () => false, clock }: CachingOptions): CachingForwarder {
   const underWay = new Map<string, Promise<KeptAnswer | NotFound>>();
 
   function usable(key: string): { entry: CacheEntry; found: Found } | undefined {
@@ -82,7 +84,7 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     const asked = fetch(composeQuery(message, query), query).then((result) => {
       const now = clock.now();
       const seconds = typeof result === 'string' ? 0 : Math.min(result.survey.ttl, result.survey.negative ? LONGEST_NEGATIVE : LONGEST);
-      if (typeof result !== 'string' && seconds > 0) {
+      if (typeof result !== 'string' && seconds > 0 && !isPassing(result.message, query)) {
         cache.put(scope, key, { answer: result, storedAt: now, freshUntil: now + seconds * 1000, failedUntil: 0, hits: 0 });
       } else if (isFailure(result)) {
         const entry = cache.get(scope, key);

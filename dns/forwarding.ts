@@ -20,6 +20,8 @@ export interface SandboxNetworks {
   joined: readonly JoinedNetwork[];
   /** Those that are Weft's alone: what Docker says about addresses there does not count. */
   subnets: readonly Prefix[];
+  /** These and the LAN's: Docker names addresses there with a TTL of 600 s before their links work, and their containers may go at any time. */
+  passing: readonly Prefix[];
   /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
   ipv4: boolean;
   /** Nothing may leave for the outside. */

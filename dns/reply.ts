@@ -1,7 +1,9 @@
 /** What another resolver answered: whether it belongs to the query, and what it says. */
 import { bytesToIp } from '../base/ip.ts';
 import { contains, type Prefix } from '../base/prefix.ts';
+import { addressIn } from './lookup.ts';
 import { CLASS_IN, FLAG, HEADER, lowerCase, MAX_RECORDS, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
+import type { Query } from './query.ts';
 
 /** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
 export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
@@ -34,4 +36,10 @@ export function hasAddressIn(reply: Buffer, end: number, prefixes: readonly Pref
     if (prefixes.some((prefix) => contains(prefix, address))) found = true;
   });
   return found;
+}
+
+/** Whether question or answer are about an address in one of the prefixes. */
+export function concerns(reply: Buffer, { name, type, end }: Query, prefixes: readonly Prefix[]): boolean {
+  const ip = type === TYPE.PTR && name !== undefined ? addressIn(name) : undefined;
+  return (ip !== undefined && prefixes.some((prefix) => contains(prefix, ip))) || hasAddressIn(reply, end, prefixes);
 }

@@ -210,13 +210,21 @@ test('on a LAN alone: Docker\'s resolver is asked, what it says about the LAN co
   const server = `127.78.${process.pid & 255}.2`;
   const upstream = await fakeUpstream(t, server, 53, (name) => [A(name, '6.6.6.6')]);
   const at = space(t);
-  docker(t, at, (name) => (name === 'nobody' ? { rcode: 3 } : [A(name, name === 'printer' ? '192.168.50.9' : '93.184.216.34')]));
+  const local = docker(t, at, (name, type) => (type === 'PTR' ? [{ type: 'PTR', name, data: 'c1.lan', ttl: 600 }] : name === 'nobody' ? { rcode: 3 } : [A(name, name === 'printer' ? '192.168.50.9' : '93.184.216.34')]));
   const { resolver } = scene(t, () => [server]);
   await resolver.attach(sandboxOf(at, { id: 'n-lan', name: 'lan', subnets: ['192.168.50.0/24'], shared: true, internal: false }));
   t.equal(await get(at, 'outside'), '93.184.216.34');
   t.equal(await get(at, 'nobody'), 'NXDOMAIN');
   t.equal(await get(at, 'printer'), '192.168.50.9');
   t.same(upstream.queries, []);
+  const asked = (name: string): number => local.queries.filter((each) => each.name === name).length;
+  for (let i = 0; i < 2; i++) {
+    await get(at, 'outside');
+    await get(at, 'printer');
+    await get(at, '9.50.168.192.in-addr.arpa', 'PTR');
+    await get(at, '34.216.184.93.in-addr.arpa', 'PTR');
+  }
+  t.same(['outside', '34.216.184.93.in-addr.arpa', 'printer', '9.50.168.192.in-addr.arpa'].map(asked), [1, 1, 3, 2], 'what Docker says about the LAN is not kept');
 });
 
 test('what a container had asked when it went is not asked of the host\'s name servers', async (t) => {

@@ -17,7 +17,7 @@ import { hookUp } from './hookup.ts';
 import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import { createMemory } from './remembered.ts';
-import { hasAddressIn } from './reply.ts';
+import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
 import { createUpstreams } from './upstreams.ts';
@@ -67,7 +67,11 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
     const sandboxLog = log.child({ sandbox: sandbox.path });
     const entry: Attached = { inode, scope, networks: describe(sandbox), close: () => {} };
     const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
-    const cached = createCachingForwarder({ cache, scope, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
+    const cached = createCachingForwarder({
+      cache, scope, forwarder: direct, clock,
+      discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
+      isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
+    });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
     const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
@@ -124,10 +128,12 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
 
 function describe({ networks }: SandboxNames): SandboxNetworks {
   const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
+  const passing = subnetsOf(networks);
   return {
+    passing,
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),
     subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
-    ipv4: subnetsOf(networks).some(({ family }) => family === 4),
+    ipv4: passing.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
   };
 }
