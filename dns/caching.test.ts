@@ -123,7 +123,7 @@ test('nobody answers: what is past its time is given, with a TTL of 30 s, and no
   const { get, find, clock, say, asked } = scene();
   await get('www.example');
   await clock.advance(60_000);
-  for (const failure of ['timeout', 'absent'] as const) {
+  for (const failure of ['timeout', 'busy'] as const) {
     say.next = () => failure;
     const before = asked.length;
     t.equal(await get('www.example'), 'stale 1.1.1.1');
@@ -139,6 +139,20 @@ test('nobody answers: what is past its time is given, with a TTL of 30 s, and no
   t.equal(await get('www.example'), 'asked NXDOMAIN', 'an answer is an answer');
   say.next = () => 'timeout';
   t.equal(await get('unknown.example'), 'timeout');
+});
+
+test('where nobody is there it is said so, for others may know; what is kept is the last resort', async (t) => {
+  const { get, forwarder, clock, say, asked } = scene();
+  await get('www.example');
+  await clock.advance(60_000);
+  say.next = () => 'absent';
+  for (let i = 0; i < 2; i++) t.equal(await get('www.example'), 'absent');
+  t.equal(asked.length, 3);
+  const message = question('www.example');
+  const found = forwarder.lastResort(message, parseQuery(message) as Query)!;
+  t.equal(`${found.source} ${written(message, found)} ${ttlOf(message, found)}`, 'stale 1.1.1.1 30');
+  const other = question('other.example');
+  t.equal(forwarder.lastResort(other, parseQuery(other) as Query), undefined);
 });
 
 test('a client does not wait for 1.8 s where there is something stale; what comes later is kept', async (t) => {

@@ -36,6 +36,8 @@ export interface CachingForwarder {
   kept(message: Buffer, query: Query): Found | undefined;
   /** Rejects only where the forwarder does. */
   find(message: Buffer, query: Query): Promise<Found | NotFound>;
+  /** What there is for when nobody else knows either, in or past its time. */
+  lastResort(message: Buffer, query: Query): Found | undefined;
 }
 
 export interface CachingOptions {
@@ -113,6 +115,7 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
 
   return {
     kept,
+    lastResort: (message, query) => usable(keyOf(message, query))?.found,
     find: async (message, query) => {
       const present = kept(message, query);
       if (present) return present;
@@ -137,9 +140,9 @@ function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {
   });
 }
 
-/** Nobody could say anything: what was said before may still be right. */
+/** Who was asked could say nothing: what was said before may still be right. Where nobody is there, others are asked first. */
 const isFailure = (result: KeptAnswer | NotFound): boolean =>
-  (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
+  (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' && result !== 'absent' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
 
 /** Whatever may change the answer. */
 const keyOf = (message: Buffer, { key, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${key}`;

@@ -236,6 +236,23 @@ test('asking that goes wrong here is one client\'s failure, and does not last', 
   t.same(counts, { failed: 2, docker: 1, cached: 2 });
 });
 
+test('while dockerd is away the host\'s name servers are asked before what is past its time is given', async (t) => {
+  const { get, counts, says, clock } = scene({ docker: () => [A('x', '1.1.1.1')], upstream: () => [A('x', '2.2.2.2')] });
+  t.equal(await get('www.example'), '1.1.1.1');
+  t.equal(await get('once.example'), '1.1.1.1');
+  await clock.advance(60_000);
+  says['docker'] = 'absent';
+  t.equal(await get('www.example'), '2.2.2.2');
+  await clock.advance(60_000);
+  for (const failure of ['absent', 'timeout', () => ({ rcode: 2 })] as const) {
+    says['upstream'] = failure;
+    t.equal(await get('www.example'), '2.2.2.2', 'nobody knows any more: what was known last');
+    t.equal(await get('once.example'), '1.1.1.1');
+  }
+  t.equal(await get('other.example'), 'SERVFAIL');
+  t.same(counts, { docker: 2, upstream: 2, stale: 6 });
+});
+
 test('replies that cannot be believed are failures', async (t) => {
   const { get, counts } = scene({ docker: () => [A('bank.example', '6.6.6.6')] });
   t.equal(await get('outside.example'), 'SERVFAIL');

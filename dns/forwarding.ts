@@ -8,7 +8,7 @@ import type { JoinedNetwork } from './lookup.ts';
 import { RCODE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
-import { hasAddressIn, rcodeOf } from './reply.ts';
+import { hasAddressIn, isRefusal, rcodeOf } from './reply.ts';
 import { encodeFailure } from './response.ts';
 
 /** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
@@ -95,8 +95,10 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     forwards++;
     try {
       const { ipv4, internal } = networks();
-      const ask: Ask = mayKeep(query) ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
-      const { from, result } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      const keeps = mayKeep(query);
+      const ask: Ask = keeps ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
+      const { from, result: said } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      const result = keeps && isFailure(said) ? lastResort(from, message, query) ?? said : said;
       if (typeof result === 'string') {
         const { outcome, rcode } = FAILURES[result];
         return fail(outcome, rcode);
@@ -118,6 +120,10 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     }
   }
 
+  /** Of those that were asked: the last asked knew it last. */
+  const lastResort = (from: Reply['from'], message: Buffer, query: Query): Found | undefined =>
+    (from === 'upstream' ? upstreams.cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
+
   const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && !isElsewhere();
 
   function kept(message: Buffer, query: Query): Found | undefined {
@@ -130,6 +136,9 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
 
   return { isContained: () => networks().internal && !isElsewhere(), kept, forward };
 }
+
+/** Nobody knew: what was known before is better than nothing (RFC 8767 §5). */
+const isFailure = (result: Buffer | Found | NotFound): boolean => (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' : isRefusal(messageOf(result)));
 
 const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);
 
