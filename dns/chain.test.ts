@@ -16,7 +16,7 @@ import { createNameTable } from './zone.ts';
 const out = Buffer.alloc(65_535);
 
 /** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
-interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean }
+interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean | 'unknown' }
 function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, elsewhere = false }: SceneOptions) {
   const clock = new VirtualClock();
   const cache = createAnswerCache(1 << 20);
@@ -44,7 +44,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
   const chain = createChain({
-    names, networks: () => networks, isElsewhere: () => elsewhere, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, networks: () => networks, isElsewhere: () => (elsewhere === 'unknown' ? undefined : elsewhere), docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -192,6 +192,12 @@ test('what is asked again comes from the cache, at once; nothing is kept where D
   t.same(elsewhere.asked, ['docker/udp', 'docker/tcp']);
   const internal = scene({ docker: outside, elsewhere: true, internal: true });
   t.equal(await internal.get('bridged'), '93.184.216.34', 'an internal network and one of Docker\'s');
+  const unknown = scene({ docker: outside, elsewhere: 'unknown', internal: true });
+  t.equal(await unknown.get('outside.example'), 'SERVFAIL', 'where nobody knows nothing leaves');
+  t.same(unknown.asked, []);
+  const open = scene({ docker: outside, elsewhere: 'unknown' });
+  for (let i = 0; i < 2; i++) t.equal(await open.get('outside.example'), '93.184.216.34');
+  t.equal(open.asked.length, 2, 'and nothing is kept');
 });
 
 test('what came before in the same bytes is answered as it was, until something changes', async (t) => {
