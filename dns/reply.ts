@@ -5,12 +5,15 @@ import { addressIn } from './lookup.ts';
 import { CLASS_IN, FLAG, HEADER, lowerCase, MAX_RECORDS, RCODE, RCODE_MASK, TYPE, walkRecords } from './message.ts';
 import type { Query } from './query.ts';
 
-/** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of errors. */
+/** Who could not read the question, or would not, may leave it out. */
+const WITHOUT_QUESTION: readonly number[] = [RCODE.FORMERR, RCODE.SERVFAIL, RCODE.NOTIMP, RCODE.REFUSED];
+
+/** The same id and the same question (RFC 5452 §9.1); `end` is where the question ends. Some servers leave the question out of failures. */
 export function belongsTo(reply: Buffer, query: Buffer, end: number): boolean {
   if (reply.length < HEADER || reply.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
   const flags = reply.readUInt16BE(2);
   if (!(flags & FLAG.QR)) return false;
-  if (reply.readUInt16BE(4) === 0) return (flags & RCODE_MASK) !== 0;
+  if (reply.readUInt16BE(4) === 0) return WITHOUT_QUESTION.includes(flags & RCODE_MASK);
   if (reply.readUInt16BE(4) !== 1 || reply.length < end) return false;
   for (let i = HEADER; i < end; i++) if (lowerCase(reply[i]!) !== lowerCase(query[i]!)) return false;
   return true;
