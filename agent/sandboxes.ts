@@ -33,8 +33,7 @@ export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Lo
         path,
         networks: [...networks.values()].map((network) => ({
           id: network.id, name: network.name, internal: network.internal,
-          // The LAN has machines and names of its own, which Docker's resolver knows by asking outside.
-          subnets: sharesSubnet(network) ? [] : network.subnets.map(({ subnet }) => subnet),
+          subnets: network.subnets.map(({ subnet }) => subnet), shared: sharesSubnet(network),
         })),
       });
     } catch (error) {

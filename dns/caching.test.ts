@@ -70,6 +70,26 @@ test('what was answered is kept for its time, whoever asks and in whatever lette
   t.equal(await get('www.example'), 'asked 1.1.1.1');
 });
 
+test('letters beyond ASCII are not folded: names that differ in bytes have answers of their own', async (t) => {
+  const { find, say, asked } = scene();
+  /** dns-packet writes text; '#' stands for the bytes. */
+  const asking = (bytes: number[]): Buffer => {
+    const message = question(`${'#'.repeat(bytes.length)}.example`);
+    Buffer.from(bytes).copy(message, 13);
+    return message;
+  };
+  const K = [0x6b];
+  const KELVIN = [0xe2, 0x84, 0xaa];
+  say.next = (name) => ({ answers: [A(name, name.startsWith('k.') ? '1.1.1.1' : '6.6.6.6')] });
+  t.equal((await find(asking(KELVIN)) as Found).source, 'asked');
+  const plain = asking(K);
+  const found = await find(plain) as Found;
+  t.equal(`${found.source} ${written(plain, found)}`, 'asked 1.1.1.1');
+  const before = asked.length;
+  await Promise.all([[0xff], [0xfe]].map(async (bytes) => find(asking(bytes))));
+  t.equal(asked.length, before + 2, 'invalid ones are not the same either');
+});
+
 test('what is not there is kept for as long as its zone says, five minutes at most', async (t) => {
   const { get, clock, say, asked } = scene();
   say.next = () => ({ rcode: 3, authorities: [SOA] });
@@ -103,7 +123,7 @@ test('nobody answers: what is past its time is given, with a TTL of 30 s, and no
   const { get, find, clock, say, asked } = scene();
   await get('www.example');
   await clock.advance(60_000);
-  for (const failure of ['timeout', 'absent'] as const) {
+  for (const failure of ['timeout', 'busy'] as const) {
     say.next = () => failure;
     const before = asked.length;
     t.equal(await get('www.example'), 'stale 1.1.1.1');
@@ -119,6 +139,20 @@ test('nobody answers: what is past its time is given, with a TTL of 30 s, and no
   t.equal(await get('www.example'), 'asked NXDOMAIN', 'an answer is an answer');
   say.next = () => 'timeout';
   t.equal(await get('unknown.example'), 'timeout');
+});
+
+test('where nobody is there it is said so, for others may know; what is kept is the last resort', async (t) => {
+  const { get, forwarder, clock, say, asked } = scene();
+  await get('www.example');
+  await clock.advance(60_000);
+  say.next = () => 'absent';
+  for (let i = 0; i < 2; i++) t.equal(await get('www.example'), 'absent');
+  t.equal(asked.length, 3);
+  const message = question('www.example');
+  const found = forwarder.lastResort(message, parseQuery(message) as Query)!;
+  t.equal(`${found.source} ${written(message, found)} ${ttlOf(message, found)}`, 'stale 1.1.1.1 30');
+  const other = question('other.example');
+  t.equal(forwarder.lastResort(other, parseQuery(other) as Query), undefined);
 });
 
 test('a client does not wait for 1.8 s where there is something stale; what comes later is kept', async (t) => {

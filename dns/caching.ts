@@ -34,8 +34,10 @@ export type NotFound = Failure | 'lied' | 'discarded';
 export interface CachingForwarder {
   /** What is kept and may be given at once. */
   kept(message: Buffer, query: Query): Found | undefined;
-  /** Never rejects. */
+  /** Rejects only where the forwarder does. */
   find(message: Buffer, query: Query): Promise<Found | NotFound>;
+  /** What there is for when nobody else knows either, in or past its time. */
+  lastResort(message: Buffer, query: Query): Found | undefined;
 }
 
 export interface CachingOptions {
@@ -45,10 +47,12 @@ export interface CachingOptions {
   forwarder: Forwarder;
   /** An answer that is none here, for reasons of ours. */
   discards?: (reply: Buffer, end: number) => boolean;
+  /** An answer that may be wrong at any time, whatever its TTL: it is given, and not kept. */
+  isPassing?: (reply: Buffer, query: Query) => boolean;
   clock: Clock;
 }
 
-export function createCachingForwarder({ cache, scope, forwarder, discards = () => false, clock }: CachingOptions): CachingForwarder {
+export function createCachingForwarder({ cache, scope, forwarder, discards = () => false, isPassing = () => false, clock }: CachingOptions): CachingForwarder {
   const underWay = new Map<string, Promise<KeptAnswer | NotFound>>();
 
   function usable(key: string): { entry: CacheEntry; found: Found } | undefined {
@@ -68,7 +72,10 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     const now = clock.now();
     if (found.source === 'stale') return now < entry.failedUntil ? found : undefined;
     const lasts = entry.freshUntil - entry.storedAt;
-    if (entry.hits++ > 0 && lasts >= SHORTEST_AHEAD_S * 1000 && entry.freshUntil - now < lasts * AHEAD && now >= entry.failedUntil) void ask(key, message, query);
+    if (entry.hits++ > 0 && lasts >= SHORTEST_AHEAD_S * 1000 && entry.freshUntil - now < lasts * AHEAD && now >= entry.failedUntil) {
+      // Nobody waits for it: whoever asks next sees what is wrong.
+      ask(key, message, query).catch(() => {});
+    }
     return found;
   }
 
@@ -77,17 +84,16 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
     const present = underWay.get(key);
     if (present) return present;
     const asked = fetch(composeQuery(message, query), query).then((result) => {
-      underWay.delete(key);
       const now = clock.now();
       const seconds = typeof result === 'string' ? 0 : Math.min(result.survey.ttl, result.survey.negative ? LONGEST_NEGATIVE : LONGEST);
-      if (typeof result !== 'string' && seconds > 0) {
+      if (typeof result !== 'string' && seconds > 0 && !isPassing(result.message, query)) {
         cache.put(scope, key, { answer: result, storedAt: now, freshUntil: now + seconds * 1000, failedUntil: 0, hits: 0 });
       } else if (isFailure(result)) {
         const entry = cache.get(scope, key);
         if (entry) entry.failedUntil = now + FAILED_MS;
       }
       return result;
-    });
+    }).finally(() => underWay.delete(key));
     underWay.set(key, asked);
     return asked;
   }
@@ -109,6 +115,7 @@ export function createCachingForwarder({ cache, scope, forwarder, discards = () 
 
   return {
     kept,
+    lastResort: (message, query) => usable(keyOf(message, query))?.found,
     find: async (message, query) => {
       const present = kept(message, query);
       if (present) return present;
@@ -128,13 +135,14 @@ const stale = (answer: KeptAnswer): Found => ({ answer, age: { seconds: 0, ttl: 
 function patience(clock: Clock, asking: Promise<unknown>): Promise<'timeout'> {
   return new Promise((resolve) => {
     const timer: TimerHandle = clock.setTimeout(() => resolve('timeout'), PATIENCE_MS);
-    void asking.then(() => clock.clearTimeout(timer));
+    const stop = (): void => clock.clearTimeout(timer);
+    asking.then(stop, stop);
   });
 }
 
-/** Nobody could say anything: what was said before may still be right. */
+/** Who was asked could say nothing: what was said before may still be right. Where nobody is there, others are asked first. */
 const isFailure = (result: KeptAnswer | NotFound): boolean =>
-  (typeof result === 'string' ? result !== 'discarded' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
+  (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' && result !== 'absent' : rcodeOf(result.message) === RCODE.SERVFAIL || rcodeOf(result.message) === RCODE.REFUSED);
 
-/** Whatever may change the answer. Names are lower case by now. */
-const keyOf = (message: Buffer, { name, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${name}`;
+/** Whatever may change the answer. */
+const keyOf = (message: Buffer, { key, type, dnssecOk }: Query): string => `${type} ${(message.readUInt16BE(2) & FLAGS_ASKED) | (dnssecOk ? 1 : 0)} ${key}`;

@@ -16,14 +16,14 @@ import { createNameTable } from './zone.ts';
 const out = Buffer.alloc(65_535);
 
 /** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
-interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean }
+interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean | 'unknown' }
 function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, elsewhere = false }: SceneOptions) {
   const clock = new VirtualClock();
   const cache = createAnswerCache(1 << 20);
   const names = createNameTable();
   const counts: Record<string, number> = {};
   const asked: string[] = [];
-  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], internal, ipv4 };
+  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], passing: [], internal, ipv4 };
   const says: Record<string, Reactions | Failure> = { docker, upstream };
   const source = (who: string, discards?: CachingOptions['discards']): Source<DockerResolver> => {
     const direct: DockerResolver = {
@@ -44,7 +44,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
   const chain = createChain({
-    names, networks: () => networks, isElsewhere: () => elsewhere, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, networks: () => networks, isElsewhere: () => (elsewhere === 'unknown' ? undefined : elsewhere), docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -192,6 +192,12 @@ test('what is asked again comes from the cache, at once; nothing is kept where D
   t.same(elsewhere.asked, ['docker/udp', 'docker/tcp']);
   const internal = scene({ docker: outside, elsewhere: true, internal: true });
   t.equal(await internal.get('bridged'), '93.184.216.34', 'an internal network and one of Docker\'s');
+  const unknown = scene({ docker: outside, elsewhere: 'unknown', internal: true });
+  t.equal(await unknown.get('outside.example'), 'SERVFAIL', 'where nobody knows nothing leaves');
+  t.same(unknown.asked, []);
+  const open = scene({ docker: outside, elsewhere: 'unknown' });
+  for (let i = 0; i < 2; i++) t.equal(await open.get('outside.example'), '93.184.216.34');
+  t.equal(open.asked.length, 2, 'and nothing is kept');
 });
 
 test('what came before in the same bytes is answered as it was, until something changes', async (t) => {
@@ -222,6 +228,37 @@ test('what came before in the same bytes is answered as it was, until something 
   t.same(counts, { answered: 5, nodata: 1, docker: 1, cached: 2 });
 });
 
+test('asking that goes wrong here is one client\'s failure, and does not last', async (t) => {
+  const { get, counts, says, clock, chain } = scene({ docker: () => { throw new Error('no descriptors'); } });
+  t.equal(await get('outside.example'), 'SERVFAIL');
+  says['docker'] = () => [A('x', '93.184.216.34')];
+  t.equal(await get('outside.example'), '93.184.216.34');
+  t.equal(await get('outside.example'), '93.184.216.34');
+  says['docker'] = () => { throw new Error('no descriptors'); };
+  await clock.advance(59_000);
+  t.equal(typeof chain(question('outside.example'), 'udp', out), 'number', 'asked for ahead of time');
+  await clock.advance(1_000);
+  t.equal(await get('outside.example'), 'SERVFAIL');
+  t.same(counts, { failed: 2, docker: 1, cached: 2 });
+});
+
+test('while dockerd is away the host\'s name servers are asked before what is past its time is given', async (t) => {
+  const { get, counts, says, clock } = scene({ docker: () => [A('x', '1.1.1.1')], upstream: () => [A('x', '2.2.2.2')] });
+  t.equal(await get('www.example'), '1.1.1.1');
+  t.equal(await get('once.example'), '1.1.1.1');
+  await clock.advance(60_000);
+  says['docker'] = 'absent';
+  t.equal(await get('www.example'), '2.2.2.2');
+  await clock.advance(60_000);
+  for (const failure of ['absent', 'timeout', () => ({ rcode: 2 })] as const) {
+    says['upstream'] = failure;
+    t.equal(await get('www.example'), '2.2.2.2', 'nobody knows any more: what was known last');
+    t.equal(await get('once.example'), '1.1.1.1');
+  }
+  t.equal(await get('other.example'), 'SERVFAIL');
+  t.same(counts, { docker: 2, upstream: 2, stale: 6 });
+});
+
 test('replies that cannot be believed are failures', async (t) => {
   const { get, counts } = scene({ docker: () => [A('bank.example', '6.6.6.6')] });
   t.equal(await get('outside.example'), 'SERVFAIL');
@@ -235,7 +272,7 @@ test('one sandbox has no more than 256 questions with the host\'s name servers',
   const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
   const counts: Record<string, number> = {};
   const limited = createChain({
-    names: createNameTable(), networks: () => ({ joined: [], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names: createNameTable(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
@@ -273,7 +310,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
+    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

@@ -167,3 +167,28 @@ function readByDnsPacket(message: Buffer): string | undefined {
     return undefined;
   }
 }
+
+test('what of the header and of EDNS comes back', async (t) => {
+  const secure = { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 1232, flags: packet.DNSSEC_OK, flag_do: true, options: [] }] } as object;
+  const message = question('c1', 'A', secure);
+  message.writeUInt16BE(message.readUInt16BE(2) | 0x10, 2);
+  const query = parsed(message);
+  const length = encodeResponse(out, message, query, 0, { kind: 'addresses', ips: ['10.0.0.1'], first: 0, ttl: 5 }, 512);
+  t.match(packet.decode(out.subarray(0, length)), { flag_rd: true, flag_cd: true, flag_aa: false, additionals: [{ flag_do: true }] });
+  const update = question('c1');
+  update.writeUInt16BE(0x2800, 2);
+  encodeRejection(out, update, 4);
+  t.equal(out.readUInt16BE(2), 0xa884, 'a response of the same opcode');
+});
+
+test('a reply without the question is a failure, and nothing else', async (t) => {
+  const query = question('c1');
+  const reply = (rcode: number): Buffer => {
+    const head = Buffer.alloc(12);
+    query.copy(head, 0, 0, 2);
+    head.writeUInt16BE(0x8180 | rcode, 2);
+    return head;
+  };
+  const taken = Array.from({ length: 16 }, (_, rcode) => rcode).filter((rcode) => belongsTo(reply(rcode), query, query.length));
+  t.same(taken, [1, 2, 4, 5]);
+});

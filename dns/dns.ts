@@ -1,11 +1,20 @@
 /** The embedded resolver, as the agent drives it. */
 import type { Family } from '../base/prefix.ts';
 
+export interface SandboxNetwork {
+  id: string;
+  name: string;
+  subnets: string[];
+  /** The subnets are the LAN's: others have addresses and names there, which Docker's resolver knows by asking outside. */
+  shared: boolean;
+  internal: boolean;
+}
+
 export interface SandboxNames {
   /** Path of the sandbox's network namespace; its identity. */
   path: string;
   /** The networks it is on: names of these, and of no other, are answered from records. */
-  networks: { id: string; name: string; subnets: string[]; internal: boolean }[];
+  networks: SandboxNetwork[];
 }
 
 /** By family, without duplicates. */

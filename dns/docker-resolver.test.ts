@@ -117,5 +117,6 @@ test('closing ends what is under way', async (t) => {
   const asked = [ask('a'), ask('b', 'tcp')];
   await new Promise((resolve) => setImmediate(resolve));
   docker.close();
-  t.same(await Promise.all(asked), ['absent', 'absent']);
+  t.same(await Promise.all(asked), ['closed', 'closed']);
+  t.same(await Promise.all([ask('a'), ask('b', 'tcp')]), ['closed', 'closed']);
 });

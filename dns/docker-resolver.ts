@@ -46,6 +46,7 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
   let failures = 0;
   let lastReply = -Infinity;
   let absentUntil = -Infinity;
+  let closed = false;
 
   const isAbsent = (): boolean => clock.now() < absentUntil;
 
@@ -157,6 +158,7 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
       connections.add(socket);
       const reply = await exchangeOverTcp(socket.connect(tcpPort, RESOLVER_ADDRESS), query, end, { clock, timeoutMs: FORWARD_TIMEOUT_MS });
       connections.delete(socket);
+      if (closed) return 'closed';
       if (typeof reply !== 'string') return addressed(reply, message, end);
       tcpPort = undefined;
       failures++;
@@ -167,13 +169,16 @@ export function createDockerResolver({ netns, ports, clock, random, log }: Docke
 
   return {
     isAbsent,
-    ask: (message, end, transport) => (transport === 'udp' ? askUdp(message, end) : askTcp(message, end)),
+    ask: (message, end, transport) => {
+      if (closed) return Promise.resolve('closed');
+      return transport === 'udp' ? askUdp(message, end) : askTcp(message, end);
+    },
     close: () => {
+      closed = true;
       udp?.socket.close();
       udp = undefined;
-      for (const each of pending.values()) each.done('absent');
+      for (const each of pending.values()) each.done('closed');
       for (const socket of connections) socket.destroy();
-      absentUntil = Infinity;
     },
   };
 }

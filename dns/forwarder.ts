@@ -7,12 +7,13 @@ import type { Query } from './query.ts';
 export const FORWARD_TIMEOUT_MS = 4000;
 export type Transport = 'udp' | 'tcp';
 
-/** Nobody listens there; nobody answered in time; too many questions at once. */
-export type Failure = 'absent' | 'timeout' | 'busy';
+/** Nobody listens there; nobody answered in time; too many questions at once; we are leaving, and nobody else is to be asked. */
+export type Failure = 'absent' | 'timeout' | 'busy' | 'closed';
 
 export interface Forwarder {
   /** Asks for a client. `end` is where the question ends. The reply carries the client's id and question; never rejects. */
   ask(message: Buffer, end: number, transport: Transport): Promise<Buffer | Failure>;
+  /** Everything under way, and everything asked from now on, is 'closed'. */
   close(): void;
 }
 

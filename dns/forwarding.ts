@@ -8,7 +8,7 @@ import type { JoinedNetwork } from './lookup.ts';
 import { RCODE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
-import { hasAddressIn, rcodeOf } from './reply.ts';
+import { hasAddressIn, isRefusal, rcodeOf } from './reply.ts';
 import { encodeFailure } from './response.ts';
 
 /** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
@@ -18,7 +18,10 @@ const MAX_UPSTREAM = 256;
 /** The networks of a sandbox, as queries need them. */
 export interface SandboxNetworks {
   joined: readonly JoinedNetwork[];
+  /** Those that are Weft's alone: what Docker says about addresses there does not count. */
   subnets: readonly Prefix[];
+  /** These and the LAN's: Docker names addresses there with a TTL of 600 s before their links work, and their containers may go at any time. */
+  passing: readonly Prefix[];
   /** Docker asks name servers from inside: where there is no IPv4, it reaches none that has only that. */
   ipv4: boolean;
   /** Nothing may leave for the outside. */
@@ -33,8 +36,8 @@ interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound
 export interface ForwardingOptions {
   /** Those of the sandbox, as they are now. */
   networks: () => SandboxNetworks;
-  /** Whether the sandbox is on networks of others as well. */
-  isElsewhere: () => boolean;
+  /** Whether the sandbox is on networks of others as well; undefined: nobody knows, and then nothing is kept and nothing leaves. */
+  isElsewhere: () => boolean | undefined;
   docker: Source<DockerResolver>;
   upstreams: Source<Forwarder>;
   /** Which of so many comes first. */
@@ -92,8 +95,10 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     forwards++;
     try {
       const { ipv4, internal } = networks();
-      const ask: Ask = mayKeep(query) ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
-      const { from, result } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      const keeps = mayKeep(query);
+      const ask: Ask = keeps ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
+      const { from, result: said } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      const result = keeps && isFailure(said) ? lastResort(from, message, query) ?? said : said;
       if (typeof result === 'string') {
         const { outcome, rcode } = FAILURES[result];
         return fail(outcome, rcode);
@@ -107,12 +112,19 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
       const { answer, age } = result;
       return out.subarray(0, writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit));
+    } catch {
+      // Out of descriptors or memory, or a mistake of ours: one client's answer, and not everybody's resolver.
+      return fail('failed', RCODE.SERVFAIL);
     } finally {
       forwards--;
     }
   }
 
-  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && !isElsewhere();
+  /** Of those that were asked: the last asked knew it last. */
+  const lastResort = (from: Reply['from'], message: Buffer, query: Query): Found | undefined =>
+    (from === 'upstream' ? upstreams.cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
+
+  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && isElsewhere() === false;
 
   function kept(message: Buffer, query: Query): Found | undefined {
     if (!mayKeep(query)) return undefined;
@@ -122,8 +134,11 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     return found ?? (networks().ipv4 ? undefined : viaUpstreams());
   }
 
-  return { isContained: () => networks().internal && !isElsewhere(), kept, forward };
+  return { isContained: () => networks().internal && isElsewhere() !== true, kept, forward };
 }
+
+/** Nobody knew: what was known before is better than nothing (RFC 8767 §5). */
+const isFailure = (result: Buffer | Found | NotFound): boolean => (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' : isRefusal(messageOf(result)));
 
 const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);
 
@@ -131,6 +146,7 @@ const FAILURES: Readonly<Record<NotFound, { outcome: Outcome; rcode: number }>> 
   busy: { outcome: 'refused', rcode: RCODE.REFUSED },
   timeout: { outcome: 'timeout', rcode: RCODE.SERVFAIL },
   absent: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
+  closed: { outcome: 'unreachable', rcode: RCODE.SERVFAIL },
   lied: { outcome: 'lied', rcode: RCODE.SERVFAIL },
   discarded: { outcome: 'discarded', rcode: RCODE.NXDOMAIN },
 };

@@ -38,15 +38,24 @@ export function hookUp({ netns, tableName, chain, batches, clock, log, onDrop }:
     // Native sandboxes may come with theirs down: a socket bound then sends from a wrong address for ever after.
     raiseLoopback(netns);
     const { port, udp, tcp, mark } = openListeners(netns);
-    undo.unshift(() => sys.close(mark));
-    undo.unshift(serveTcp(tcp, { chain, clock, onDrop, onError }).close);
-    undo.unshift(serveUdp(udp, { chain, batches, onError }));
+    const ours = new Set([udp, tcp, mark]);
+    const handOver = (fd: number): number => {
+      ours.delete(fd);
+      return fd;
+    };
+    undo.unshift(() => ours.forEach((fd) => sys.close(fd)));
+    undo.unshift(serveTcp(handOver(tcp), { chain, clock, onDrop, onError }).close);
+    undo.unshift(serveUdp(handOver(udp), { chain, batches, onError }));
     // When we go, clients whose flows lead to us must find Docker's resolver; not before, or our last answers miss them.
     undo.unshift(() => forgetResolverFlows(netns));
     const hook = hookDns(netns, { tableName, udpPort: port, tcpPort: port });
     undo.unshift(hook.close);
     if (!hook.owned) log.warn({}, 'this kernel cannot tie the resolver\'s table to weftd: if weftd is killed, no name resolves until it is back');
-    forgetResolverFlows(netns);
+    try {
+      forgetResolverFlows(netns);
+    } catch (error) {
+      log.warn({ detail: errorText(error) }, 'clients that keep their socket stay with the resolver that they had');
+    }
     const [unhook, ...rest] = undo;
     return {
       close: async () => {
@@ -55,7 +64,14 @@ export function hookUp({ netns, tableName, chain, batches, clock, log, onDrop }:
       },
     };
   } catch (error) {
-    for (const step of undo) step();
+    // Not runAll, which waits between its steps: the namespace is closed when we return.
+    for (const step of undo) {
+      try {
+        step();
+      } catch (secondary) {
+        log.warn({ detail: errorText(secondary) }, 'something of the resolver stayed in a sandbox');
+      }
+    }
     throw error;
   }
 }

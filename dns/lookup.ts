@@ -63,7 +63,7 @@ function findFirst<T>(networks: readonly JoinedNetwork[], name: string, listOf: 
 
 /** '5.4.192.10.in-addr.arpa' → 'c1.web', where 10.192.4.5 is on one of the networks; the same of IPv6 (RFC 3596 §2.5). */
 export function findName(names: NameSource, networks: readonly JoinedNetwork[], reverseName: string): string | undefined {
-  const ip = reverseName.endsWith(REVERSE_ZONE_6) ? reversed6(reverseName) : reversed4(reverseName);
+  const ip = addressIn(reverseName);
   if (ip === undefined) return undefined;
   for (const network of networks) {
     const name = names.nameOf(network.id, ip);
@@ -71,6 +71,9 @@ export function findName(names: NameSource, networks: readonly JoinedNetwork[], 
   }
   return undefined;
 }
+
+/** '5.4.192.10.in-addr.arpa' → '10.192.4.5'; undefined where it is no address's name. */
+export const addressIn = (reverseName: string): string | undefined => (reverseName.endsWith(REVERSE_ZONE_6) ? reversed6(reverseName) : reversed4(reverseName));
 
 function reversed4(name: string): string | undefined {
   if (!name.endsWith(REVERSE_ZONE)) return undefined;

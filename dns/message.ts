@@ -12,6 +12,8 @@ export const RCODE_MASK = 0x000f;
 
 export const MAX_NAME = 255;
 export const MAX_LABEL = 63;
+/** Of a reply, in all sections: far more than any honest one has, and what can be read without keeping others waiting. */
+export const MAX_RECORDS = 512;
 /** Fixed part of a resource record behind its owner's name: type, class, TTL, length. */
 const RECORD_FIXED = 10;
 const POINTER = 0xc0;

@@ -8,6 +8,8 @@ const DOT = 0x2e;
 export interface Query {
   /** Lower case, without the final dot. undefined where a label contains a dot: such a name has no unambiguous text and is none of ours. */
   name: string | undefined;
+  /** The name's bytes as latin1, with the case of ASCII letters alone left out (RFC 4343): what is another name for others has another key. */
+  key: string;
   type: number;
   class: number;
   /** Offset just behind the question. */
@@ -56,9 +58,11 @@ export function parseQuery(message: Buffer): Query | Rejection {
   }
   const end = offset + 4;
   if (end > message.length) return { rcode: RCODE.FORMERR };
+  const key = text.toString('latin1', 0, length);
   const query: Query = {
-    // DNS leaves the case of other letters alone (RFC 4343); the names that Docker takes do not need them to differ.
-    name: dotInLabel ? undefined : ascii ? text.toString('latin1', 0, length) : text.toString('utf8', 0, length).toLowerCase(),
+    key,
+    // DNS leaves the case of other letters alone; the names that Docker takes do not need them to differ.
+    name: dotInLabel ? undefined : ascii ? key : text.toString('utf8', 0, length).toLowerCase(),
     type: message.readUInt16BE(offset), class: message.readUInt16BE(offset + 2), end, edns: false, udpSize: PLAIN_UDP_SIZE, dnssecOk: false, hasOptions: false,
   };
   return readEdns(message, query);

@@ -48,14 +48,24 @@ test('answers that take turns are given in all of them', async (t) => {
   t.equal(read(one, '01many'), '');
 });
 
-test('two thousand of all sandboxes together', async (t) => {
+test('a megabyte of all sandboxes together, and the oldest go first', async (t) => {
   const { memory, read } = scene();
   const [one, two] = [memory(), memory()];
-  for (let i = 0; i < 2_048; i++) (i % 2 ? one : two).add(Buffer.from(`01${i}`), Buffer.from(`01${i}`), forever);
-  t.equal(read(two, '010'), '010');
-  two.add(Buffer.from('01more'), Buffer.from('01more'), forever);
-  t.same([read(one, '011'), read(two, '010'), read(two, '01more')], ['', '', '01more'], 'then all begin anew');
-  two.close();
-  for (let i = 0; i < 2_048; i++) one.add(Buffer.from(`01${i}`), Buffer.from(`01${i}`), forever);
-  t.equal(read(one, '010'), '010');
+  const answer = Buffer.alloc(500, 'x');
+  const COUNT = 4_000;
+  const of = (i: number): typeof one => (i % 2 ? one : two);
+  const isKnown = (i: number): boolean => read(of(i), `01${i}`) !== '';
+  for (let i = 0; i < COUNT; i++) of(i).add(Buffer.from(`01${i}`), answer, forever);
+  const known = Array.from({ length: COUNT }, (_, i) => isKnown(i));
+  const first = known.indexOf(true);
+  t.ok(first > 2_000 && first < COUNT - 700, `${COUNT - first} are known`);
+  t.notOk(known.slice(first).includes(false), 'the newest of both');
+  for (let round = 0; round < COUNT; round++) of(first + 1).add(Buffer.from(`01${first + 1}`), answer, { ...forever, until: 1 + round });
+  t.ok(isKnown(first), 'one that is replaced is counted once');
+  one.clear();
+  t.same([isKnown(COUNT - 1), isKnown(COUNT - 2)], [false, true]);
+  for (let i = 0; i < 500; i++) one.add(Buffer.from(`01more${i}`), answer, forever);
+  t.ok(isKnown(COUNT - 2), 'there is room again');
+  one.add(Buffer.from('01long'), Buffer.alloc(513), forever);
+  t.equal(read(one, '01long'), '', 'longer answers are not remembered');
 });

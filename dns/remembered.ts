@@ -1,10 +1,15 @@
 /**
  * Answers by the very bytes of their questions. weftd runs without an optimizing compiler, and a question that is read letter by letter costs
- * more than the system calls around it; one that came before in the same bytes is looked up as a whole. Two thousand of all sandboxes together.
+ * more than the system calls around it; one that came before in the same bytes is looked up as a whole. Those of all sandboxes together
+ * are bounded by bytes, and the oldest go first.
  */
 import type { Random } from '../base/random.ts';
 
-const MAX_ANSWERS = 2_048;
+const MAX_BYTES = 1 << 20;
+/** What an answer takes besides its bytes: itself, its place in the maps, a buffer's head. */
+const OVERHEAD_BYTES = 300;
+/** Longer answers are dear to keep, and writing them costs as much as finding them. */
+const LONGEST_ANSWER = 512;
 /** Longer ones have options that differ each time, such as cookies. */
 const LONGEST_QUESTION = 300;
 /** Of addresses that take turns. */
@@ -26,34 +31,39 @@ export interface Remembered {
   /** `answer` is copied. */
   add(message: Buffer, answer: Buffer, how: RememberedAnswer): void;
   clear(): void;
-  close(): void;
 }
 
-interface Entry { variants: (Buffer | undefined)[]; until: number; onUse: () => void }
+interface Entry { within: Map<string, Entry>; key: string; bytes: number; variants: (Buffer | undefined)[]; until: number; onUse: () => void }
 
 /** Makes one for each sandbox; together they are bounded. */
 export function createMemory({ now, random }: { now: () => number; random: Random }): () => Remembered {
-  const all = new Set<Map<string, Entry>>();
-  let size = 0;
+  /** In the order in which they came. */
+  const all = new Set<Entry>();
+  let bytes = 0;
 
-  function clearAll(): void {
-    for (const entries of all) entries.clear();
-    size = 0;
+  function grow(entry: Entry, by: number): void {
+    entry.bytes += by;
+    bytes += by;
+  }
+
+  function remove(entry: Entry): void {
+    all.delete(entry);
+    entry.within.delete(entry.key);
+    bytes -= entry.bytes;
+  }
+
+  function shrink(): void {
+    for (const oldest of all) {
+      if (bytes <= MAX_BYTES) return;
+      remove(oldest);
+    }
   }
 
   return () => {
     const entries = new Map<string, Entry>();
-    all.add(entries);
-    const clear = (): void => {
-      size -= entries.size;
-      entries.clear();
-    };
+    const clear = (): void => entries.forEach(remove);
     return {
       clear,
-      close: () => {
-        clear();
-        all.delete(entries);
-      },
       write: (message, length, out) => {
         if (length > LONGEST_QUESTION) return 0;
         const entry = entries.get(message.toString('latin1', 2, length));
@@ -68,15 +78,19 @@ export function createMemory({ now, random }: { now: () => number; random: Rando
         return answer.length;
       },
       add: (message, answer, { turns, turn, until, onUse }) => {
-        if (message.length > LONGEST_QUESTION || turns > MOST_TURNS) return;
+        if (message.length > LONGEST_QUESTION || answer.length > LONGEST_ANSWER || turns > MOST_TURNS) return;
         const key = message.toString('latin1', 2);
         let entry = entries.get(key);
         if (!entry || entry.until !== until || entry.variants.length !== turns) {
-          if (!entry && size >= MAX_ANSWERS) clearAll();
-          if (!entry) size++;
-          entries.set(key, entry = { variants: Array.from({ length: turns }), until, onUse });
+          if (entry) remove(entry);
+          entry = { within: entries, key, bytes: 0, variants: Array.from({ length: turns }), until, onUse };
+          entries.set(key, entry);
+          all.add(entry);
+          grow(entry, OVERHEAD_BYTES + key.length);
         }
+        grow(entry, OVERHEAD_BYTES + answer.length - (entry.variants[turn] ? OVERHEAD_BYTES + entry.variants[turn].length : 0));
         entry.variants[turn] = Buffer.from(answer);
+        shrink();
       },
     };
   };

@@ -19,8 +19,8 @@ import { withLength } from './tcp-exchange.ts';
 import { A, askTcp, askUdp, fakeResolver, fakeUpstream, outcome, question, until, type FakeServer, type Reactions } from './testing.ts';
 import { createNameTable, type NameTable } from './zone.ts';
 
-const WEB = { id: 'n-web', name: 'web', subnets: ['10.192.4.0/24'], internal: false };
-const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], internal: false };
+const WEB = { id: 'n-web', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false };
+const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], shared: false, internal: false };
 
 function scene(t: Test, upstreams: () => string[] = () => []): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
@@ -206,6 +206,47 @@ test('without Docker\'s resolver: the host\'s name servers, from the host\'s nam
   t.notOk(upstream.queries.includes('secret'), 'nothing of an internal sandbox leaves');
 });
 
+test('on a LAN alone: Docker\'s resolver is asked, what it says about the LAN counts, and the host\'s name servers are left alone', async (t) => {
+  const server = `127.78.${process.pid & 255}.2`;
+  const upstream = await fakeUpstream(t, server, 53, (name) => [A(name, '6.6.6.6')]);
+  const at = space(t);
+  const local = docker(t, at, (name, type) => (type === 'PTR' ? [{ type: 'PTR', name, data: 'c1.lan', ttl: 600 }] : name === 'nobody' ? { rcode: 3 } : [A(name, name === 'printer' ? '192.168.50.9' : '93.184.216.34')]));
+  const { resolver } = scene(t, () => [server]);
+  await resolver.attach(sandboxOf(at, { id: 'n-lan', name: 'lan', subnets: ['192.168.50.0/24'], shared: true, internal: false }));
+  t.equal(await get(at, 'outside'), '93.184.216.34');
+  t.equal(await get(at, 'nobody'), 'NXDOMAIN');
+  t.equal(await get(at, 'printer'), '192.168.50.9');
+  t.same(upstream.queries, []);
+  const asked = (name: string): number => local.queries.filter((each) => each.name === name).length;
+  for (let i = 0; i < 2; i++) {
+    await get(at, 'outside');
+    await get(at, 'printer');
+    await get(at, '9.50.168.192.in-addr.arpa', 'PTR');
+    await get(at, '34.216.184.93.in-addr.arpa', 'PTR');
+  }
+  t.same(['outside', '34.216.184.93.in-addr.arpa', 'printer', '9.50.168.192.in-addr.arpa'].map(asked), [1, 1, 3, 2], 'what Docker says about the LAN is not kept');
+});
+
+test('what a container had asked when it went is not asked of the host\'s name servers', async (t) => {
+  const server = `127.78.${process.pid & 255}.3`;
+  const upstream = await fakeUpstream(t, server, 53, (name) => [A(name, '6.6.6.6')]);
+  const at = space(t);
+  const silent = docker(t, at, () => 'silence');
+  const { resolver } = scene(t, () => [server]);
+  await resolver.attach(sandboxOf(at, WEB));
+  const client = datagramSocket(openClient(at.netns, 'udp'));
+  t.teardown(() => client.close());
+  for (let i = 0; i < 20; i++) client.send(question(`q${i}.example`), 53, RESOLVER_ADDRESS);
+  const connection = new Socket({ fd: openClient(at.netns, 'tcp') }).connect(53, RESOLVER_ADDRESS);
+  connection.on('error', () => {});
+  connection.write(withLength(question('tcp.example')));
+  await until(() => silent.queries.length === 21);
+  resolver.detach(at.path);
+  await until(() => resolver.stats()['unreachable'] === 21);
+  await drained();
+  t.same(upstream.queries, []);
+});
+
 test('two at once, as when one weftd hands over to the next: no question is lost or goes round in circles', async (t) => {
   const at = space(t);
   const [old, next] = [scene(t), scene(t)];
@@ -246,7 +287,7 @@ test('weftd is killed: Docker\'s resolver answers at once', async (t) => {
     const names = createNameTable();
     names.put({ networkId: 'n-web', networkName: 'web', endpointId: 'e', ip: '10.192.4.2', name: 'c1', names: [], service: 'c1' });
     const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
-    await resolver.attach({ path: '${at.path}', networks: [{ id: 'n-web', name: 'web', subnets: [], internal: false }] });
+    await resolver.attach({ path: '${at.path}', networks: [{ id: 'n-web', name: 'web', subnets: [], shared: false, internal: false }] });
     console.log('attached');
   `], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => holder.kill('SIGKILL'));

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { parsePrefix } from '../base/prefix.ts';
+import { parsePrefix, type Prefix } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
@@ -17,7 +17,7 @@ import { hookUp } from './hookup.ts';
 import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import { createMemory } from './remembered.ts';
-import { hasAddressIn } from './reply.ts';
+import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
 import { createUpstreams } from './upstreams.ts';
@@ -44,6 +44,8 @@ interface Attached {
   /** Tells a namespace from another one that was mounted at the same path since. */
   inode: number;
   networks: SandboxNetworks;
+  /** Its part of the cache. */
+  scope: string;
   close(): void;
 }
 
@@ -60,23 +62,30 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
+    // One of its own each time: a last answer that comes while we leave is nobody's when we are back.
+    const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const entry: Attached = { inode, networks: describe(sandbox), close: () => {} };
+    const entry: Attached = { inode, scope, networks: describe(sandbox), close: () => {} };
     const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
-    const cached = createCachingForwarder({ cache, scope: sandbox.path, forwarder: direct, discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets), clock });
+    const cached = createCachingForwarder({
+      cache, scope, forwarder: direct, clock,
+      discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
+      isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
+    });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
     const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
-      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups++}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
+      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
         direct.close();
-        remembered.close();
+        cache.clear(scope);
+        remembered.clear();
         netns.close();
       });
       return entry;
     } catch (error) {
-      remembered.close();
+      remembered.clear();
       netns.close();
       throw error;
     }
@@ -85,7 +94,6 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   function detach(path: string): void {
     const entry = attached.get(path);
     attached.delete(path);
-    cache.clear(path);
     entry?.close();
   }
 
@@ -98,7 +106,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
         if (isDeepStrictEqual(present.networks, networks)) return;
         present.networks = networks;
         // What Docker says may be another thing on other networks.
-        cache.clear(sandbox.path);
+        cache.clear(present.scope);
         return;
       }
       // What was hooked up is dead; held open, it would never go.
@@ -119,11 +127,13 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
 }
 
 function describe({ networks }: SandboxNames): SandboxNetworks {
-  const subnets = networks.flatMap(({ subnets: texts }) => texts.flatMap((text) => parsePrefix(text) ?? []));
+  const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
+  const passing = subnetsOf(networks);
   return {
+    passing,
     joined: networks.map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() })),
-    subnets,
-    ipv4: subnets.some(({ family }) => family === 4),
+    subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
+    ipv4: passing.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
   };
 }

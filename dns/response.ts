@@ -1,6 +1,6 @@
 /** Writes responses into a buffer that the caller reuses. */
 import { ipToBytes } from '../base/ip.ts';
-import { CLASS_IN, FLAG, HEADER, MAX_LABEL, MAX_NAME, RCODE_MASK, TYPE } from './message.ts';
+import { CLASS_IN, FLAG, HEADER, MAX_LABEL, MAX_NAME, OPCODE_MASK, RCODE_MASK, TYPE } from './message.ts';
 import type { ServiceTarget } from './lookup.ts';
 import type { Query } from './query.ts';
 
@@ -50,7 +50,7 @@ export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode
   out.writeUInt16BE(records.count - additional, 6);
   out.writeUInt16BE(0, 8);
   out.writeUInt16BE(additional + (query.edns ? 1 : 0), 10);
-  return query.edns ? writeOpt(out, records.offset, rcode) : records.offset;
+  return query.edns ? writeOpt(out, records.offset, rcode, query.dnssecOk) : records.offset;
 }
 
 /** Records one behind the other, for as long as there is room for whole ones. */
@@ -121,10 +121,10 @@ export function encodeRejection(out: Buffer, message: Buffer, rcode: number): nu
   return writeOpt(out, HEADER, rcode);
 }
 
-/** RD is copied, RA set, AA never: the answers Docker's resolver gives look the same. */
+/** Opcode, RD and CD are copied (RFC 1035 §4.1.1, RFC 4035 §3.2.2), RA set, AA never: the answers Docker's resolver gives look the same. */
 function writeHeader(out: Buffer, message: Buffer, rcode: number, truncated: boolean): void {
   message.copy(out, 0, 0, 2);
-  const asked = message.readUInt16BE(2) & FLAG.RD;
+  const asked = message.readUInt16BE(2) & (OPCODE_MASK | FLAG.RD | FLAG.CD);
   out.writeUInt16BE(FLAG.QR | asked | FLAG.RA | (truncated ? FLAG.TC : 0) | (rcode & RCODE_MASK), 2);
 }
 

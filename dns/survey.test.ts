@@ -81,3 +81,24 @@ test('bombs: thousands of records whose names cost far more than their bytes', a
   loop.writeUInt16BE(1, 6);
   t.equal(surveyReply(loop, head.length, 1), undefined, 'a name that points at itself');
 });
+
+test('a reply has 512 records at most', async (t) => {
+  const head = question('www.example');
+  const reply = (count: number): Buffer => {
+    const message = Buffer.concat([head, ...Array.from({ length: count }, (_, i) => Buffer.from([0xc0, HEADER, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 0, i >> 8, i & 255]))]);
+    message.writeUInt16BE(0x8180, 2);
+    message.writeUInt16BE(count, 6);
+    return message;
+  };
+  t.equal(surveyReply(reply(512), head.length, 1)?.ttls.length, 512);
+  t.equal(surveyReply(reply(513), head.length, 1), undefined);
+  t.equal(surveyReply(reply(4_000), head.length, 1), undefined);
+});
+
+test('a DNAME stands above a whole label of the name', async (t) => {
+  const dname = (name: string): Answer => ({ type: 'DNAME', name, data: 'test', ttl: 60 });
+  t.ok(survey({ answers: [dname('example'), CNAME('www.example', 'www.test'), A('www.test', '1.2.3.4')] }));
+  t.equal(survey({ answers: [dname('ample'), CNAME('www.example', 'www.test'), A('www.test', '1.2.3.4')] }), undefined);
+  t.equal(survey({ answers: [dname('other'), A('www.example', '1.2.3.4')] }), undefined);
+  t.equal(survey({ answers: [A('example', '6.6.6.6'), A('www.example', '1.2.3.4')] }), undefined, 'what stands there without one was not asked for');
+});

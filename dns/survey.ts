@@ -2,7 +2,7 @@
  * Looks a whole reply over before anybody believes it: every record readable, every answer about the name that was asked
  * for or an alias of it, and for how long it may be kept.
  */
-import { FLAG, HEADER, nameKey, RCODE, RCODE_MASK, TYPE, walkRecords, type NameBudget, type WireRecord } from './message.ts';
+import { FLAG, HEADER, MAX_RECORDS, nameKey, RCODE, RCODE_MASK, TYPE, walkRecords, type NameBudget, type WireRecord } from './message.ts';
 
 /** All names of a reply's answers, uncompressed. An honest one has few; one that costs more was made to. */
 const NAME_BYTES = 64 * 1024;
@@ -28,6 +28,7 @@ export interface Survey {
 
 /** `end` is where the question ends, `type` what was asked for. undefined: malformed, out of bailiwick, or a bomb. */
 export function surveyReply(reply: Buffer, end: number, type: number): Survey | undefined {
+  if (reply.readUInt16BE(6) + reply.readUInt16BE(8) + reply.readUInt16BE(10) > MAX_RECORDS) return undefined;
   const ttls: number[] = [];
   const answers: WireRecord[] = [];
   let opt: WireRecord | undefined;
@@ -82,33 +83,36 @@ function isAbout(reply: Buffer, answers: readonly WireRecord[]): boolean {
     if (name !== undefined) pointed.set(pointer, name);
     return name;
   };
-  let waiting: { record: WireRecord; owner: string }[] = [];
+  const byOwner = new Map<string, WireRecord[]>();
   for (const record of answers) {
     const owner = ownerOf(record);
     if (owner === undefined) return false;
-    waiting.push({ record, owner });
+    const records = byOwner.get(owner);
+    if (records) records.push(record);
+    else byOwner.set(owner, [record]);
   }
-  for (let round = 0; waiting.length > 0; round++) {
-    if (round === MAX_CHAIN) return false;
-    const left: typeof waiting = [];
-    for (const each of waiting) {
-      const { record, owner } = each;
-      // A DNAME stands above the name that it turns into another (RFC 6672 §3.1).
-      const belongs = names.has(owner) || (record.type === TYPE.DNAME && names.size <= MAX_CHAIN && [...names].some((name) => name.endsWith(owner)));
-      if (!belongs) {
-        left.push(each);
-        continue;
-      }
-      if (record.type === TYPE.DNAME) names.add(owner);
-      if (record.type !== TYPE.CNAME) continue;
-      const target = nameKey(reply, record.data, budget);
+  // Those that are found on the way are looked at as well.
+  for (const name of names) {
+    const records = byOwner.get(name) ?? [];
+    byOwner.delete(name);
+    for (const { type, data } of records) {
+      if (type !== TYPE.CNAME) continue;
+      const target = nameKey(reply, data, budget);
       if (target === undefined || names.size > MAX_CHAIN) return false;
       names.add(target);
     }
-    if (left.length === waiting.length) return false;
-    waiting = left;
+    // A DNAME stands above the name that it turns into another (RFC 6672 §3.1).
+    for (const above of parentsOf(name)) if (byOwner.get(above)?.some(({ type }) => type === TYPE.DNAME)) byOwner.delete(above);
   }
-  return true;
+  return byOwner.size === 0;
+}
+
+/** The wire forms of all names above one, the root's last. */
+function* parentsOf(name: string): Generator<string> {
+  for (let at = 0; at < name.length - 1;) {
+    at += 1 + name.charCodeAt(at);
+    yield name.slice(at);
+  }
 }
 
 /** Empty where it is not certain that the order means nothing. */

@@ -56,7 +56,7 @@ export function raceOverUdp(servers: readonly string[], message: Buffer, end: nu
     for (const [server, { socket, sentAt }] of asked) {
       socket.close();
       // Others that had their time, too, and gave up neither.
-      if (result !== 'absent' && server !== from && hopeful.has(server) && clock.now() - sentAt >= health.patience(server)) health.silent(server);
+      if (result !== 'absent' && result !== 'closed' && server !== from && hopeful.has(server) && clock.now() - sentAt >= health.patience(server)) health.silent(server);
     }
     resolve(result);
   }
@@ -128,6 +128,6 @@ export function raceOverUdp(servers: readonly string[], message: Buffer, end: nu
   return {
     result: promise,
     get sockets() { return finished ? 0 : asked.size; },
-    cancel: () => finish('absent'),
+    cancel: () => finish('closed'),
   };
 }

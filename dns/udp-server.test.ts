@@ -2,7 +2,7 @@ import { test } from 'tap';
 import { space } from '../linux/testing.ts';
 import { sys } from '../linux/ffi.ts';
 import type { Responder } from './chain.ts';
-import { datagramSocket, openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
+import { datagramSocket, directSender, openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
 import { until } from './testing.ts';
 import { serveUdp } from './udp-server.ts';
 
@@ -42,3 +42,34 @@ for (const batches of [false, true]) {
     }
   });
 }
+
+test('who floods us has 64 datagrams answered in a turn, and then others have theirs', async (t) => {
+  const { netns } = space(t);
+  const { port, udp, tcp, mark } = openListeners(netns);
+  for (const fd of [tcp, mark]) sys.close(fd);
+  let turn = 0;
+  const perTurn: Record<number, number> = {};
+  const respond: Responder = () => {
+    perTurn[turn] = (perTurn[turn] ?? 0) + 1;
+    return 0;
+  };
+  t.teardown(serveUdp(udp, { chain: Object.assign(respond, { again: () => 0 }), batches: true, onError: (error) => t.fail(error.message) }));
+  const client = openClient(netns, 'udp');
+  t.teardown(() => sys.close(client));
+  const send = directSender(client);
+  let counting = true;
+  const next = (): void => {
+    turn++;
+    if (counting) setImmediate(next);
+  };
+  next();
+  let sent = 0;
+  for (let round = 0; round < 4; round++) {
+    for (let i = 0; i < 200; i++) if (send(Buffer.from('flood'), 5, port, RESOLVER_ADDRESS)) sent++;
+    await until(() => Object.values(perTurn).reduce((sum, each) => sum + each, 0) === sent);
+  }
+  counting = false;
+  t.equal(sent, 800);
+  const most = Math.max(...Object.values(perTurn));
+  t.ok(most > 32 && most <= 64, `${most} in one turn`);
+});

@@ -28,6 +28,7 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
   const out = Buffer.allocUnsafe(UDP_BYTES);
   const send = directSender(fd);
   let misses = MOST_MISSES;
+  let drained = false;
   let ignored = 0;
   // With a callback, failed sends (a full queue, a client's firewall) are no events of the socket.
   const sent = (error: Error | null): void => {
@@ -45,8 +46,11 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
     } else if (answer > 0 && !send(out, answer, port, address)) {
       socket.send(Buffer.from(out.subarray(0, answer)), port, address, sent);
     }
-    if (!batches || ++ignored < 1 << misses) return;
+    if (!batches || drained || ++ignored < 1 << misses) return;
     ignored = 0;
+    // libuv reads up to 32 datagrams in a row: one batch behind all of them, or who floods us holds up everybody else.
+    drained = true;
+    setImmediate(() => (drained = false));
     misses = drain() > 0 ? 0 : Math.min(misses + 1, MOST_MISSES);
   });
 

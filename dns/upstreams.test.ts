@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram';
-import { renameSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test, type Test } from 'tap';
@@ -86,7 +86,8 @@ test('closing ends what is under way', async (t) => {
   const { ask, upstreams } = await scene(t, () => 'silence');
   const asked = [ask('udp'), ask('tcp')];
   upstreams.close();
-  t.same(await Promise.all(asked), ['absent', 'absent']);
+  t.same(await Promise.all(asked), ['closed', 'closed']);
+  t.same(await Promise.all([ask('udp'), ask('tcp')]), ['closed', 'closed'], 'nobody is asked any more');
 });
 
 test('resolv.conf is read again when it changes', async (t) => {
@@ -98,6 +99,9 @@ test('resolv.conf is read again when it changes', async (t) => {
   writeFileSync(`${path}.new`, 'nameserver 10.0.0.2\n');
   renameSync(`${path}.new`, path);
   t.same(servers(), ['10.0.0.2']);
+  rmSync(path);
+  symlinkSync('resolv.conf', path);
+  t.same(servers(), ['10.0.0.2'], 'what it said, while it cannot be read');
 });
 
 test('udp: a server that stays silent is asked last, and along with the others now and then, until it is back', async (t) => {

@@ -23,6 +23,7 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
   const health = createServerHealth(clock);
   const races = new Set<UdpRace>();
   const connections = new Set<() => void>();
+  let closed = false;
 
   async function race(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
     const running = raceOverUdp(addresses, message, end, { port, clock, random, health, onLie, onFolded: (server) => settleCase(server, message, end) });
@@ -34,7 +35,7 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
 
   function askUdp(addresses: readonly string[], message: Buffer, end: number): Promise<Buffer | Failure> {
     // Beside the others, for it may be back and yet slower than they are.
-    for (const server of health.due(addresses)) void race([server], message, end);
+    for (const server of health.due(addresses)) race([server], message, end).catch(() => {});
     return race(addresses, message, end);
   }
 
@@ -61,6 +62,7 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
     let result: Buffer | Failure = 'absent';
     for (const [i, address] of health.order(addresses).entries()) {
       // What is left is shared evenly among those not asked yet.
+      if (closed) return 'closed';
       const { reply } = await exchange(address, message, end, (FORWARD_TIMEOUT_MS - (clock.now() - started)) / (addresses.length - i));
       if (typeof reply === 'string') {
         if (typeof result === 'string') result = reply;
@@ -71,11 +73,12 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
         if (!isRefusal(reply)) break;
       }
     }
-    return result;
+    return closed ? 'closed' : result;
   }
 
   return {
     ask: async (message, end, transport) => {
+      if (closed) return 'closed';
       const addresses = servers().slice(0, MAX_SERVERS);
       if (addresses.length === 0) return 'absent';
       const sockets = [...races].reduce((sum, race) => sum + race.sockets, connections.size);
@@ -84,6 +87,7 @@ export function createUpstreams({ servers, port = 53, clock, random, onLie }: Up
       return typeof reply === 'string' ? reply : addressed(reply, message, end);
     },
     close: () => {
+      closed = true;
       for (const race of races) race.cancel();
       for (const cancel of connections) cancel();
     },
