@@ -163,8 +163,11 @@ export async function startOwn(name: string, host: string, options: Partial<Goss
     intents.set(node, { time, message });
     gossip.broadcast(message, node);
   };
+  let leaving = false;
   const saying = setInterval(() => {
-    for (const [node, { message }] of intents) gossip.broadcast(message, node);
+    // At a new time: an agent that heard of a departure with the time of this return (they give each other times of their own) keeps to that one.
+    if (!leaving) intend(serfIntent(JOIN_INTENT, name));
+    for (const [node, { message }] of intents) if (leaving || node !== name) gossip.broadcast(message, node);
   }, 3_000);
   const silence = (): void => clearInterval(saying);
   intend(serfIntent(JOIN_INTENT, name));
@@ -179,6 +182,7 @@ export async function startOwn(name: string, host: string, options: Partial<Goss
     stateOf: (member) => gossip.member(member)?.state,
     heard: (text) => texts.some((each) => each.includes(text)),
     leave: async () => {
+      leaving = true;
       intend(serfIntent(LEAVE_INTENT, name));
       await wait(1_000);
       await gossip.leave({ timeoutMs: 3_000 });
