@@ -34,10 +34,12 @@ export async function runInside(kernel: Kernel, commands: readonly string[], tim
 }
 
 /**
- * Here Node ends by SIGSEGV or SIGTRAP now and then, in its first second, which it was not seen to do on a processor: what a signal ended is begun once
- * more, and says so.
+ * Here Node ends by SIGSEGV or SIGTRAP now and then, in its first second (one start in eight), which it was not seen to do on a processor: what a signal
+ * ended is begun again, and says so.
  */
-const tried = (command: string): string => `${command}; code=$?; if [ $code -gt 128 ]; then echo "=== ended by signal $((code - 128)), once more"; ${command}; code=$?; fi`;
+const ATTEMPTS = 5;
+const tried = (command: string): string =>
+  `for attempt in $(seq ${ATTEMPTS}); do ${command}; code=$?; [ $code -gt 128 ] || break; echo "=== ended by signal $((code - 128)), attempt $attempt of ${ATTEMPTS}"; done`;
 
 const guestScript = ({ modules }: Kernel, commands: readonly string[]): string => `#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm /lib/modules
