@@ -7,14 +7,14 @@
  * what was released has rested, on another two. Each packet says whom it is for: one that reaches another is a packet too many, and one that is lost
  * went to where its address had been before.
  *
- *   SANDBOXES=300 SEED=7 node integration/address-reuse.test.ts
+ *   SANDBOXES=1000 SEED=7 node integration/address-reuse.test.ts
  */
 import type { Socket } from 'node:dgram';
 import tap, { test } from 'tap';
 import type { SandboxAnswer } from '../agent/api.ts';
 import { withoutLength } from '../base/ip.ts';
 import { type Random, seededRandom } from '../base/random.ts';
-import { socketIn } from './faults/numbered-flow.ts';
+import { netnsOf, socketIn } from './faults/numbered-flow.ts';
 import { kernelView } from './faults/views.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host } from './lab/host.ts';
@@ -22,7 +22,7 @@ import { createLab } from './lab/lab.ts';
 import { until, wait } from './lab/run.ts';
 import { control, weftJson, weftUp } from './lab/weft.ts';
 
-const SANDBOXES = Number(process.env['SANDBOXES'] ?? 300);
+const SANDBOXES = Number(process.env['SANDBOXES'] ?? 1_000);
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 /** At a time on each of two hosts. */
 const AT_ONCE = 12;
@@ -84,8 +84,6 @@ class Storm {
     }
   }
 }
-
-const netnsOf = (host: Host, name: string): string => `/proc/${host.pid}/root/run/netns/${name}`;
 
 void test('addresses that go from hand to hand', async (t) => {
   const lab = await createLab({ name: 'reuse', hosts: 3 });

@@ -9,7 +9,7 @@
 import tap, { type Test, test } from 'tap';
 import type { SandboxAnswer } from '../agent/api.ts';
 import { withoutLength } from '../base/ip.ts';
-import { NumberedFlow } from './faults/numbered-flow.ts';
+import { netnsOf, NumberedFlow } from './faults/numbered-flow.ts';
 import { formCluster } from './lab/cluster.ts';
 import type { Host } from './lab/host.ts';
 import { createLab } from './lab/lab.ts';
@@ -27,8 +27,6 @@ const SAVED_MS = 2_000;
 const UNDER_WAY_MS = 500;
 const GOSSIP_PORT = 7947;
 tap.setTimeout(480_000);
-
-const netnsOf = (host: Host, name: string): string => `/proc/${host.pid}/root/run/netns/${name}`;
 
 void test('a node that starts alone', async (t) => {
   const lab = await createLab({ name: 'alone', hosts: 3 });

@@ -39,7 +39,8 @@ test('WireGuard', async (t) => {
     t.throws(() => wireguard.get('wg1'), { code: 'ENODEV' });
     wireguard.set('wg0', { privateKey: mine.privateKey, listenPort: 7952, peers: [{ publicKey: yours.publicKey, allowedIps: ['240.0.0.2/32'], endpoint: { address: '10.1.0.2', port: 7952 }, keepaliveSeconds: 25 }] });
     remote.set('wg0', { privateKey: yours.privateKey, listenPort: 7952, peers: [{ publicKey: mine.publicKey, allowedIps: ['240.0.0.1/32'], keepaliveSeconds: 0 }] });
-    for (const [index, { rtnl }, ip] of [[near, inside, '240.0.0.1'], [far, other, '240.0.0.2']] as const) {
+    // Who answers is up first: what is lost of a handshake is sent again after five seconds.
+    for (const [index, { rtnl }, ip] of [[far, other, '240.0.0.2'], [near, inside, '240.0.0.1']] as const) {
       rtnl.addAddress(index, `${ip}/16`);
       rtnl.setLink(index, { up: true });
     }

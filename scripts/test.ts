@@ -23,6 +23,8 @@ const WAITING = [
 ].map((name) => `integration/${name}.test.ts`);
 const UNIT_TIMEOUT_MS = 240_000;
 const INTEGRATION_TIMEOUT_MS = 900_000;
+/** What a file that takes too long has to take its hosts away, before it is killed. */
+const TEARDOWN_S = 30;
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const [part = 'all', only = ''] = process.argv.slice(2);
@@ -32,7 +34,7 @@ interface Run { code: number; output: string; timedOut: boolean }
 function execute(command: readonly string[], timeoutMs: number, onOutput?: (chunk: Buffer) => void): Promise<Run> {
   return new Promise((done) => {
     const [file, ...args] = command;
-    const child = spawn(file!, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', TAP_TIMEOUT: String(UNIT_TIMEOUT_MS / 1000), PATH: `${BIN}:${process.env['PATH']}` } });
+    const child = spawn(file!, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', TAP_TIMEOUT: String(timeoutMs / 1000 - TEARDOWN_S), PATH: `${BIN}:${process.env['PATH']}` } });
     let output = '';
     let timedOut = false;
     const timer = setTimeout(() => {

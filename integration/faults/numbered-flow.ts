@@ -5,9 +5,13 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { openNetns } from '../../linux/netns.ts';
+import type { Host } from '../lab/host.ts';
 
 /** `netns`: path of a network namespace. */
 export interface Place { netns: string; address: string; port: number }
+
+/** Where a sandbox of a host's is, seen from outside of the host. */
+export const netnsOf = (host: Host, name: string): string => `/proc/${host.pid}/root/run/netns/${name}`;
 
 /** `lost`: runs of packets that did not come back, wherever they were lost. */
 export interface FlowCount { sent: number; lost: { count: number; when: Date }[]; doubled: number; reordered: number }
