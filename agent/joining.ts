@@ -88,10 +88,10 @@ export function startJoining(options: JoiningOptions): Joining {
     throw weftError('WEFT-STORE-CONFLICT', { what: 'the list of certificates' });
   }
 
-  function isDue({ certificate }: Identity): boolean {
+  function isDue({ certificate }: Identity, now: number): boolean {
     const issued = new X509Certificate(certificate);
     const [from, to] = [Date.parse(issued.validFrom), Date.parse(issued.validTo)];
-    return nodeOf(issued) !== node.id || !issued.checkIP(node.address) || clock.wallNow() > from + share * (to - from);
+    return nodeOf(issued) !== node.id || !issued.checkIP(node.address) || now > from + share * (to - from);
   }
 
   /** Every node may read the authority's key, so none has to ask another. */
@@ -99,7 +99,7 @@ export function startJoining(options: JoiningOptions): Joining {
     const now = clock.wallNow();
     // Not founded anew in a store that was emptied: every other node of this cluster would be taken for one of another.
     const { certificate: authority, key: authorityKey } = identity ? await clusterAuthority(store, identity.authority) : await foundAuthority(store);
-    if (!identity || isDue(identity)) {
+    if (!identity || isDue(identity, now)) {
       const key = await newKey();
       const certificate = await issueCertificate({ certificate: authority, key: authorityKey }, await requestCertificate(key), { node: { id: node.id, addresses: [node.address] }, lifetimeMs: LIFETIME_MS, now });
       const { list: revoked } = await revocations(store, now);
