@@ -210,7 +210,7 @@ while :; do sleep 1000000 & wait; done
     const log = join(this.directory, 'weftd.log');
     await rm(control, { force: true });
     this.spawn([process.execPath, SUPERVISOR, control, log, sockets.join(','), '--', ...command], join(this.directory, 'supervisor.log'));
-    await until(`the supervisor of ${this.name}`, async () => (await say(control, 'pid')) !== '', 20_000, 10);
+    await until(`the supervisor of ${this.name}`, async () => (await say(control, 'pid')) !== '', 60_000, 10);
     const service: Service = { log, start: () => say(control, 'start'), stop: () => say(control, 'stop'), kill: () => say(control, 'kill'), crash: () => say(control, 'crash'), pid: async () => Number(await say(control, 'pid')) };
     await service.start();
     return service;
