@@ -149,7 +149,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const sandboxes = createSandboxes({ resolver, log });
   const joined = (network: Network, endpoint: Endpoint): void => {
     publisher.joined(network, endpoint);
-    if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
+    if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, commands.isNative(endpoint.id));
   };
   const left = (network: Network, endpoint: Endpoint): void => {
     publisher.left(endpoint);
@@ -181,7 +181,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
   });
   const docker = createDocker({
-    config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, clock, log,
+    config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, onElsewhere: sandboxes.elsewhere, clock, log,
   });
   const networks = createNetworkCommands({
     self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse, decided: docker.decided,

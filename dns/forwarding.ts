@@ -26,6 +26,8 @@ export interface SandboxNetworks {
   ipv4: boolean;
   /** Nothing may leave for the outside. */
   internal: boolean;
+  /** On networks of others as well; undefined: nobody knows, and then nothing is kept and nothing leaves. */
+  elsewhere: boolean | undefined;
 }
 
 /** Others' answers: as they give them, and by way of the cache. */
@@ -36,8 +38,6 @@ interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound
 export interface ForwardingOptions {
   /** Those of the sandbox, as they are now. */
   networks: () => SandboxNetworks;
-  /** Whether the sandbox is on networks of others as well; undefined: nobody knows, and then nothing is kept and nothing leaves. */
-  isElsewhere: () => boolean | undefined;
   docker: Source<DockerResolver>;
   upstreams: Source<Forwarder>;
   /** Which of so many comes first. */
@@ -56,7 +56,7 @@ export interface Forwarding {
 
 type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
 
-export function createForwarding({ networks, isElsewhere, docker, upstreams, beginAt, count }: ForwardingOptions): Forwarding {
+export function createForwarding({ networks, docker, upstreams, beginAt, count }: ForwardingOptions): Forwarding {
   let forwards = 0;
   let upstreamForwards = 0;
 
@@ -124,7 +124,7 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
   const lastResort = (from: Reply['from'], message: Buffer, query: Query): Found | undefined =>
     (from === 'upstream' ? upstreams.cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
 
-  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && isElsewhere() === false;
+  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && networks().elsewhere === false;
 
   function kept(message: Buffer, query: Query): Found | undefined {
     if (!mayKeep(query)) return undefined;
@@ -134,7 +134,7 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     return found ?? (networks().ipv4 ? undefined : viaUpstreams());
   }
 
-  return { isContained: () => networks().internal && isElsewhere() !== true, kept, forward };
+  return { isContained: () => networks().internal && networks().elsewhere !== true, kept, forward };
 }
 
 /** Nobody knew: what was known before is better than nothing (RFC 8767 §5). */

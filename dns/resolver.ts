@@ -14,7 +14,6 @@ import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
 import { hookUp } from './hookup.ts';
-import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
@@ -72,9 +71,8 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
       discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
       isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
     });
-    const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
-    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
+    const chain = createChain({ names, networks: () => entry.networks, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
@@ -126,7 +124,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   };
 }
 
-function describe({ networks }: SandboxNames): SandboxNetworks {
+function describe({ networks, elsewhere }: SandboxNames): SandboxNetworks {
   const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
   const passing = subnetsOf(networks);
   return {
@@ -135,5 +133,6 @@ function describe({ networks }: SandboxNames): SandboxNetworks {
     subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
     ipv4: passing.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
+    elsewhere,
   };
 }

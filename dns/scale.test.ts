@@ -35,7 +35,7 @@ test('a sandbox costs its process little memory and time', async (t) => {
     paths.forEach(deleteNetns);
   });
   for (const path of paths) createNetns(path).close();
-  const attach = (path: string): Promise<void> => resolver.attach({ path, networks: [{ id: 'n', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false }] });
+  const attach = (path: string): Promise<void> => resolver.attach({ path, networks: [{ id: 'n', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false }], elsewhere: false });
   // Whatever is made once.
   await attach(paths[0]!);
   const before = await memory();
