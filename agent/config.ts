@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
 import { parsePrefix } from '../base/prefix.ts';
+import { parseTlsServer } from '../dns/tls-server.ts';
 import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
@@ -86,6 +87,12 @@ const Schema = v.strictObject({
     ttl: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(LONGEST_NAME_TTL)), NAME_TTL),
     /** Take several questions with one system call where they wait. */
     batches: v.optional(v.boolean(), true),
+    /** Name servers for the outside world, asked over TLS; none: Docker's resolver and the host's name servers. */
+    upstreams: v.optional(v.array(v.pipe(
+      v.string(), v.check((text) => parseTlsServer(text) !== undefined, 'give name servers such as tls://9.9.9.9#dns.quad9.net'), v.transform((text) => parseTlsServer(text)!),
+    )), []),
+    /** PEM file with the authorities that may vouch for them. */
+    ca: v.optional(path),
   }), {}),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),

@@ -19,6 +19,8 @@ import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
+import type { TlsServer } from './tls-server.ts';
+import { createTlsUpstreams } from './tls-upstreams.ts';
 import { createUpstreams } from './upstreams.ts';
 
 /** Some 5,000 answers, of all sandboxes together. */
@@ -36,7 +38,11 @@ export interface ResolverOptions {
   /** Take several questions with one system call where they wait. */
   batches: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
-  upstreams?: () => string[];
+  hostServers?: () => string[];
+  /** Asked over TLS, and nobody else then. */
+  upstreams?: readonly TlsServer[];
+  /** A PEM file with the authorities that may vouch for these. */
+  ca?: string | undefined;
 }
 
 interface Attached {
@@ -48,7 +54,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, batches, hostServers = resolvConf(), upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -56,8 +62,10 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
   const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
   const cache = createAnswerCache(CACHE_BYTES);
   const memory = createMemory({ now: () => clock.now(), random });
-  const hostServers = createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ });
-  const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
+  const onLie = (): void => void counts.forged++;
+  const encrypted = tlsServers.length > 0;
+  const outside = encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie });
+  const upstreams = { direct: outside, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: outside, clock }) };
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
@@ -72,7 +80,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
       isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
     });
     const remembered = memory();
-    const chain = createChain({ names, networks: () => entry.networks, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
+    const chain = createChain({ names, networks: () => entry.networks, docker: { direct, cached }, upstreams, encrypted, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
@@ -119,7 +127,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
     stats: () => ({ ...counts }),
     close: () => {
       for (const path of attached.keys()) detach(path);
-      hostServers.close();
+      outside.close();
     },
   };
 }

@@ -5,7 +5,7 @@ import { silentLogger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import type { Space } from '../linux/testing.ts';
 import type { Resolver, SandboxNames } from './dns.ts';
-import { createResolver } from './resolver.ts';
+import { createResolver, type ResolverOptions } from './resolver.ts';
 import { RESOLVER_ADDRESS } from './sockets.ts';
 import { askTcp, askUdp, fakeResolver, outcome, question, type FakeServer, type Reactions } from './testing.ts';
 import { createNameTable, type NameTable } from './zone.ts';
@@ -13,9 +13,9 @@ import { createNameTable, type NameTable } from './zone.ts';
 export const WEB = { id: 'n-web', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false };
 export const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], shared: false, internal: false };
 
-export function scene(t: Test, upstreams: () => string[] = () => []): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
+export function scene(t: Test, hostServers: () => string[] = () => [], encrypted: Pick<ResolverOptions, 'upstreams' | 'ca'> = {}): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
-  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, upstreams });
+  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, hostServers, ...encrypted });
   t.teardown(resolver.close);
   return {
     names, resolver,
