@@ -145,7 +145,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // Names -------------------------------------------------------------------------------------------------------------
   const names = createNameTable();
   const publisher = createPublisher({ state, names, endpoints, local });
-  const resolver = createResolver({ names, log: log.child({ part: 'dns' }), clock, random, ...config.dns });
+  const resolver = createResolver({ names, networks: registry.list, log: log.child({ part: 'dns' }), clock, random, ...config.dns });
   const sandboxes = createSandboxes({ resolver, log });
   const joined = (network: Network, endpoint: Endpoint): void => {
     publisher.joined(network, endpoint);

@@ -13,6 +13,8 @@ import { createChain } from './chain.ts';
 import type { NameSource, Resolver, SandboxNames } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
+import { createHostNames } from './host-names.ts';
+import { openHostDns } from './host-stub.ts';
 import { hookUp } from './hookup.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import { createMemory } from './remembered.ts';
@@ -39,6 +41,9 @@ export interface ResolverOptions {
   batches: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
   hostServers?: () => string[];
+  /** All networks, as they are now, for programs of the host, and the address where these ask, if they may. Without networks the host is left alone. */
+  networks?: () => readonly { id: string; name: string }[];
+  host?: string | undefined;
   /** Asked over TLS, and nobody else then. */
   upstreams?: readonly TlsServer[];
   /** A PEM file with the authorities that may vouch for these. */
@@ -54,7 +59,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, batches, hostServers = resolvConf(), upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
+export function createResolver({ names, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -66,6 +71,10 @@ export function createResolver({ names, log, clock, random, ttl, batches, hostSe
   const encrypted = tlsServers.length > 0;
   const outside = encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie });
   const upstreams = { direct: outside, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: outside, clock }) };
+
+  const hostDns = networks && openHostDns({
+    address: host, chain: createHostNames({ names, networks, ttl, random, count: (outcome) => void counts[outcome]++ }), batches, clock, log, onDrop: () => void counts.dropped++,
+  });
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
@@ -128,6 +137,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, hostSe
     close: () => {
       for (const path of attached.keys()) detach(path);
       outside.close();
+      hostDns?.close();
     },
   };
 }
