@@ -9,8 +9,9 @@ import type { TimerHandle } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { disguise, FORWARD_TIMEOUT_MS, type Failure, type ForwarderOptions } from './forwarder.ts';
-import { HEADER } from './message.ts';
+import { HEADER, TYPE } from './message.ts';
 import { belongsTo } from './reply.ts';
+import { OPT_LENGTH } from './response.ts';
 import { withLength } from './tcp-exchange.ts';
 import type { TlsServer } from './tls-server.ts';
 
@@ -19,6 +20,11 @@ const IDLE_MS = 10_000;
 /** Where no connection can be made, it is not tried for each question. */
 const BROKEN_MS = 1_000;
 const MAX_QUESTIONS = 256;
+/** Of what a question is padded to, so that its length does not tell who asks for what (RFC 8467 §4.1). */
+const BLOCK = 128;
+const PADDING = 12;
+/** An option's code and length. */
+const OPTION_HEADER = 4;
 
 export interface TlsConnectionOptions extends ForwarderOptions {
   server: TlsServer;
@@ -137,8 +143,9 @@ export function createTlsConnection({ server, ca, clock, random, onLie, log }: T
     if (!socket && clock.now() < brokenUntil) return Promise.resolve('absent');
     clock.clearTimeout(idle);
     return new Promise((resolve) => {
-      let query = disguise(message, random);
-      while (pending.has(query.readUInt16BE(0))) query = disguise(message, random);
+      const asked = padded(message, end);
+      let query = disguise(asked, random);
+      while (pending.has(query.readUInt16BE(0))) query = disguise(asked, random);
       const id = query.readUInt16BE(0);
       const sentAt = clock.now();
       const timer = clock.setTimeout(() => {
@@ -168,4 +175,17 @@ export function createTlsConnection({ server, ca, clock, random, onLie, log }: T
       socket = undefined;
     },
   };
+}
+
+/** With EDNS's padding (RFC 7830) where the question is of our own making, with an OPT record that has no options; a client's stays as it is. */
+function padded(message: Buffer, end: number): Buffer {
+  const { length } = message;
+  if (length !== end + OPT_LENGTH || message[end] !== 0 || message.readUInt16BE(end + 1) !== TYPE.OPT) return message;
+  const room = Math.ceil((length + OPTION_HEADER) / BLOCK) * BLOCK - length - OPTION_HEADER;
+  const out = Buffer.alloc(length + OPTION_HEADER + room);
+  message.copy(out);
+  out.writeUInt16BE(OPTION_HEADER + room, length - 2);
+  out.writeUInt16BE(PADDING, length);
+  out.writeUInt16BE(room, length + 2);
+  return out;
 }

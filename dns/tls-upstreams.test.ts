@@ -19,13 +19,14 @@ import { createTlsUpstreams } from './tls-upstreams.ts';
 const NAME = 'dns.example.net';
 type Authority = ReturnType<typeof authorityForTests>;
 
-interface Listener { server: TlsServer; connections: TLSSocket[]; queries: string[]; resumed(): number; close(): void }
+interface Listener { server: TlsServer; connections: TLSSocket[]; queries: string[]; lengths: number[]; resumed(): number; close(): void }
 
 /** Answers in the reverse of the order in which questions come in one piece. */
 async function listen(t: Test, authority: Authority, reactions: Reactions, { names = [NAME], address = '127.0.0.1' }: { names?: string[]; address?: string } = {}): Promise<Listener> {
   const { cert, key } = authority.issue({ names, addresses: [address] });
   const connections: TLSSocket[] = [];
   const queries: string[] = [];
+  const lengths: number[] = [];
   let resumed = 0;
   const listener: TlsListener = createTlsServer({ cert: readFileSync(cert), key: readFileSync(key) }, (socket) => {
     connections.push(socket);
@@ -37,6 +38,7 @@ async function listen(t: Test, authority: Authority, reactions: Reactions, { nam
       const replies: Buffer[] = [];
       for (; buffered.length >= 2 && buffered.length >= 2 + buffered.readUInt16BE(0); buffered = buffered.subarray(2 + buffered.readUInt16BE(0))) {
         const message = buffered.subarray(2, 2 + buffered.readUInt16BE(0));
+        lengths.push(message.length);
         queries.push(packet.decode(message).questions![0]!.name);
         const reply = react(message, reactions);
         if (reply) replies.unshift(withLength(reply));
@@ -51,7 +53,7 @@ async function listen(t: Test, authority: Authority, reactions: Reactions, { nam
     for (const socket of connections) socket.destroy();
   };
   t.teardown(close);
-  return { server: { address, port: (listener.address() as AddressInfo).port, name: NAME }, connections, queries, resumed: () => resumed, close };
+  return { server: { address, port: (listener.address() as AddressInfo).port, name: NAME }, connections, queries, lengths, resumed: () => resumed, close };
 }
 
 function asking(t: Test, ca: string, servers: TlsServer[], clock: Clock = systemClock) {
@@ -192,6 +194,8 @@ test('in sandboxes: nothing about the outside is asked in the clear', async (t) 
   const { length } = listener.queries;
   for (let i = 0; i < 3; i++) await get(at, 'kept.example');
   t.equal(listener.queries.length, length + 1, 'what is known is kept');
+  await get(at, `${'long.'.repeat(25)}example`);
+  t.same(listener.lengths.slice(-2), [128, 256], 'lengths tell little');
   const cookie = question('large.example', 'A', { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 512, flags: 0, options: [{ code: 10, data: Buffer.alloc(8, 1) }] } as unknown as packet.Answer] });
   const cut = decode(await askUdp(at.netns, cookie));
   t.same([cut.flag_tc, cut.answers], [true, []], 'what is too large for the client is asked for over TCP');
