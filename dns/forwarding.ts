@@ -118,7 +118,8 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
       if (Buffer.isBuffer(result)) {
         if (from === 'docker' && hasAddressIn(result, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
         count(from);
-        return result.length > limit ? encodeTruncation(message, query) : result;
+        // Over UDP servers keep to the client's size themselves; over TLS they do not look at it.
+        return encrypted && result.length > limit ? encodeTruncation(message, query) : result;
       }
       count(result.source === 'asked' ? from : result.source);
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
