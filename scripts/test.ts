@@ -19,7 +19,7 @@ const SIDE_BY_SIDE = 2;
  */
 const WAITING = [
   'vm-ipvlan', 'dead-host', 'alone', 'ipam', 'vm', 'bad-input', 'address-reuse', 'own-store', 'clone', 'external-etcd', 'readdress', 'reachability', 'islands', 'discovery',
-  'hole-punching', 'outsider', 'compose', 'ipv6', 'networks', 'time-of-day', 'macvlan', 'full-disk', 'removal', 'join', 'backup',
+  'hole-punching', 'outsider', 'compose', 'ipv6', 'networks', 'time-of-day', 'macvlan', 'full-disk', 'removal', 'join', 'backup', 'dns-clients',
 ].map((name) => `integration/${name}.test.ts`);
 const UNIT_TIMEOUT_MS = 240_000;
 const INTEGRATION_TIMEOUT_MS = 900_000;
