@@ -1,4 +1,4 @@
-/** Programs of other resolvers, from the sources beside this file, which need nothing of the system that they run on. */
+/** Programs that ask for names, from the sources beside this file, which need nothing of the system that they run on. */
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ const GO_ENVIRONMENT = { CGO_ENABLED: '0', GO111MODULE: 'off', GOFLAGS: '', GOCA
 const PROGRAMS = {
   musl: { compiler: '/usr/bin/musl-gcc', command: ['musl-gcc', '-static', '-O1', '-Wall', '-Werror'], source: 'libc.c', env: {} },
   go: { compiler: '/usr/bin/go', command: ['go', 'build'], source: 'resolve.go', env: GO_ENVIRONMENT },
+  first: { compiler: '/usr/bin/go', command: ['go', 'build'], source: 'first.go', env: GO_ENVIRONMENT },
 } as const;
 
 /** Returns the path of a program, or what this machine lacks. */

@@ -1,0 +1,81 @@
+/**
+ *   h1     Docker, weftd
+ *      └ web: target; ten containers that ask for it, 2,000 times a second together
+ *
+ * weftd is killed under that load, again and again: Docker's resolver answers at once, and ours when it is back.
+ *
+ *   KILLS=50 SEED=7 node integration/dns-kills.test.ts
+ */
+import tap, { type Test, test } from 'tap';
+import { seededRandom } from '../base/random.ts';
+import { openNetns } from '../linux/netns.ts';
+import { QueryLoad } from './faults/query-load.ts';
+import type { Host, Service } from './lab/host.ts';
+import { IMAGE } from './lab/image.ts';
+import { createLab } from './lab/lab.ts';
+import { until, wait } from './lab/run.ts';
+import { weft, weftJson, weftUp } from './lab/weft.ts';
+
+const KILLS = Number(process.env['KILLS'] ?? 8);
+const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+const CONTAINERS = 10;
+const RATE = 2_000;
+/** musl's, the most impatient: two attempts in five seconds. */
+const RETRY_MS = 2_500;
+const OUR_TTL = 5;
+const DOCKERS_TTL = 600;
+/** Before the supervisor starts it again (lab/supervisor.ts). */
+const DOWN_MS = 100;
+const BACK_MS = 1_000;
+/** Between two kills, at most. */
+const PAUSE_MS = 500;
+tap.setTimeout(180_000 + KILLS * 8_000);
+
+void test('weftd is killed while containers ask', async (t) => {
+  const lab = await createLab({ name: 'dnskills', hosts: 1, docker: true });
+  t.teardown(() => lab.destroy());
+  const host = lab.host(1);
+  const service = await weftUp(host);
+  const load = await begin(t, host);
+  t.comment(`seed ${SEED}`);
+  const back = await kill(load, service);
+  await load.end();
+  t.comment(JSON.stringify(load.count), `ours again after ${back.map((ms) => ms.toFixed(0)).join(', ')} ms`);
+  const { count } = load;
+  t.equal(count.lost, 0, `of ${count.asked} questions, ${count.askedAgain} were asked again, and none a third time`);
+  t.same(count.wrong, {}, 'every answer is right');
+  t.ok(count.answered[DOCKERS_TTL]! > 0 && count.answered[OUR_TTL]! > count.answered[DOCKERS_TTL]!, 'Docker\'s resolver meanwhile, ours as a rule');
+  t.same(back.filter((ms) => ms > BACK_MS), [], 'ours answers in every container again within a second of its start');
+});
+
+async function begin(t: Test, host: Host): Promise<QueryLoad> {
+  await until('Docker answers', async () => /docker +answers/.test((await weft(host, 'status')).stdout));
+  await weftJson(host, 'network', 'create', 'web');
+  await until('Docker has the network', async () => (await host.tryDocker('network', 'inspect', 'web')).code === 0);
+  const names = ['target', ...Array.from({ length: CONTAINERS }, (_, i) => `c${i}`)];
+  for (const name of names) await host.docker('run', '-d', '--stop-signal', 'KILL', '--network', 'web', '--name', name, IMAGE, 'sleep', '100000');
+  const spaces = await Promise.all(names.slice(1).map(async (name) => openNetns(await host.containerNetns(name))));
+  t.teardown(() => spaces.forEach((space) => space.close()));
+  const address = await host.docker('inspect', '-f', '{{.NetworkSettings.Networks.web.IPAddress}}', 'target');
+  const load = new QueryLoad({ netns: spaces, name: 'target', address, rate: RATE, retryMs: RETRY_MS });
+  t.teardown(() => load.close());
+  load.start();
+  const start = performance.now();
+  await until('ours answers everywhere', () => load.answeredSince(OUR_TTL, start));
+  return load;
+}
+
+/** How long after each start ours answered in all containers, milliseconds. */
+async function kill(load: QueryLoad, service: Service): Promise<number[]> {
+  const random = seededRandom(SEED);
+  const back: number[] = [];
+  for (let i = 0; i < KILLS; i++) {
+    await wait(random.float() * PAUSE_MS);
+    await service.crash();
+    const killed = performance.now();
+    // What was answered before the kill may be read a little later.
+    await until('ours answers again', () => load.answeredSince(OUR_TTL, killed + DOWN_MS), 20_000, 5);
+    back.push(performance.now() - killed - DOWN_MS);
+  }
+  return back;
+}
