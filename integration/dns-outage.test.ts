@@ -19,7 +19,7 @@ import { until, wait } from './lab/run.ts';
 import { weft, weftJson, weftUp } from './lab/weft.ts';
 
 /** Each with the name server and without it. */
-const ROUNDS = 4;
+const ROUNDS = 3;
 const QUESTIONS = 600;
 /** Questions for the outside that are asked between two for a container, and never for the same name twice: some 100 a second. */
 const EVERY = 10;
