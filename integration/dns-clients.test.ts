@@ -4,7 +4,7 @@
  *   router
  *      |
  *     h1     Docker
- *      ├ dual (IPv4 and IPv6): udp, tcp (its resolv.conf says use-vc), api1, api2; a crowd of native sandboxes behind one name
+ *      ├ dual (IPv4 and IPv6): udp, tcp (its resolv.conf says use-vc), search (with a search domain), api1, api2; a crowd of native sandboxes behind one name
  *      └ six (IPv6 alone): lone, mate
  *
  * The resolvers that programs really have: musl's, glibc's by way of getent and of Node, Go's, c-ares, busybox's. The same questions to each, in
@@ -29,17 +29,17 @@ const PROGRAMS = '/clients';
 /** A client without EDNS takes 512 bytes: so many addresses are in an answer that is cut off, at least. */
 const CUT_OFF = 25;
 
-/** `large`: how it gets what UDP does not carry; 'all': all addresses, 'some': it is content with those in the first answer. */
-interface Client { command: string[]; asksByTcp: boolean; large: 'all' | 'some' }
+/** `large`: how it gets what UDP does not carry; 'all': all addresses, 'some': it is content with those in the first answer. `searches`: names as they are, too, where those below search domains are not there. */
+interface Client { command: string[]; asksByTcp: boolean; large: 'all' | 'some'; searches: boolean }
 
 const CLIENTS: Record<string, Client> = {
   // Before 1.2.4 it knows no TCP.
-  'musl': { command: [`${PROGRAMS}/musl`], asksByTcp: false, large: 'some' },
-  'glibc': { command: ['sh', '/sources/getent.sh'], asksByTcp: true, large: 'all' },
-  'Go': { command: [`${PROGRAMS}/go`], asksByTcp: true, large: 'all' },
-  'Node, c-ares': { command: ['node', '/sources/node.ts', 'ares'], asksByTcp: true, large: 'all' },
-  'Node, libc': { command: ['node', '/sources/node.ts', 'libc'], asksByTcp: true, large: 'all' },
-  'busybox': { command: ['sh', '/sources/busybox.sh'], asksByTcp: false, large: 'some' },
+  'musl': { command: [`${PROGRAMS}/musl`], asksByTcp: false, large: 'some', searches: true },
+  'glibc': { command: ['sh', '/sources/getent.sh'], asksByTcp: true, large: 'all', searches: true },
+  'Go': { command: [`${PROGRAMS}/go`], asksByTcp: true, large: 'all', searches: true },
+  'Node, c-ares': { command: ['node', '/sources/node.ts', 'ares'], asksByTcp: true, large: 'all', searches: false },
+  'Node, libc': { command: ['node', '/sources/node.ts', 'libc'], asksByTcp: true, large: 'all', searches: true },
+  'busybox': { command: ['sh', '/sources/busybox.sh'], asksByTcp: false, large: 'some', searches: false },
 };
 
 const LARGE_OUTSIDE = Array.from({ length: CROWD }, (_, i) => `198.51.100.${i + 1}`);
@@ -99,7 +99,7 @@ async function build(host: Host, programs: string): Promise<Stage> {
   const run = (name: string, ...args: string[]): Promise<string> => host.docker('run', '-d', '--stop-signal', 'KILL', '--name', name, ...files, ...args, IMAGE, 'sleep', '100000');
   const address = (name: string, family: '' | 'GlobalIPv6'): Promise<string> => host.docker('inspect', '-f', `{{range .NetworkSettings.Networks}}{{.${family === '' ? 'IPAddress' : 'GlobalIPv6Address'}}}{{end}}`, name);
   await Promise.all([
-    run('udp', '--network', 'dual'), run('tcp', '--network', 'dual', '--dns-opt', 'use-vc'), run('lone', '--network', 'six'), run('mate', '--network', 'six'),
+    run('udp', '--network', 'dual'), run('tcp', '--network', 'dual', '--dns-opt', 'use-vc'), run('search', '--network', 'dual', '--dns-search', 'example', '--dns-opt', 'ndots:1'), run('lone', '--network', 'six'), run('mate', '--network', 'six'),
     ...['api1', 'api2'].map((name) => run(name, '--network', 'dual', '--network-alias', 'api', '--label', 'weft.service=shop')),
   ]);
   const sandboxes: { address?: string }[] = [];
@@ -124,6 +124,7 @@ async function questions(t: Test, { host, names, sixNames, outside, crowd }: Sta
   const before = await connections(host, 'udp');
   await expects('udp', { ...names, ...outside }, 'containers, services and the outside over UDP');
   t.equal(await connections(host, 'udp'), before, 'and over UDP alone');
+  if (client.searches) await expects('search', { 'A/www': ['198.51.100.7'], 'AAAA/www': ['2001:db8::7'], 'A/nobody': [], 'A/www.example': ['198.51.100.7'], 'A/api1': names['A/api1']!, 'BOTH/api1': names['BOTH/api1']! }, 'below a search domain, and beside it');
   await expects('lone', { ...sixNames, ...outside }, 'where there is no IPv4');
   const large: Expected = { 'A/crowd': crowd, 'A/large.example': LARGE_OUTSIDE.toSorted() };
   if (client.large === 'all') {
