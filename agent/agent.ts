@@ -261,7 +261,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   let probing: Promise<Reachability> | undefined;
   const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
     self: own.info, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
-    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, store: config.storePort, storePeers: config.storePeerPort },
+    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, encryption: config.wireguardPort, store: config.storePort, storePeers: config.storePeerPort },
     storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
     mayHoldStore: () => storeMembers.mayHold(),
   })));
