@@ -114,7 +114,8 @@ export interface FabricRules {
 export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends, sealed }: FabricRules): string => {
   const tunnels = sealed ? `{ "${TUNNEL}", "${SEALED_TUNNEL}" }` : `"${TUNNEL}"`;
   return `
-  set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
+  set backends { type ipv4_addr . inet_proto . inet_service; ${elements(ofFamily(4, backends))} }
+  set backends6 { type ipv6_addr . inet_proto . inet_service; ${elements(ofFamily(6, backends))} }
   set subnets { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
   set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
@@ -144,6 +145,7 @@ ${sealed ? SEALED_FORWARD : ''}
     iifname ${tunnels} ip saddr ${nodePrefix} accept
     iifname ${tunnels} ip6 saddr ${nodePrefix6} accept
     iifname ${tunnels} ip daddr . meta l4proto . th dport @backends accept
+    iifname ${tunnels} ip6 daddr . meta l4proto . th dport @backends6 accept
     iifname ${tunnels} drop
     iifname "uplink" accept
     oifname "uplink" accept
