@@ -20,6 +20,7 @@ test('a port leads to addresses of its own family', (t) => {
   t.same(targetsOf(port(80, 80), both), both);
   t.same(targetsOf(port(80, 80, { hostIp: '192.0.2.1' }), both), ['10.0.0.2']);
   t.same(targetsOf(port(80, 80, { hostIp: '2001:db8::1' }), both), ['fd00::2']);
+  t.throws(() => targetsOf(port(80, 80, { hostIp: '::1' }), both), { code: 'WEFT-FEATURE-MISSING', message: /127\.0\.0\.1/ });
   t.throws(() => targetsOf(port(80, 80, { hostIp: '2001:db8::1' }), ['10.0.0.2']), { code: 'WEFT-FEATURE-MISSING', message: /2001:db8::1 .* without an IPv6 address.*IPv4 address/ });
   t.end();
 });

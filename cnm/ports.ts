@@ -12,8 +12,9 @@ export const portKey = (protocol: string, hostIp: string, port: number): string 
 /** The IPv4 address first. */
 export const addressesOf = ({ address, addressIpv6 }: Pick<Endpoint, 'address' | 'addressIpv6'>): string[] => [address, addressIpv6].flatMap((each) => (each === undefined ? [] : [withoutLength(each)]));
 
-/** The endpoint's addresses that a port leads to: nothing is translated from one family to the other. Throws WEFT-FEATURE-MISSING where there is none. */
+/** The endpoint's addresses that a port leads to: nothing is translated from one family to the other. Throws WEFT-FEATURE-MISSING where there is none, and for ::1. */
 export function targetsOf({ hostIp }: PortMapping, addresses: readonly string[]): string[] {
+  if (hostIp === '::1') throw weftError('WEFT-FEATURE-MISSING', { feature: 'publishing on ::1, from where the kernel routes nothing to a container', hint: 'publish on 127.0.0.1' });
   const targets = addresses.filter((ip) => hostIp === '' || familyOf(ip) === familyOf(hostIp));
   if (targets.length > 0) return targets;
   const family = familyOf(hostIp);

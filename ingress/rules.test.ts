@@ -24,6 +24,7 @@ table inet weft-ports {
     meta nfproto ipv6 fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports6
   }
   chain output { type nat hook output priority -110; policy accept;
+    ip6 daddr ::1 return
     fib daddr type local meta l4proto { tcp, udp, sctp } ip daddr . meta l4proto . th dport vmap @bound
     fib daddr type local meta l4proto { tcp, udp, sctp } ip6 daddr . meta l4proto . th dport vmap @bound6
     meta nfproto ipv4 fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports

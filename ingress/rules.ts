@@ -20,12 +20,13 @@ const TRANSLATE = `
     meta nfproto ipv6 fib daddr type local meta l4proto { tcp, udp, sctp } meta l4proto . th dport vmap @ports6`;
 
 /** What is there without any port. */
-export const BARE = { rules: 9, maps: ['ports', 'ports6', 'bound', 'bound6'] } as const;
+export const BARE = { rules: 10, maps: ['ports', 'ports6', 'bound', 'bound6'] } as const;
 
 /**
  * prerouting comes before Docker's own (dstnat), so that a published port is ours even where Docker has rules of its own;
  * output before Docker's at -100. What comes over a link for 127.0.0.0/8 is nobody's (RFC 1122 §3.2.1.3): the kernel drops it,
- * but not where somebody switched route_localnet on (for NodePorts, say).
+ * but not where somebody switched route_localnet on (for NodePorts, say). Nothing is sent from ::1 to another link (RFC 4291 §2.5.3): who
+ * asks there is refused at once, and not left waiting.
  */
 export const tableScript = `
 table ${TABLE} {
@@ -38,7 +39,8 @@ table ${TABLE} {
   }
   chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;${TRANSLATE}
   }
-  chain output { type nat hook output priority -110; policy accept;${TRANSLATE}
+  chain output { type nat hook output priority -110; policy accept;
+    ip6 daddr ::1 return${TRANSLATE}
   }
 }
 `;

@@ -37,7 +37,7 @@ const TRANSLATE = FAMILIES.map((family) => `
  * that is not theirs. Whoever routes to containers of an unprotected network comes from outside: not from another network
  * of this host's. Answers come first, for most packets are answers, or belong to what has been answered. What comes over a
  * link for 127.0.0.0/8 (RFC 1122 §3.2.1.3) is nobody's, also where somebody switched route_localnet on for all of them: a
- * port published there is for the host itself.
+ * port published there is for the host itself. What is sent to ::1 gets no further (RFC 4291 §2.5.3), and is refused rather than lost.
  */
 export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): string {
   const open = networks.filter(({ internal }) => !internal);
@@ -77,7 +77,8 @@ export function bridgeRules({ networks, ports, dockerBridges }: BridgeRules): st
   set backends${OF[family]} { type ${ADDRESS[family]} . inet_proto . inet_service; ${elements(backends(family, false))} }`)}
   chain prerouting { type nat hook prerouting priority dstnat - 10; policy accept;${TRANSLATE}
   }
-  chain output { type nat hook output priority -110; policy accept;${TRANSLATE}
+  chain output { type nat hook output priority -110; policy accept;
+    ip6 daddr ::1 return${TRANSLATE}
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
     ip saddr 127.0.0.0/8 oifname @bridges masquerade${perFamily((family) => `
