@@ -1,7 +1,7 @@
 import { test } from 'tap';
 import fc from 'fast-check';
 import IPCIDR from 'ip-cidr';
-import { bytesToIp, contains4, formatIp4, formatPrefix4, hostPort, ipToBytes, last4, macToBytes, mask4, overlaps4, parseIp4, parsePrefix4, size4, splitHostPort } from './ip.ts';
+import { bytesToIp, contains4, formatIp4, formatPrefix4, hostOfUrl, hostPort, ipToBytes, last4, macToBytes, mask4, overlaps4, parseIp4, parsePrefix4, size4, splitHostPort } from './ip.ts';
 
 test('addresses: text and number agree, sloppy text is refused', (t) => {
   fc.assert(fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => parseIp4(formatIp4(value)) === value));
@@ -41,6 +41,7 @@ test('an address with a port, and back', (t) => {
   for (const [ip, port, text] of [['10.0.0.1', 80, '10.0.0.1:80'], ['fd00::1', 8080, '[fd00::1]:8080']] as const) {
     t.equal(hostPort(ip, port), text);
     t.same(splitHostPort(text), { ip, port });
+    t.equal(hostOfUrl(`https://${text}`), ip);
   }
   t.end();
 });

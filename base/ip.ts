@@ -44,6 +44,12 @@ export function splitHostPort(text: string): { ip: string; port: number } {
   return { ip: text.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(text.slice(colon + 1)) };
 }
 
+/** Stands for every address of the same family, where a socket is bound. */
+export const everyAddress = (ip: string): string => (ip.includes(':') ? '::' : '0.0.0.0');
+
+/** 'https://[fd00::1]:7948' → 'fd00::1'. */
+export const hostOfUrl = (url: string): string => new URL(url).hostname.replace(/^\[(.*)\]$/, '$1');
+
 export const formatPrefix4 = (prefix: Prefix4): string => `${formatIp4(prefix.base)}/${prefix.length}`;
 
 export const size4 = (prefix: Prefix4): number => 2 ** (32 - prefix.length);

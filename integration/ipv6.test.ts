@@ -15,8 +15,9 @@ import { fetchEngine } from './lab/engines.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
+import { addIpv6 } from './lab/ipv6.ts';
 import { OUTSIDER_ADDRESS, type Lab, createLab } from './lab/lab.ts';
-import { must, until } from './lab/run.ts';
+import { until } from './lab/run.ts';
 import { ready, weft, weftJson, weftUp } from './lab/weft.ts';
 
 tap.setTimeout(420_000);
@@ -25,24 +26,12 @@ const OUTSIDE = 'fd99:9::10';
 /** Answers with the address of whoever asks. */
 const SHOW_CALLER = 'mkdir -p /www/cgi-bin; printf \'#!/bin/sh\\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR | tr -d []\\n\' > /www/cgi-bin/index.cgi; chmod +x /www/cgi-bin/index.cgi; httpd -p "[::]:80" -h /www';
 
-/** An address for each machine, and the router between them. */
-async function addIpv6(lab: Lab): Promise<void> {
-  const router = lab.namespace('router');
-  await must(['ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1']);
-  for (const [label, port, address] of [['outside', 'r-outside', OUTSIDE], ['h1', 'r-h1', 'fd99:1::1'], ['h2', 'r-h2', 'fd99:2::2']] as const) {
-    await must(['ip', '-n', router, 'addr', 'add', 'fe80::99/64', 'dev', port, 'nodad']);
-    await must(['ip', '-n', router, 'route', 'add', `${address}/128`, 'dev', port]);
-    await must(['ip', '-n', lab.namespace(label), 'addr', 'add', `${address}/128`, 'dev', 'eth0', 'nodad']);
-    await must(['ip', '-n', lab.namespace(label), '-6', 'route', 'add', 'default', 'via', 'fe80::99', 'dev', 'eth0']);
-  }
-}
-
 interface Stage { lab: Lab; h1: Host; h2: Host; services: Service[]; before: string }
 
 async function stage(t: Test, name: string, engine?: string): Promise<Stage> {
   const lab = await createLab({ name, hosts: 2, docker: true, engine });
   t.teardown(() => lab.destroy());
-  await addIpv6(lab);
+  await addIpv6(lab, OUTSIDE, [1, 2]);
   const [h1, h2] = [lab.host(1), lab.host(2)];
   const before = await kernelOf(h2);
   const etcd = await startEtcd(h1);
