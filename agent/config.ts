@@ -1,6 +1,6 @@
 /** weftd's configuration: /etc/weft/weft.json, written by `weft up`. Every path can be moved, which is how several hosts live on one machine. */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
@@ -45,7 +45,7 @@ const Discovery = v.strictObject({
     /** UDP. */
     port: v.optional(portNumber, DHT_PORT),
     /** Of other nodes' tables. */
-    bootstrap: v.optional(addresses(DHT_PORT), []),
+    bootstrap: v.optional(v.pipe(addresses(DHT_PORT), v.check((all) => all.every(({ host }) => isIPv4(host)), 'give IPv4 addresses: the table has no others')), []),
   })),
 });
 
@@ -54,7 +54,7 @@ function isNodePrefix(text: string): boolean {
   return length >= 8 && length <= 28;
 }
 
-const Schema = v.strictObject({
+const Schema = v.pipe(v.strictObject({
   /** Underlay address that other nodes send to. */
   advertise: v.pipe(v.string(), v.ip(), v.transform((text) => bytesToIp(ipToBytes(text)))),
   /** How people call this node; default: the host's name. */
@@ -107,7 +107,7 @@ const Schema = v.strictObject({
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),
   defaultPools: v.optional(v.array(v.pipe(v.string(), v.check((text) => parsePrefix(text) !== undefined, 'give prefixes such as 10.192.0.0/11'))), ['10.192.0.0/11']),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
-});
+}), v.check(({ advertise, discovery }) => discovery.dht === undefined || isIPv4(advertise), 'discovery.dht knows IPv4 addresses only, and advertise is none'));
 
 export type Config = v.InferOutput<typeof Schema>;
 
