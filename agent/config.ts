@@ -17,15 +17,18 @@ const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
 
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
 
+/** Without a zone (RFC 4007 §11): that is no other host's. */
+const isAddress = (text: string): boolean => isIP(text) !== 0 && !text.includes('%');
+
 /** Text such as 10.0.0.12 or 2001:db8::12, where the port is known, or 10.0.0.12:7947, [2001:db8::12]:7947. */
 const addresses = (defaultPort: number) => v.array(v.pipe(
   v.string(),
   v.transform((text) => {
-    if (isIP(text) !== 0) return { host: text, port: defaultPort };
+    if (isAddress(text)) return { host: text, port: defaultPort };
     const { ip, port } = splitHostPort(text);
     return { host: ip, port: /:\d{1,5}$/.test(text) ? port : NaN };
   }),
-  v.check(({ host, port }) => isIP(host) !== 0 && port >= 1 && port <= 65535, `give addresses such as 10.0.0.12 or 10.0.0.12:${defaultPort}, an IPv6 one with its port as [2001:db8::12]:${defaultPort}`),
+  v.check(({ host, port }) => isAddress(host) && port >= 1 && port <= 65535, `give addresses such as 10.0.0.12 or 10.0.0.12:${defaultPort}, an IPv6 one with its port as [2001:db8::12]:${defaultPort}`),
 ));
 
 const GOSSIP_PORT = 7947;
@@ -56,7 +59,7 @@ function isNodePrefix(text: string): boolean {
 
 const Schema = v.pipe(v.strictObject({
   /** Underlay address that other nodes send to. */
-  advertise: v.pipe(v.string(), v.ip(), v.transform((text) => bytesToIp(ipToBytes(text)))),
+  advertise: v.pipe(v.string(), v.check(isAddress, 'give an IP address'), v.transform((text) => bytesToIp(ipToBytes(text)))),
   /** How people call this node; default: the host's name. */
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
   /** The user's own etcd. Absent: the store is Weft's affair. */
