@@ -121,7 +121,7 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
 
 /** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]', an IPv6 address in brackets. */
 export function parsePort(text: string): PortMapping {
-  const match = /^(?:(?:([\d.]+|\[[\da-f:.]+\]):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
+  const match = /^(?:(?:([\d.]+|\[[\da-fA-F:.]+\]):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
   const [, address = '', first = '0', last = first, container, protocol = 'tcp'] = match ?? [];
   const hostIp = address.replaceAll(/[[\]]/g, '');
   const [hostPort, hostPortEnd, containerPort] = [Number(first), Number(last), Number(container)];

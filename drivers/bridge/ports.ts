@@ -24,6 +24,9 @@ export interface PublishedPorts {
   close(): void;
 }
 
+/** The host does not have the address, or has no IPv6 at all. */
+const NO_ADDRESS: readonly string[] = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
+
 /** `translated`: those of the endpoint's addresses that the host's ports lead to. */
 interface Published { ips: string[]; translated: string[]; ports: PortMapping[]; reservations: Reservation[] }
 
@@ -48,7 +51,7 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
         reservations.push(reservation);
       } catch (error) {
         giveUp();
-        throw error instanceof KernelError && error.code === 'EADDRNOTAVAIL' ? weftError('WEFT-PORT-ADDRESS', { address }) : error;
+        throw error instanceof KernelError && NO_ADDRESS.includes(error.code) ? weftError('WEFT-PORT-ADDRESS', { address }) : error;
       }
     }
     return reservations;
@@ -79,9 +82,9 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
    * A UDP flow keeps its way for as long as packets come: one that started before its port was published would never get
    * there, one to a container that went would never find its successor.
    */
-  function forgetFlows(ports: readonly PortMapping[]): void {
+  function forgetFlows({ ports, translated }: Published): void {
     for (const { protocol, hostPort } of ports) {
-      if (protocol === 'udp') for (const family of [4, 6] as const) deleteFlows(host, { protocol, family, originalDestinationPort: hostPort });
+      if (protocol === 'udp') for (const family of new Set(translated.map(familyOf))) deleteFlows(host, { protocol, family, originalDestinationPort: hostPort });
     }
   }
 
@@ -108,7 +111,7 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       undo.push(apply);
       undo.push(() => void published.delete(endpoint.id));
       apply();
-      forgetFlows(entry.ports);
+      forgetFlows(entry);
       return entry.ports;
     }),
     restore: (endpoint, ports, settings) => {
@@ -125,7 +128,7 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       published.delete(endpointId);
       for (const reservation of entry.reservations) reservation.release();
       apply();
-      forgetFlows(entry.ports);
+      forgetFlows(entry);
     },
     rules: () => [...published.values()].flatMap(({ ips, translated, ports }) => ports.flatMap((mapping): PortRule[] => {
       const { protocol, hostIp, hostPort, containerPort: port } = mapping;
