@@ -50,6 +50,9 @@ test('published ports by IPv6', async (t) => {
   space.run('sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1');
   await wire(t, scene, 'both', 1, ['10.20.0.13', 'fd20::13']);
   await wire(t, scene, 'six', 2, ['fd20::14']);
+  // The hosts look for duplicates of their addresses first (RFC 4862 §5.4), which takes up to two seconds.
+  await until(() => client.space.pings(host));
+  await until(() => space.pings('fd20::13') && space.pings('fd20::14'));
   const both = container('both', ['10.20.0.13', 'fd20::13'], port(8080, 80), port(8080, 80, { protocol: 'udp' }));
   const six = container('six', ['fd20::14'], port(8080, 80));
   const udp = (): string => client.space.run(process.execPath, '-e', UDP_CLIENT, host).trim();

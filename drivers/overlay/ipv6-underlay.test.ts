@@ -24,6 +24,8 @@ test('nodes that reach each other by IPv6 alone', async (t) => {
   t.teardown(() => Promise.all([a, b].map((node) => node.purge())));
   const { space: client } = underlay.host(9, 2);
   const outside = underlay.addIpv6({ space: client }, 9, 2);
+  // The hosts look for duplicates of their addresses first (RFC 4862 §5.4), which takes up to two seconds.
+  for (const [from, to] of [[a.space, b.address], [client, a.address]] as const) await until(() => from.pings(to));
   for (const node of [a, b]) await node.driver.createNetwork(web);
   const a1 = await a.attach('a1', web, '10.20.0.11', 'fd20::11');
   const b1 = await b.attach('b1', web, '10.20.0.21', 'fd20::21');
