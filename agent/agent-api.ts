@@ -63,8 +63,9 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: \`docker network rm ${name}\` makes room for it`),
       ...options.ipam.problems(),
       ...options.otherProblems(),
-      ...self().skippedPorts.map((port) => (port.includes(':')
-        ? `port ${port} is published by nobody: a program of this host has it, or the address is gone`
+      ...self().skippedPorts.map((port) => (port.includes('/[::]:')
+        ? `port ${port} is in use by a program of this host: by IPv6 it is published on the other nodes only`
+        : port.includes(':') ? `port ${port} is published by nobody: a program of this host has it, or the address is gone`
         : `port ${port} is in use by a program of this host: it is published on the other nodes only`)),
       ...state.members().filter((member) => member.state === 'dead').map((member) => `node ${member.name} (${member.address}) does not answer`),
       ...(lastProbe?.closed ?? []).map((closed) => `${closed} (as of ${lastProbe!.at}; \`weft node probe\` tries again)`),

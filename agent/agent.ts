@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
+import { everyAddress, hostOfUrl } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
@@ -94,8 +95,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const directory = createNodeDirectory(store, local, id);
   const seeds = async () => [...await directory.seeds(), ...config.discovery.seeds];
   const oneHost = await settleOnHost({ config, store, isAlone: nodeStore.kind === 'embedded', local, node: { id, name }, keys, seeds, clock, random, log, onCloned: fence });
-  const at = (host: string) => ({ host, port: config.gossipPort });
-  const transport = await openTransport({ bind: at('0.0.0.0'), advertise: at(config.advertise), onTls: (socket) => joining.accept(socket) });
+  const transport = await openTransport({ bind: { host: everyAddress(config.advertise), port: config.gossipPort }, advertise: { host: config.advertise, port: config.gossipPort }, onTls: (socket) => joining.accept(socket) });
   const cluster = startCluster({ node: { id, name }, transport, keys, seeds, discovery: config.discovery, clock, random, log: log.child({ part: 'gossip' }), local });
   const { state } = cluster;
   /** A first member is not listed before it has been asked. */
@@ -262,7 +262,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
     self: own.info, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
     ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, encryption: config.wireguardPort, store: config.storePort, storePeers: config.storePeerPort },
-    storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
+    storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map(hostOfUrl) : undefined),
     mayHoldStore: () => storeMembers.mayHold(),
   })));
   const api = createAgentApi({

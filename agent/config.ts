@@ -1,10 +1,10 @@
 /** weftd's configuration: /etc/weft/weft.json, written by `weft up`. Every path can be moved, which is how several hosts live on one machine. */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
-import { parsePrefix4 } from '../base/ip.ts';
+import { bytesToIp, ipToBytes, parsePrefix4, splitHostPort } from '../base/ip.ts';
 import { parsePrefix } from '../base/prefix.ts';
 import { parseTlsServer } from '../dns/tls-server.ts';
 import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
@@ -17,14 +17,18 @@ const path = v.pipe(v.string(), v.regex(/^\//, 'give an absolute path'));
 
 const portNumber = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
 
-/** Text such as 10.0.0.12, where the port is known, or 10.0.0.12:7947. */
+/** Without a zone (RFC 4007 §11): that is no other host's. */
+const isAddress = (text: string): boolean => isIP(text) !== 0 && !text.includes('%');
+
+/** Text such as 10.0.0.12 or 2001:db8::12, where the port is known, or 10.0.0.12:7947, [2001:db8::12]:7947. */
 const addresses = (defaultPort: number) => v.array(v.pipe(
   v.string(),
   v.transform((text) => {
-    const [host = '', port = String(defaultPort), ...rest] = text.split(':');
-    return { host, port: rest.length === 0 && /^\d{1,5}$/.test(port) ? Number(port) : NaN };
+    if (isAddress(text)) return { host: text, port: defaultPort };
+    const { ip, port } = splitHostPort(text);
+    return { host: ip, port: /:\d{1,5}$/.test(text) ? port : NaN };
   }),
-  v.check(({ host, port }) => isIPv4(host) && port >= 1 && port <= 65535, `give IPv4 addresses such as 10.0.0.12 or 10.0.0.12:${defaultPort}`),
+  v.check(({ host, port }) => isAddress(host) && port >= 1 && port <= 65535, `give addresses such as 10.0.0.12 or 10.0.0.12:${defaultPort}, an IPv6 one with its port as [2001:db8::12]:${defaultPort}`),
 ));
 
 const GOSSIP_PORT = 7947;
@@ -44,7 +48,7 @@ const Discovery = v.strictObject({
     /** UDP. */
     port: v.optional(portNumber, DHT_PORT),
     /** Of other nodes' tables. */
-    bootstrap: v.optional(addresses(DHT_PORT), []),
+    bootstrap: v.optional(v.pipe(addresses(DHT_PORT), v.check((all) => all.every(({ host }) => isIPv4(host)), 'give IPv4 addresses: the table has no others')), []),
   })),
 });
 
@@ -53,9 +57,9 @@ function isNodePrefix(text: string): boolean {
   return length >= 8 && length <= 28;
 }
 
-const Schema = v.strictObject({
+const Schema = v.pipe(v.strictObject({
   /** Underlay address that other nodes send to. */
-  advertise: v.pipe(v.string(), v.ipv4()),
+  advertise: v.pipe(v.string(), v.check(isAddress, 'give an IP address'), v.transform((text) => bytesToIp(ipToBytes(text)))),
   /** How people call this node; default: the host's name. */
   name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
   /** The user's own etcd. Absent: the store is Weft's affair. */
@@ -106,7 +110,7 @@ const Schema = v.strictObject({
   dockerSocket: v.optional(v.string(), '/run/docker.sock'),
   defaultPools: v.optional(v.array(v.pipe(v.string(), v.check((text) => parsePrefix(text) !== undefined, 'give prefixes such as 10.192.0.0/11'))), ['10.192.0.0/11']),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
-});
+}), v.check(({ advertise, discovery }) => discovery.dht === undefined || isIPv4(advertise), 'discovery.dht knows IPv4 addresses only, and advertise is none'));
 
 export type Config = v.InferOutput<typeof Schema>;
 

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../base/clock.ts';
+import { hostPort } from '../base/ip.ts';
 import { weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { identityDirectory, identityFiles } from '../cluster/identity/files.ts';
@@ -81,8 +82,8 @@ const homeOf = (local: LocalStore): string[] | undefined => {
 
 export const inCluster = (local: LocalStore): boolean => homeOf(local) !== undefined;
 
-export const clientUrlOf = ({ advertise, storePort }: Pick<Config, 'advertise' | 'storePort'>): string => `https://${advertise}:${storePort}`;
-export const peerUrlOf = ({ advertise, storePeerPort }: Config): string => `https://${advertise}:${storePeerPort}`;
+export const clientUrlOf = ({ advertise, storePort }: Pick<Config, 'advertise' | 'storePort'>): string => `https://${hostPort(advertise, storePort)}`;
+export const peerUrlOf = ({ advertise, storePeerPort }: Config): string => `https://${hostPort(advertise, storePeerPort)}`;
 export const memberFolder = ({ dataDir }: Config): string => join(dataDir, 'etcd');
 
 export const embeddedPath = ({ dataDir }: Config): string => join(dataDir, 'store.db');

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { WeftError } from '../base/errors.ts';
+import { everyAddress } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { Address } from '../gossip/messages.ts';
@@ -55,7 +56,7 @@ export async function settleOnHost({ config, store, isAlone, local, node, keys, 
   const former = lastAddress(local);
   if (former !== undefined && former !== config.advertise) {
     const { leaveFormerAddress } = await import('../cluster/former.ts');
-    const transport = await openTransport({ bind: { host: '0.0.0.0', port: config.gossipPort }, advertise: { host: former, port: config.gossipPort } });
+    const transport = await openTransport({ bind: { host: everyAddress(former), port: config.gossipPort }, advertise: { host: former, port: config.gossipPort } });
     await leaveFormerAddress({ node, transport, keys, seeds: await seeds(), clock, random, log: log.child({ part: 'gossip' }) });
   }
   rememberAddress(local, config.advertise);

@@ -2,11 +2,10 @@
  * The ports of an endpoint, published as its network's driver has it: an overlay's by every node, a bridge's by this one, which alone
  * knows them and keeps them on its disk.
  */
-import { weftError } from '../base/errors.ts';
-import { withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, PortMapping } from '../cnm/model.ts';
+import { addressesOf, targetsOf } from '../cnm/ports.ts';
 import type { BridgeDriver } from '../drivers/bridge/bridge.ts';
 import type { Ingress, PublishedPort } from '../ingress/ingress.ts';
 import type { LocalStore } from '../store/store.ts';
@@ -21,7 +20,7 @@ export const knownBridgePorts = (local: LocalStore): Map<string, PortMapping[]> 
   new Map(local.list(PREFIX).map(({ key, value }) => [key.slice(PREFIX.length), JSON.parse(value) as PortMapping[]]));
 
 export interface PublishedPorts {
-  /** Idempotent. Throws WEFT-PORT-*, and WEFT-FEATURE-MISSING for an endpoint without an IPv4 address. */
+  /** Idempotent. Throws WEFT-PORT-*, and WEFT-FEATURE-MISSING for a host address of a family that the endpoint does not have. */
   publish(endpoint: Endpoint, service: string): Promise<void>;
   /** Idempotent. */
   revoke(endpointId: string): Promise<void>;
@@ -43,18 +42,19 @@ export interface PublishedPortsOptions {
 
 export function createPublishedPorts({ local, registry, endpoints, publisher, bridge, mesh, node, log }: PublishedPortsOptions): PublishedPorts {
   const onBridges = (): PublishedPort[] => [...knownBridgePorts(local)].flatMap(([endpointId, ports]) => {
-    const address = endpoints.get(endpointId)?.address;
-    if (address === undefined) return [];
+    const endpoint = endpoints.get(endpointId);
+    if (endpoint === undefined) return [];
     const service = publisher.workloadOf(endpointId)?.service ?? endpointId.slice(0, 12);
-    return ports.map(({ protocol, hostIp, hostPort, containerPort }): PublishedPort => ({
-      protocol, hostIp, port: hostPort, service, mode: 'host', backends: [{ endpointId, node, ip: withoutLength(address), port: containerPort }], skippedOn: [],
-    }));
+    return ports.map((mapping): PublishedPort => {
+      const { protocol, hostIp, hostPort: port, containerPort } = mapping;
+      const [ip, ip6] = targetsOf(mapping, addressesOf(endpoint));
+      return { protocol, hostIp, port, service, mode: 'host', backends: [{ endpointId, node, ip: ip!, ...(ip6 !== undefined && { ip6 }), port: containerPort }], skippedOn: [] };
+    });
   });
 
   return {
     publish: async (endpoint, service) => {
       const network = registry.get(endpoint.networkId);
-      if (endpoint.address === undefined) throw weftError('WEFT-FEATURE-MISSING', { feature: 'publishing ports of a container without an IPv4 address', hint: 'put it on a network with both' });
       if (network?.driver === 'bridge') {
         const ports = await bridge.publish(endpoint);
         local.put(PREFIX + endpoint.id, JSON.stringify(ports));

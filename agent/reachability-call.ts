@@ -13,7 +13,7 @@ const Port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
 
 export const ReachabilityRequest = v.strictObject({
   /** Of the asking node, which its certificate has to bear out. */
-  address: v.pipe(v.string(), v.ipv4()),
+  address: v.pipe(v.string(), v.ip()),
   /** What to try there; absent: nothing, the question is for the firewall. */
   ports: v.optional(v.strictObject({
     gossip: Port,

@@ -1,8 +1,8 @@
 /** `weft sandbox`: network namespaces on Weft networks without Docker. */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { WeftError, weftError } from '../base/errors.ts';
-import { parseIp4 } from '../base/ip.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Controller, Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network, PortMapping, Protocol } from '../cnm/model.ts';
@@ -119,12 +119,13 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
   };
 }
 
-/** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]' */
+/** '[[hostAddress:]hostPort[-last]:]containerPort[/protocol]', an IPv6 address in brackets. */
 export function parsePort(text: string): PortMapping {
-  const match = /^(?:(?:([\d.]+):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
-  const [, hostIp = '', first = '0', last = first, container, protocol = 'tcp'] = match ?? [];
+  const match = /^(?:(?:([\d.]+|\[[\da-fA-F:.]+\]):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:\/(tcp|udp|sctp))?$/.exec(text);
+  const [, address = '', first = '0', last = first, container, protocol = 'tcp'] = match ?? [];
+  const hostIp = address.replaceAll(/[[\]]/g, '');
   const [hostPort, hostPortEnd, containerPort] = [Number(first), Number(last), Number(container)];
-  if (!match || hostPortEnd > 65535 || hostPortEnd < hostPort || containerPort > 65535 || containerPort === 0 || (hostIp !== '' && parseIp4(hostIp) === undefined)) {
+  if (!match || hostPortEnd > 65535 || hostPortEnd < hostPort || containerPort > 65535 || containerPort === 0 || (hostIp !== '' && isIP(hostIp) === 0)) {
     throw new WeftError('WEFT-INPUT-MALFORMED', { what: `the port ${text}`, detail: 'give it as [[hostAddress:]hostPort[-last]:]containerPort[/tcp, /udp or /sctp]' });
   }
   return { protocol: protocol as Protocol, containerPort, hostPort, ...(hostPortEnd > hostPort && { hostPortEnd }), hostIp };

@@ -92,6 +92,7 @@ export const ERRORS = {
   'WEFT-ADVERTISE-AMBIGUOUS': { cause: 'this host has several addresses that other nodes could use: {candidates}', fix: 'choose one with --advertise' },
   'WEFT-ADVERTISE-UNKNOWN': { cause: '{value} is neither an address nor an interface of this host', fix: 'give one of {candidates}' },
   'WEFT-BACKUP': { cause: 'the backup {path} cannot be used: {detail}', fix: 'choose another file; `weft backup FILE` makes one' },
+  'WEFT-UNDERLAY-FAMILY': { cause: 'node {node} is reached at {address} and this one at {own}: there are no tunnels between IPv4 and IPv6', fix: 'give all hosts addresses of one family with --advertise' },
   'WEFT-AGENT-DOWN': { cause: 'weftd does not answer at {socket}', fix: 'start it with `weft up`' },
   'WEFT-CONFIG': { cause: 'the configuration {path} cannot be used: {detail}', fix: 'correct it or write it anew with `weft up`' },
 } as const satisfies Record<string, { cause: string; fix: string }>;

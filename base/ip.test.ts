@@ -1,7 +1,7 @@
 import { test } from 'tap';
 import fc from 'fast-check';
 import IPCIDR from 'ip-cidr';
-import { bytesToIp, contains4, formatIp4, formatPrefix4, ipToBytes, last4, macToBytes, mask4, overlaps4, parseIp4, parsePrefix4, size4 } from './ip.ts';
+import { bytesToIp, contains4, formatIp4, formatPrefix4, hostOfUrl, hostPort, ipToBytes, last4, macToBytes, mask4, overlaps4, parseIp4, parsePrefix4, size4, splitHostPort } from './ip.ts';
 
 test('addresses: text and number agree, sloppy text is refused', (t) => {
   fc.assert(fc.property(fc.integer({ min: 0, max: 0xffffffff }), (value) => parseIp4(formatIp4(value)) === value));
@@ -34,6 +34,15 @@ test('prefixes: as the package ip-cidr sees them', (t) => {
     const overlap = theirs.contains(formatIp4(second.base)) || new IPCIDR(formatPrefix4(second)).contains(theirs.start());
     return overlaps4(ours, second) === overlap;
   })));
+  t.end();
+});
+
+test('an address with a port, and back', (t) => {
+  for (const [ip, port, text] of [['10.0.0.1', 80, '10.0.0.1:80'], ['fd00::1', 8080, '[fd00::1]:8080']] as const) {
+    t.equal(hostPort(ip, port), text);
+    t.same(splitHostPort(text), { ip, port });
+    t.equal(hostOfUrl(`https://${text}`), ip);
+  }
   t.end();
 });
 

@@ -35,6 +35,21 @@ export function parsePrefix4(text: string): Prefix4 | undefined {
 /** '10.0.0.7/24' → '10.0.0.7'. Text without a slash is returned as it is. */
 export const withoutLength = (text: string): string => text.split('/', 1)[0]!;
 
+/** '10.0.0.1:80', '[fd00::1]:80' (RFC 3986 §3.2.2). */
+export const hostPort = (ip: string, port: number): string => `${ip.includes(':') ? `[${ip}]` : ip}:${port}`;
+
+/** The reverse of hostPort. */
+export function splitHostPort(text: string): { ip: string; port: number } {
+  const colon = text.lastIndexOf(':');
+  return { ip: text.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(text.slice(colon + 1)) };
+}
+
+/** Stands for every address of the same family, where a socket is bound. */
+export const everyAddress = (ip: string): string => (ip.includes(':') ? '::' : '0.0.0.0');
+
+/** 'https://[fd00::1]:7948' → 'fd00::1'. */
+export const hostOfUrl = (url: string): string => new URL(url).hostname.replace(/^\[(.*)\]$/, '$1');
+
 export const formatPrefix4 = (prefix: Prefix4): string => `${formatIp4(prefix.base)}/${prefix.length}`;
 
 export const size4 = (prefix: Prefix4): number => 2 ** (32 - prefix.length);

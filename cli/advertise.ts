@@ -1,25 +1,31 @@
 /** Which underlay address other nodes shall send to. */
-import { isIPv4 } from 'node:net';
+import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { weftError } from '../base/errors.ts';
-import { formatPrefix4, overlaps4, parsePrefix4 } from '../base/ip.ts';
+import { bytesToIp, formatPrefix4, ipToBytes, overlaps4, parsePrefix4 } from '../base/ip.ts';
+import { familyOf, type Family } from '../base/prefix.ts';
 
 export interface HostAddress { device: string; address: string }
 
 /** Links that carry containers or tunnels, not the underlay. */
 const INTERNAL = /^(lo|docker\d*|docker_gwbridge|br-|veth|weft-|wbr-|wc-|we-|w[im]h-|virbr|cni|flannel|tun|tap)/;
 
+/** Link-local ones are the same on every link. */
 export const hostAddresses = (present = networkInterfaces()): HostAddress[] =>
   Object.entries(present).flatMap(([device, addresses]) =>
-    INTERNAL.test(device) ? [] : (addresses ?? []).filter((each) => each.family === 'IPv4').map(({ address }) => ({ device, address })));
+    INTERNAL.test(device) ? [] : (addresses ?? []).filter(({ address }) => !/^fe[89ab]/i.test(address)).map(({ address }) => ({ device, address })));
 
 /**
- * `wanted` is an address, an interface or absent. Throws WEFT-ADVERTISE-AMBIGUOUS when several addresses are left to
- * choose from (they are listed), WEFT-ADVERTISE-UNKNOWN for one that this host has not.
+ * `wanted` is an address, an interface or absent. Of addresses of both families those of `family` are left; where none is given, the
+ * IPv4 ones. Throws WEFT-ADVERTISE-AMBIGUOUS when several are left to choose from (they are listed), WEFT-ADVERTISE-UNKNOWN for one
+ * that this host has not.
  */
-export function chooseAdvertised(wanted: string | undefined, present: readonly HostAddress[]): string {
+export function chooseAdvertised(wanted: string | undefined, present: readonly HostAddress[], family?: Family): string {
   const candidates = present.map(({ device, address }) => `${address} (${device})`).join(', ') || 'none';
-  const matching = wanted === undefined ? present : present.filter(({ device, address }) => (isIPv4(wanted) ? address : device) === wanted);
+  const isAddress = wanted !== undefined && isIP(wanted) !== 0;
+  const named = wanted === undefined ? present : present.filter(({ device, address }) => (isAddress ? address === bytesToIp(ipToBytes(wanted)) : device === wanted));
+  const preferred = named.filter(({ address }) => familyOf(address) === (family ?? 4));
+  const matching = preferred.length > 0 ? preferred : named;
   if (matching.length === 0) throw weftError('WEFT-ADVERTISE-UNKNOWN', { value: wanted ?? 'nothing', candidates });
   if (matching.length > 1) throw weftError('WEFT-ADVERTISE-AMBIGUOUS', { candidates });
   return matching[0]!.address;

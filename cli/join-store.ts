@@ -6,6 +6,7 @@ import { openingAdvice } from '../agent/reachability-firewall.ts';
 import { tryTcp } from '../agent/reachability-ports.ts';
 import { systemClock as clock } from '../base/clock.ts';
 import { WeftError, errorText, weftError } from '../base/errors.ts';
+import { hostOfUrl } from '../base/ip.ts';
 import { silentLogger as log } from '../base/log.ts';
 import { clusterAuthority } from '../cluster/identity/credentials.ts';
 import type { Credentials } from '../cluster/identity/join-server.ts';
@@ -18,8 +19,8 @@ const ASK_MS = 5_000;
 /** One copy that answers is enough. Throws WEFT-JOIN-STORE, with the command for each host's firewall where it says which it has. */
 export async function checkStore({ store, gossipPort }: JoinAnswer, identity: Credentials, address: string): Promise<void> {
   const places = store.endpoints.map((endpoint) => {
-    const { hostname: host, port, protocol } = new URL(endpoint);
-    return { host, port: Number(port) || (protocol === 'https:' ? 443 : 80) };
+    const { port, protocol } = new URL(endpoint);
+    return { host: hostOfUrl(endpoint), port: Number(port) || (protocol === 'https:' ? 443 : 80) };
   });
   // Whether the store is well is its own affair: that the way is open is what counts here.
   const attempts = await Promise.all(places.map(({ host, port }) => tryTcp(host, port, { clock, timeoutMs: TRY_MS })));

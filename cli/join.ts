@@ -7,6 +7,7 @@ import { DEFAULT_DATA_DIRECTORY, parseConfig, writeConfig, type Config } from '.
 import { nodeId } from '../agent/identity.ts';
 import { rememberCluster } from '../agent/node-store.ts';
 import { errorText, weftError } from '../base/errors.ts';
+import { familyOf } from '../base/prefix.ts';
 import { newKey, requestCertificate } from '../cluster/identity/authority.ts';
 import { identityDirectory, writeIdentity } from '../cluster/identity/files.ts';
 import { join as joinBy } from '../cluster/identity/join-client.ts';
@@ -22,7 +23,8 @@ export interface JoinOptions extends StoreFiles { advertise?: string; name?: str
 export async function joinCluster(configPath: string, given: string | undefined, options: JoinOptions): Promise<Config> {
   const token = parseToken(given ?? readToken(options.tokenFile));
   if (existsSync(configPath)) throw weftError('WEFT-JOIN-AGAIN', {});
-  const advertise = chooseAdvertised(options.advertise, hostAddresses());
+  const advertise = chooseAdvertised(options.advertise, hostAddresses(), familyOf(token.host));
+  if (familyOf(advertise) !== familyOf(token.host)) throw weftError('WEFT-UNDERLAY-FAMILY', { node: 'that the token is of', address: token.host, own: advertise });
   const key = await newKey();
   const id = randomBytes(8).toString('hex');
   const answer = await joinBy(token, { request: await requestCertificate(key), id, name: options.name ?? hostname(), address: advertise });

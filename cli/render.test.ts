@@ -21,9 +21,11 @@ test('ps says on which address a port is, and where it is not', (t) => {
   const backends = [{ endpointId: 'e', node: 'h1', ip: '10.1.0.2', port: 80 }];
   const text = psText({ endpoints: [], ports: [
     { protocol: 'tcp', hostIp: '', port: 8080, service: 'shop', mode: 'ingress', backends, skippedOn: ['h2'] },
+    { protocol: 'udp', hostIp: '2001:db8::1', port: 53, service: 'dns', mode: 'host', backends: [{ endpointId: 'e', node: 'h1', ip: '10.1.0.2', ip6: 'fd20::2', port: 5353 }], skippedOn: [] },
     { protocol: 'sctp', hostIp: '127.0.0.1', port: 9899, service: 'shop', mode: 'host', backends, skippedOn: [] },
   ] });
   t.match(text, /^8080\/tcp +shop +ingress +10\.1\.0\.2:80 \(h1\) +h2 \(in use there\)$/m);
+  t.match(text, /^\[2001:db8::1\]:53\/udp +dns +host +10\.1\.0\.2:5353 \[fd20::2\]:5353 \(h1\)/m);
   t.match(text, /^127\.0\.0\.1:9899\/sctp +shop +host +10\.1\.0\.2:80 \(h1\)/m);
   t.end();
 });

@@ -1,5 +1,6 @@
 /** Answers of weftd as text for people. */
 import type { NodeAnswer, PsAnswer, StatusAnswer } from '../agent/api.ts';
+import { hostPort } from '../base/ip.ts';
 import { table } from './table.ts';
 
 /** Names, as long as they fit on a line. */
@@ -40,8 +41,8 @@ export const psText = (ps: PsAnswer): string => [
   ])),
   '',
   table(['PORT', 'SERVICE', 'MODE', 'BACKENDS', 'LEFT OUT ON'], ps.ports.map((port) => [
-    `${port.hostIp === '' ? '' : `${port.hostIp}:`}${port.port}/${port.protocol}`, port.service, port.mode,
-    port.backends.map((backend) => `${backend.ip}:${backend.port} (${backend.node})`).join(', '),
+    `${port.hostIp === '' ? port.port : hostPort(port.hostIp, port.port)}/${port.protocol}`, port.service, port.mode,
+    port.backends.map((backend) => `${[backend.ip, backend.ip6].flatMap((ip) => (ip === undefined ? [] : [hostPort(ip, backend.port)])).join(' ')} (${backend.node})`).join(', '),
     port.skippedOn.length === 0 ? '' : `${port.skippedOn.join(', ')} (in use there)`,
   ])),
 ].join('\n');

@@ -1,4 +1,5 @@
 /** The ways of finding other nodes that need no list of them: opened in the background, and asked as seldom as will do. */
+import { isIPv4 } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
@@ -7,7 +8,7 @@ import type { Address } from '../gossip/messages.ts';
 import { allAddresses, type Discovery } from './discovery.ts';
 
 export interface DiscoveryOptions {
-  /** Ask the local network. */
+  /** Ask the local network; where gossip goes by IPv6, nobody is asked. */
   multicast: boolean;
   /** Take part in a hash table on this UDP port, which begins with those of other nodes. */
   dht?: { port: number; bootstrap: readonly Address[] } | undefined;
@@ -39,7 +40,7 @@ const PER_MEMBER_MS = 1_000;
 export function openSources({ discovery, log, ...options }: SourcesOptions): Sources {
   const { dht } = discovery;
   const sources: Record<string, Discovery> = {
-    ...(discovery.multicast && { multicast: inBackground(async () => (await import('./multicast.ts')).openMulticast(options)) }),
+    ...(discovery.multicast && isIPv4(options.self.host) && { multicast: inBackground(async () => (await import('./multicast.ts')).openMulticast(options)) }),
     ...(dht && { dht: inBackground(async () => (await import('./dht.ts')).openDht({ ...options, ...dht })) }),
   };
   return {

@@ -37,12 +37,12 @@ export interface NameRecord {
 /** Addresses of an endpoint or of names. */
 export const addressesOf = ({ ip, ip6 }: { ip: string; ip6?: string }): string[] => (ip6 === undefined ? [ip] : [ip, ip6]);
 
-/** One backend of a published port. `mode` host: published by its owner alone, on that address of it. */
+/** One backend of a published port, with the addresses that it is reached at. `mode` host: published by its owner alone, on that address of it. */
 export interface BackendRecord {
-  networkId: string; endpointId: string; ip: string; protocol: 'tcp' | 'udp' | 'sctp'; port: number; targetPort: number; service: string; mode: 'ingress' | 'host'; hostIp?: string;
+  networkId: string; endpointId: string; ip: string; ip6?: string; protocol: 'tcp' | 'udp' | 'sctp'; port: number; targetPort: number; service: string; mode: 'ingress' | 'host'; hostIp?: string;
 }
 
-/** Key of each record: 'self' for node, endpointId for endpoint and name, `${protocol}/${port}/${endpointId}` for backend (`${protocol}/${hostIp}:${port}/…` in mode host). */
+/** Key of each record: 'self' for node, endpointId for endpoint and name, `${protocol}/${port}/${endpointId}` for backend (`${protocol}/${hostIp}:${port}/…` in mode host, an IPv6 one in brackets). */
 export interface Tables { node: NodeInfo; endpoint: EndpointRecord; name: NameRecord; backend: BackendRecord }
 export type TableName = keyof Tables;
 

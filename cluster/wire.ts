@@ -34,7 +34,7 @@ const VALUES = {
   name: v.looseObject({
     networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text, ports: v.optional(list(text)), unready: v.optional(v.boolean()),
   }),
-  backend: v.looseObject({ networkId: id, endpointId: id, ip, protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
+  backend: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
 } satisfies Record<TableName, v.GenericSchema>;
 
 const record = v.tuple([v.string(), text, count, v.unknown()]);

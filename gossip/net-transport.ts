@@ -3,7 +3,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { errorText, weftError } from '../base/errors.ts';
-import { bytesToIp, ipToBytes } from '../base/ip.ts';
+import { bytesToIp, hostPort, ipToBytes } from '../base/ip.ts';
 import type { Address } from './messages.ts';
 import type { Stream, Transport } from './transport.ts';
 
@@ -40,7 +40,7 @@ export async function openTransport({ bind, advertise, onTls }: { bind: Address;
     try {
       socket.close();
     } catch { /* closed already */ }
-    throw weftError('WEFT-GOSSIP-BIND', { address: `${bind.host}:${bind.port}`, detail: errorText(error) });
+    throw weftError('WEFT-GOSSIP-BIND', { address: hostPort(bind.host, bind.port), detail: errorText(error) });
   }
   try {
     socket.setRecvBufferSize(RECEIVE_BUFFER);
@@ -62,7 +62,7 @@ export async function openTransport({ bind, advertise, onTls }: { bind: Address;
     send: (packet, to) => socket.send(packet, to.port, to.host, () => {}),
     dial: async (to, timeoutMs) => {
       const stream = track(connect({ host: to.host, port: to.port, noDelay: true, ...(!isAny && { localAddress: bind.host }) }));
-      const timer = setTimeout(() => stream.destroy(new Error(`${to.host}:${to.port} does not answer`)), timeoutMs);
+      const timer = setTimeout(() => stream.destroy(new Error(`${hostPort(to.host, to.port)} does not answer`)), timeoutMs);
       try {
         await once(stream, 'connect');
       } finally {

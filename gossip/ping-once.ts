@@ -3,6 +3,7 @@
  * answers in, and so whatever comes from there for half a minute; a packet from a new port meets its rules.
  */
 import { createSocket } from 'node:dgram';
+import { isIPv6 } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import { createEnvelope } from './envelope.ts';
@@ -17,7 +18,7 @@ const EVERY_MS = 300;
 export function pingOnce(to: Address, { keyring, random, clock, timeoutMs }: { keyring: Keyring; random: Random; clock: Clock; timeoutMs: number }): Promise<boolean> {
   const envelope = createEnvelope({ keyring }, random);
   const seq = random.int(2 ** 16);
-  const socket = createSocket('udp4');
+  const socket = createSocket(isIPv6(to.host) ? 'udp6' : 'udp4');
   const isAnswer = (packet: Buffer): boolean => {
     try {
       return messagesOf(envelope.openPacket(packet)).some((message) => message[0] === TYPE.ack && decodeAck(message.subarray(1)).seq === seq);

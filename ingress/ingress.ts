@@ -17,9 +17,9 @@ export interface Ingress {
   close(): Promise<void>;
 }
 
-/** `mode` host: on one node only; `hostIp`: on that address of it ('' is all of them). */
+/** A node that left a port out for one family only is in `skippedOn` as 'NAME for IPv6'. `mode` host: on one node only; `hostIp`: on that address of it ('' is all of them). */
 export interface PublishedPort {
   protocol: Protocol; hostIp: string; port: number; service: string; mode: 'ingress' | 'host';
-  backends: { endpointId: string; node: string; ip: string; port: number }[];
+  backends: { endpointId: string; node: string; ip: string; ip6?: string; port: number }[];
   skippedOn: string[];
 }

@@ -4,19 +4,22 @@
  * it could not.
  */
 import { WeftError, errorText, weftError } from '../base/errors.ts';
-import { withoutLength } from '../base/ip.ts';
+import { hostPort, splitHostPort } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import { familyOf, type Family } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
 import { withUndo } from '../base/undo.ts';
 import type { Endpoint, Network, PortMapping, Protocol } from '../cnm/model.ts';
-import { choiceOf, distinctPorts, hasNoChoice, portKey } from '../cnm/ports.ts';
+import { addressesOf, choiceOf, distinctPorts, hasNoChoice, portKey, targetsOf } from '../cnm/ports.ts';
 import { createSerializer } from '../cnm/serialize.ts';
-import type { BackendRecord, SoftState } from '../cluster/state.ts';
+import { addressesOf as addressesIn, type BackendRecord, type SoftState } from '../cluster/state.ts';
+import { isIpv6On } from '../drivers/ipv6.ts';
 import { deleteFlows } from '../linux/conntrack.ts';
-import { reservePort, type Reservation } from '../linux/port-reservation.ts';
-import { KernelError, type Netns, type Nft } from '../linux/types.ts';
+import { EVERY_ADDRESS } from '../linux/port-reservation.ts';
+import type { Netns, Nft } from '../linux/types.ts';
 import type { LocalStore } from '../store/store.ts';
 import type { PortClaims } from './claims.ts';
+import { createHeldPorts, isEveryAddress, type HostPort } from './held-ports.ts';
 import type { Ingress, PublishedPort } from './ingress.ts';
 import { createPortTable, type WantedPort } from './table.ts';
 
@@ -32,7 +35,7 @@ export interface MeshOptions {
   log: Logger;
   /** The fabric lets traffic of other nodes through to these only. */
   onLocalBackends(backends: { ip: string; protocol: Protocol; port: number }[]): void;
-  /** Ports that this node could not have ('tcp/8080', 'tcp/192.0.2.1:8080'). */
+  /** Ports that this node could not have ('tcp/8080', 'tcp/192.0.2.1:8080'; 'tcp/[::]:8080' where it could not for IPv6). */
   onSkipped(ports: string[]): void;
   /** A UDP backend went, whose flows must not stick to it. */
   forgetFlows(backend: { ip: string; port: number }): void;
@@ -45,8 +48,19 @@ interface Port {
   node: string | undefined;
 }
 
-/** What is being published, until its record says so. */
-interface Starting { key: string; service: string }
+/** What is being published, until its record says so, and where it is held. */
+interface Starting { key: string; service: string; at: HostPort[] }
+
+interface Publishing {
+  service: string;
+  /** Of the host. */
+  addresses: string[];
+  taken: Starting[];
+}
+
+const hostAddresses = (hostIp: string, families: readonly Family[]): string[] => (hostIp === '' ? families.map((family) => EVERY_ADDRESS[family]) : [hostIp]);
+/** How a node says that it left a port out: for IPv6 alone, where the port is on every address. */
+const skippedKey = (protocol: Protocol, hostIp: string, port: number, family: Family): string => portKey(protocol, hostIp === '' && family === 6 ? EVERY_ADDRESS[6] : hostIp, port);
 
 const keyOf = ({ protocol, hostIp = '', port }: BackendRecord): string => portKey(protocol, hostIp, port);
 
@@ -54,7 +68,7 @@ export function createMesh(options: MeshOptions): Ingress {
   const { host, state, claims, local, random, log } = options;
   const table = createPortTable(options.nft);
   const ports = new Map<string, Port>();
-  const reservations = new Map<string, Reservation>();
+  const held = createHeldPorts(host);
   const skipped = new Set<string>();
   /** Ports in the middle of being published, once for each time: nobody gives them up, though nothing says so yet. */
   const starting: Starting[] = [];
@@ -63,58 +77,46 @@ export function createMesh(options: MeshOptions): Ingress {
   let scheduled = false;
   let closed = false;
 
-  /** 'no-address': the host does not have it. */
-  function reserve(protocol: Protocol, hostIp: string, port: number): 'held' | 'taken' | 'no-address' {
-    const key = portKey(protocol, hostIp, port);
-    if (reservations.has(key)) return 'held';
-    try {
-      const reservation = reservePort(host, protocol, port, hostIp || undefined);
-      if (reservation) reservations.set(key, reservation);
-      return reservation ? 'held' : 'taken';
-    } catch (error) {
-      if (error instanceof KernelError && error.code === 'EADDRNOTAVAIL') return 'no-address';
-      throw error;
-    }
-  }
-
   /** Whose the port is on this node, as far as is known here. */
   const holder = (key: string): string | undefined => ports.get(key)?.service ?? starting.find((each) => each.key === key)?.service;
 
-  /** The service whose reservation is in the way of this one: every address excludes each, and each all of them. */
-  function inTheWay(protocol: Protocol, hostIp: string, port: number): string | undefined {
-    const prefix = `${protocol}/`;
-    const isOther = (key: string): boolean => (hostIp === '' ? key.startsWith(prefix) && key.endsWith(`:${port}`) : key === portKey(protocol, '', port));
-    const key = [...reservations.keys()].find(isOther);
-    return key === undefined ? undefined : holder(key);
-  }
+  /** Those of one family that a port leads to. */
+  const targets = ({ backends }: Port, family: Family): string[] => {
+    const all = [...backends.values()].flatMap(({ record }) => addressesIn(record).map((ip) => ({ ip, port: record.targetPort })));
+    return [...new Set(all.filter(({ ip }) => familyOf(ip) === family).map(({ ip, port }) => hostPort(ip, port)))].sort();
+  };
 
   function apply(): void {
     scheduled = false;
     if (closed) return;
     const before = [...skipped].sort().join();
     skipped.clear();
+    const families: Family[] = isIpv6On(host) ? [4, 6] : [4];
     const wanted = new Map<string, WantedPort>();
-    for (const [key, { protocol, hostIp, port, backends, node }] of ports) {
+    const inUse: HostPort[] = [];
+    for (const each of ports.values()) {
+      const { protocol, hostIp, port, node } = each;
       if (node !== undefined && node !== state.self) continue;
-      if (reserve(protocol, hostIp, port) !== 'held') skipped.add(key);
-      else wanted.set(key, { protocol, ip: hostIp, port, backends: [...new Set([...backends.values()].map(({ record }) => `${record.ip}:${record.targetPort}`))].sort() });
+      for (const family of families) {
+        const backends = targets(each, family);
+        if (backends.length === 0) continue;
+        const at = { protocol, address: hostIp === '' ? EVERY_ADDRESS[family] : hostIp, port };
+        if (held.hold(at) === 'held') {
+          inUse.push(at);
+          wanted.set(portKey(protocol, at.address, port), { family, protocol, ip: hostIp, port, backends });
+        } else skipped.add(skippedKey(protocol, hostIp, port, family));
+      }
     }
-    for (const [key, reservation] of reservations) {
-      if (ports.has(key) || isStarting(key)) continue;
-      reservation.release();
-      reservations.delete(key);
-    }
+    held.keepOnly([...inUse, ...starting.flatMap(({ at }) => at)]);
     const { opened, gone } = table.apply(wanted);
     // A UDP flow keeps its way for as long as packets come: also one that led nowhere, or to a backend that is gone.
-    for (const { protocol, ip, port } of opened) if (protocol === 'udp') deleteFlows(host, { protocol, ...(ip !== '' && { originalDestination: ip }), originalDestinationPort: port });
+    for (const { family, protocol, ip, port } of opened) if (protocol === 'udp') deleteFlows(host, { protocol, family, ...(ip !== '' && { originalDestination: ip }), originalDestinationPort: port });
     for (const { protocol, backend } of gone) {
-      if (protocol !== 'udp') continue;
-      const [ip, port] = backend.split(':');
-      options.forgetFlows({ ip: ip!, port: Number(port) });
+      if (protocol === 'udp') options.forgetFlows(splitHostPort(backend));
     }
     // Other nodes have no business with what is published on this one alone.
     const mine = [...ports.values()].filter(({ node }) => node === undefined).flatMap((port) => [...port.backends.values()].filter(({ node }) => node === state.self));
-    options.onLocalBackends(mine.map(({ record }) => ({ ip: record.ip, protocol: record.protocol, port: record.targetPort })));
+    options.onLocalBackends(mine.flatMap(({ record }) => addressesIn(record).map((ip) => ({ ip, protocol: record.protocol, port: record.targetPort }))));
     if ([...skipped].sort().join() !== before) options.onSkipped([...skipped].sort());
   }
 
@@ -155,18 +157,20 @@ export function createMesh(options: MeshOptions): Ingress {
   const everyRecord = (): BackendRecord[] => local.list('published/').flatMap(({ value }) => JSON.parse(value) as BackendRecord[]);
   everyRecord().forEach(announce);
 
-  /** Reserves and claims; the port is added to `taken`, which are those of one publishing. `alone`: not shared, not even with the same service. */
-  async function take({ protocol, hostIp }: PortMapping, port: number, { service, taken, alone }: { service: string; taken: Starting[]; alone: boolean }): Promise<void> {
+  /** Reserves on `addresses` of the host and claims; the port is added to `taken`, which are those of one publishing. `alone`: not shared, not even with the same service. */
+  async function take({ protocol, hostIp }: PortMapping, port: number, { service, addresses, taken, alone }: Publishing & { alone: boolean }): Promise<void> {
     const key = portKey(protocol, hostIp, port);
     const other = hostIp === '' ? undefined : holder(key);
     if (other !== undefined && other !== service) throw weftError('WEFT-PORT-HELD', { port, proto: protocol, service: other });
-    const result = reserve(protocol, hostIp, port);
-    if (result === 'no-address') throw weftError('WEFT-PORT-ADDRESS', { address: hostIp });
-    if (result === 'taken') {
-      const own = inTheWay(protocol, hostIp, port);
-      throw own === undefined ? weftError('WEFT-PORT-HOST', { port, proto: protocol }) : weftError('WEFT-PORT-HELD', { port, proto: protocol, service: own });
+    const begun = { key, service, at: addresses.map((address) => ({ protocol, address, port })) };
+    for (const at of begun.at) {
+      const result = held.hold(at);
+      if (result === 'no-address') throw weftError('WEFT-PORT-ADDRESS', { address: at.address });
+      if (result === 'held') continue;
+      const own = held.inTheWay(at);
+      const by = own && holder(portKey(protocol, isEveryAddress(own.address) ? '' : own.address, port));
+      throw by === undefined ? weftError('WEFT-PORT-HOST', { port, proto: protocol }) : weftError('WEFT-PORT-HELD', { port, proto: protocol, service: by });
     }
-    const begun = { key, service };
     taken.push(begun);
     starting.push(begun);
     if (hostIp === '') await claims.claim(protocol, port, service, { alone });
@@ -179,17 +183,17 @@ export function createMesh(options: MeshOptions): Ingress {
     else for (let port = first; port <= last; port++) yield port;
   }
 
-  async function choose(mapping: PortMapping, service: string, taken: Starting[]): Promise<number> {
-    const { protocol, hostIp, hostPort } = mapping;
+  async function choose(mapping: PortMapping, publishing: Publishing): Promise<number> {
+    const { protocol, hostIp, hostPort: asked } = mapping;
     if (hasNoChoice(mapping)) {
-      await take(mapping, hostPort, { service, taken, alone: false });
-      return hostPort;
+      await take(mapping, asked, { ...publishing, alone: false });
+      return asked;
     }
     for (const port of candidates(mapping)) {
       // Another's, perhaps of the same service: that is asked for by its number only.
       if (holder(portKey(protocol, hostIp, port)) !== undefined) continue;
       try {
-        await take(mapping, port, { service, taken, alone: true });
+        await take(mapping, port, { ...publishing, alone: true });
         return port;
       } catch (error) {
         if (!(error instanceof WeftError && (error.code === 'WEFT-PORT-HELD' || error.code === 'WEFT-PORT-HOST'))) throw error;
@@ -214,8 +218,8 @@ export function createMesh(options: MeshOptions): Ingress {
 
   const ingress: Ingress = {
     publish: (network: Network, endpoint: Endpoint, service: string) => serialize(endpoint.id, () => withUndo(async (undo) => {
-      const ip = endpoint.address === undefined ? undefined : withoutLength(endpoint.address);
-      if (endpoint.ports.length === 0 || ip === undefined) return [];
+      if (endpoint.ports.length === 0) return [];
+      const addresses = addressesOf(endpoint);
       const known = recordsOf(endpoint.id);
       if (known.length > 0) return known.map((record) => ({ protocol: record.protocol, containerPort: record.targetPort, hostPort: record.port, hostIp: record.hostIp ?? '' }));
       undo.push(() => {
@@ -227,13 +231,17 @@ export function createMesh(options: MeshOptions): Ingress {
         const chosen: PortMapping[] = [];
         for (const mapping of distinctPorts(endpoint.ports)) {
           const { protocol, containerPort, hostIp } = mapping;
-          if (hostIp.includes(':')) throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing on the IPv6 address ${hostIp}`, hint: 'publish on an IPv4 address' });
-          chosen.push({ protocol, containerPort, hostPort: await choose(mapping, service, taken), hostIp });
+          const hosts = hostAddresses(hostIp, targetsOf(mapping, addresses).map(familyOf));
+          chosen.push({ protocol, containerPort, hostPort: await choose(mapping, { service, addresses: hosts, taken }), hostIp });
         }
-        const records = chosen.map(({ protocol, containerPort, hostPort, hostIp }): BackendRecord => ({
-          networkId: network.id, endpointId: endpoint.id, ip, protocol, port: hostPort, targetPort: containerPort, service,
-          ...(hostIp === '' ? { mode: 'ingress' } : { mode: 'host', hostIp }),
-        }));
+        const records = chosen.map((mapping): BackendRecord => {
+          const { protocol, containerPort, hostPort: port, hostIp } = mapping;
+          const [ip, ip6] = targetsOf(mapping, addresses);
+          return {
+            networkId: network.id, endpointId: endpoint.id, ip: ip!, ...(ip6 !== undefined && { ip6 }), protocol, port, targetPort: containerPort, service,
+            ...(hostIp === '' ? { mode: 'ingress' } : { mode: 'host', hostIp }),
+          };
+        });
         local.put(`published/${endpoint.id}`, JSON.stringify(records));
         records.forEach(announce);
         return chosen;
@@ -258,8 +266,11 @@ export function createMesh(options: MeshOptions): Ingress {
       port: port.port,
       service: port.service,
       mode: port.node === undefined ? 'ingress' : 'host',
-      backends: [...port.backends.values()].map(({ node, record }) => ({ endpointId: record.endpointId, node: options.nodeName(node), ip: record.ip, port: record.targetPort })),
-      skippedOn: state.list('node').filter(({ owner, value }) => (port.node === undefined || port.node === owner) && value.skippedPorts.includes(portKey(port.protocol, port.hostIp, port.port))).map(({ value }) => value.name),
+      backends: [...port.backends.values()].map(({ node, record }) => ({ endpointId: record.endpointId, node: options.nodeName(node), ip: record.ip, ...(record.ip6 !== undefined && { ip6: record.ip6 }), port: record.targetPort })),
+      skippedOn: state.list('node').filter(({ owner }) => port.node === undefined || port.node === owner).flatMap(({ value }) => {
+        const [ipv4, ipv6] = ([4, 6] as const).map((family) => value.skippedPorts.includes(skippedKey(port.protocol, port.hostIp, port.port, family)));
+        return ipv4 || (ipv6 && port.hostIp !== '') ? [value.name] : ipv6 ? [`${value.name} for IPv6`] : [];
+      }),
     })),
 
     repair: async () => {
@@ -273,8 +284,7 @@ export function createMesh(options: MeshOptions): Ingress {
     close: async () => {
       closed = true;
       stopWatching();
-      for (const reservation of reservations.values()) reservation.release();
-      reservations.clear();
+      held.keepOnly([]);
     },
   };
   return ingress;

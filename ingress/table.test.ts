@@ -4,7 +4,10 @@ import { space, type Space } from '../linux/testing.ts';
 import { createPortTable, type PortTable, type WantedPort } from './table.ts';
 
 const ports = (...list: [port: number, ...backends: string[]][]): Map<string, WantedPort> =>
-  new Map(list.map(([port, ...backends]) => [`tcp/${port}`, { protocol: 'tcp', ip: '', port, backends }]));
+  new Map(list.map(([port, ...backends]) => {
+    const family = backends[0]!.startsWith('[') ? 6 : 4;
+    return [`tcp/${port} ${family}`, { family, protocol: 'tcp', ip: '', port, backends }];
+  }));
 
 interface Scene extends Space { table: PortTable; /** Of each transaction. */ scripts: string[]; failNext(): void; again(): PortTable }
 
@@ -31,7 +34,7 @@ const backendsOf = ({ run }: Space, port: number): string[] =>
 test('the table follows what is wanted by as little as possible', (t) => {
   const made = scene(t);
   const { table, scripts } = made;
-  t.same(table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81'])), { opened: [{ protocol: 'tcp', ip: '', port: 80 }, { protocol: 'tcp', ip: '', port: 81 }], gone: [] });
+  t.same(table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81'])), { opened: [{ family: 4, protocol: 'tcp', ip: '', port: 80 }, { family: 4, protocol: 'tcp', ip: '', port: 81 }], gone: [] });
   t.same(backendsOf(made, 80), ['10.0.0.1:80', '10.0.0.2:80']);
   scripts.length = 0;
   table.apply(ports([80, '10.0.0.1:80', '10.0.0.2:80'], [81, '10.0.0.1:81']));
@@ -68,12 +71,14 @@ test('after a restart the table is this weftd\'s, whatever the one before left',
 test('what others change is found and mended', (t) => {
   const made = scene(t);
   const { table, run } = made;
-  table.apply(ports([80, '10.0.0.1:80'], [81, '10.0.0.1:81']));
+  table.apply(ports([80, '10.0.0.1:80'], [81, '10.0.0.1:81'], [80, '[fd20::1]:80', '[fd20:0:1::2]:8080']));
   const before = run('nft', 'list', 'ruleset');
   for (const change of [
     'flush ruleset', 'delete table inet weft-ports', 'flush chain inet weft-ports prerouting', 'flush chain inet weft-ports service-tcp-80',
     'delete element inet weft-ports ports { tcp . 80 }', 'delete element inet weft-ports slots-tcp-80 { 7 }',
     'delete element inet weft-ports slots-tcp-80 { 7 }; add element inet weft-ports slots-tcp-80 { 7 : 10.0.0.9 . 80 }',
+    'delete element inet weft-ports ports6 { tcp . 80 }',
+    'delete element inet weft-ports slots-tcp6-80 { 7 }; add element inet weft-ports slots-tcp6-80 { 7 : fd20::9 . 80 }',
     'add rule inet weft-ports output drop', 'add map inet weft-ports more { type inet_service : verdict; }',
   ]) {
     run('nft', change);

@@ -1,4 +1,5 @@
 /** The port table in the kernel, kept equal to what is wanted: by small changes, or made anew when it is not what we left. */
+import { hostPort } from '../base/ip.ts';
 import { createRuleCheck } from '../linux/nft-generation.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
 import type { Protocol } from '../cnm/model.ts';
@@ -11,7 +12,7 @@ interface Programmed extends PortAt { slots: string[] }
 export interface TableChange {
   /** Ports that led nowhere before. */
   opened: PortAt[];
-  /** Backends that are not asked any more ('ip:port'). */
+  /** Backends that are not asked any more, as hostPort() writes them. */
   gone: { protocol: Protocol; backend: string }[];
 }
 
@@ -50,7 +51,7 @@ export function createPortTable(nft: Nft): PortTable {
       }
       programmed = after;
       return {
-        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { protocol, ip, port }]) => ({ protocol, ip, port })),
+        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { family, protocol, ip, port }]) => ({ family, protocol, ip, port })),
         gone: [...before].flatMap(([key, { protocol, slots }]) => {
           const now = new Set(after.get(key)?.slots);
           return [...new Set(slots)].filter((backend) => !now.has(backend)).map((backend) => ({ protocol, backend }));
@@ -76,14 +77,14 @@ function isAsProgrammed(objects: NftJson[] | undefined, programmed: ReadonlyMap<
     if (map) maps.set(map.name, map.elem ?? []);
     if (object['rule']) rules++;
   }
-  const count = (map: string): number => maps.get(map)?.length ?? 0;
-  if (rules !== BARE.rules + programmed.size || maps.size !== BARE.maps + programmed.size || count('ports') + count('bound') !== programmed.size) return false;
+  const entries = BARE.maps.reduce((sum, map) => sum + (maps.get(map)?.length ?? 0), 0);
+  if (rules !== BARE.rules + programmed.size || maps.size !== BARE.maps.length + programmed.size || entries !== programmed.size) return false;
   return [...programmed.values()].every(({ slots, ...at }) => {
     const elements = maps.get(`slots-${nameOf(at)}`);
     if (elements?.length !== slots.length) return false;
     return elements.every((element) => {
       const [key, value] = element as [number, { concat: [string, number] }];
-      return slots[key] === value.concat.join(':');
+      return slots[key] === hostPort(...value.concat);
     });
   });
 }

@@ -15,32 +15,23 @@ import { fetchEngine } from './lab/engines.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
-import { type Lab, createLab } from './lab/lab.ts';
-import { must, until } from './lab/run.ts';
+import { addIpv6 } from './lab/ipv6.ts';
+import { OUTSIDER_ADDRESS, type Lab, createLab } from './lab/lab.ts';
+import { until } from './lab/run.ts';
 import { ready, weft, weftJson, weftUp } from './lab/weft.ts';
 
 tap.setTimeout(420_000);
 
 const OUTSIDE = 'fd99:9::10';
-
-/** An address for each machine, and the router between them. */
-async function addIpv6(lab: Lab): Promise<void> {
-  const router = lab.namespace('router');
-  await must(['ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv6.conf.all.forwarding=1']);
-  for (const [label, port, address] of [['outside', 'r-outside', OUTSIDE], ['h1', 'r-h1', 'fd99:1::1'], ['h2', 'r-h2', 'fd99:2::2']] as const) {
-    await must(['ip', '-n', router, 'addr', 'add', 'fe80::99/64', 'dev', port, 'nodad']);
-    await must(['ip', '-n', router, 'route', 'add', `${address}/128`, 'dev', port]);
-    await must(['ip', '-n', lab.namespace(label), 'addr', 'add', `${address}/128`, 'dev', 'eth0', 'nodad']);
-    await must(['ip', '-n', lab.namespace(label), '-6', 'route', 'add', 'default', 'via', 'fe80::99', 'dev', 'eth0']);
-  }
-}
+/** Answers with the address of whoever asks. */
+const SHOW_CALLER = 'mkdir -p /www/cgi-bin; printf \'#!/bin/sh\\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR | tr -d []\\n\' > /www/cgi-bin/index.cgi; chmod +x /www/cgi-bin/index.cgi; httpd -p "[::]:80" -h /www';
 
 interface Stage { lab: Lab; h1: Host; h2: Host; services: Service[]; before: string }
 
 async function stage(t: Test, name: string, engine?: string): Promise<Stage> {
   const lab = await createLab({ name, hosts: 2, docker: true, engine });
   t.teardown(() => lab.destroy());
-  await addIpv6(lab);
+  await addIpv6(lab, OUTSIDE, [1, 2]);
   const [h1, h2] = [lab.host(1), lab.host(2)];
   const before = await kernelOf(h2);
   const etcd = await startEtcd(h1);
@@ -49,6 +40,8 @@ async function stage(t: Test, name: string, engine?: string): Promise<Stage> {
   for (const host of [h1, h2]) await until('Docker answers', async () => /docker +answers/.test((await weft(host, 'status')).stdout));
   return { lab, h1, h2, services, before };
 }
+
+const curl = (at: string): string[] => ['curl', '-s', '-m', '2', `http://${at}/`];
 
 /** The host's own part of the kernel, without what moves by itself. */
 const kernelOf = async (host: Host): Promise<string> => [
@@ -115,13 +108,25 @@ void test('overlay networks of two hosts', async (t) => {
     for (const name of ['worker', 'six2', OUTSIDE]) await reaches(h1, 'both', name);
   });
 
-  t.test('ports are published by IPv4', async (t) => {
-    await run(h1, 'web', 'dual', '-p', '8085:80');
-    await h1.docker('exec', 'web', 'sh', '-c', 'echo served > /www/index.html; httpd -p 80 -h /www');
-    for (const host of [h1, h2]) {
-      const { stdout } = await until('it is served', async () => lab.on('outside', ['curl', '-sf', '-m', '2', `http://${host.address}:8085/`]).then((result) => result.code === 0 && result));
-      t.equal(stdout, 'served\n');
-    }
+  t.test('published ports', async (t) => {
+    await run(h1, 'web', 'dual', '-p', '8085:80', '-p', '[fd99:1::1]:8087:80');
+    await run(h2, 'web6', 'six', '-p', '8086:80');
+    for (const [host, name] of [[h1, 'web'], [h2, 'web6']] as const) await host.docker('exec', name, 'sh', '-c', SHOW_CALLER);
+    const asks = (from: 'outside' | Host, at: string) => (from === 'outside' ? lab.on(from, curl(at)) : from.exec(curl(at)));
+    const answers = (from: 'outside' | Host, at: string): Promise<string> => until(`${at} answers`, async () => asks(from, at).then(({ code, stdout }) => code === 0 && stdout.trim()));
+    const [at1, at2] = ['[fd99:1::1]', '[fd99:2::2]'];
+    for (const at of [`${at1}:8085`, `${at2}:8085`, `${at1}:8086`, `${at2}:8086`, `${at1}:8087`]) t.equal(await answers('outside', at), OUTSIDE, `the caller is seen by way of ${at}`);
+    for (const { address } of [h1, h2]) t.match(await answers('outside', `${address}:8085`), OUTSIDER_ADDRESS, 'by IPv4 as well');
+    t.equal(await answers(h1, `${at2}:8085`), 'fd99:1::1', 'a program of the container\'s host, by the other one');
+    t.equal(await answers(h2, `${at2}:8085`), 'fd99:2::2', 'a program of the other host, by its own');
+    for (const at of [`${at2}:8087`, `${h1.address}:8086`]) t.match(await asks('outside', at), { code: 7 }, `${at} is refused`);
+    const [address, address6] = [(await h1.docker('inspect', '-f', '{{.NetworkSettings.Networks.dual.IPAddress}}', 'web')), await addressOf(h1, 'web', 'dual')];
+    const text = (await weft(h2, 'ps')).stdout;
+    t.match(text, new RegExp(`^8085/tcp +web +ingress +${address}:80 \\[${address6}\\]:80 \\(h1\\)`, 'm'));
+    t.match(text, /^\[fd99:1::1\]:8087\/tcp +web +host /m);
+    t.match(await h1.tryDocker('run', '--rm', '--network', 'six', '-p', `${h1.address}:8088:80`, IMAGE, 'true'), { code: 125, stderr: /WEFT-FEATURE-MISSING.*without an IPv4 address/ });
+    t.match(await asks(h1, '[::1]:8085'), { code: 7 }, '::1 refuses at once, so that programs go on to 127.0.0.1');
+    t.match(await asks(h1, 'localhost:8085'), { code: 0 });
   });
 
   t.test('weftd comes back', async (t) => {
@@ -165,7 +170,7 @@ void test('overlay networks of two hosts', async (t) => {
 });
 
 void test('bridge networks of one host', async (t) => {
-  const { h1, services: [first] } = await stage(t, 'ipv6b');
+  const { lab, h1, services: [first] } = await stage(t, 'ipv6b');
   const create = (...args: string[]) => h1.docker('network', 'create', '-d', 'weft-bridge', ...args);
   await create('--ipv6', '--subnet', 'fd31::/64', 'mixed');
   await create('--ipam-driver', 'weft', '--ipv6', '--subnet', '10.74.0.0/24', 'chosen');
@@ -185,7 +190,15 @@ void test('bridge networks of one host', async (t) => {
   t.equal((await h1.exec(['ip', 'netns', 'exec', 'box', 'busybox', 'ping', '-6', '-c', '1', OUTSIDE])).code, 0);
   t.match(await h1.tryDocker('run', '--rm', '--network', 'only', '--ip6', 'fd33::77', IMAGE, 'true'), { code: 125, stderr: /WEFT-ADDRESS-IN-USE/ });
   t.match((await weft(h1, 'ps')).stdout, /fd33::77/);
-  t.match(await weft(h1, 'sandbox', 'add', 'shop', '--network', 'only', '-p', '8080:80'), { code: 1, stderr: /WEFT-FEATURE-MISSING.*without an IPv4 address/ });
+  t.match(await weft(h1, 'sandbox', 'add', 'shop', '--network', 'only', '-p', '10.99.1.1:8080:80'), { code: 1, stderr: /WEFT-FEATURE-MISSING.*without an IPv4 address/ });
+  t.match(await weft(h1, 'sandbox', 'add', 'shop', '--network', 'only', '-p', '8080:80', '-p', '[fd99:1::1]:8081:80'), { code: 0 });
+  await run(h1, 'web', 'mixed', '-p', '8082:80');
+  await run(h1, 'web6', 'only', '-p', '8083:80');
+  for (const name of ['web', 'web6']) await h1.docker('exec', name, 'sh', '-c', SHOW_CALLER);
+  h1.spawn(['ip', 'netns', 'exec', 'shop', process.execPath, '-e', 'require("http").createServer((q, r) => r.end(q.socket.remoteAddress)).listen(80, "::")']);
+  for (const port of [8080, 8081, 8082, 8083]) t.equal(await until(`${port} answers`, () => lab.on('outside', curl(`[fd99:1::1]:${port}`)).then(({ code, stdout }) => code === 0 && stdout.trim())), OUTSIDE);
+  t.match((await weft(h1, 'ps')).stdout, /^\[fd99:1::1\]:8081\/tcp +\S+ +host +\[fd33::[0-9a-f:]+\]:80 /m);
+  t.match(await weft(h1, 'sandbox', 'rm', 'shop'), { code: 0 });
 
   await first!.crash();
   await ready(h1);
@@ -206,7 +219,7 @@ void test('an engine that knows networks without IPv4', async (t) => {
     t.pass('a newer engine', { skip: `the mirror has none: ${engine}` });
     return;
   }
-  const { h1, h2 } = await stage(t, 'ipv6e', engine);
+  const { lab, h1, h2 } = await stage(t, 'ipv6e', engine);
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--ipv4=false', '--ipv6', 'six');
   await weftJson(h2, 'network', 'create', '--ipv6', 'dual');
   for (const host of [h1, h2]) for (const name of ['six', 'dual']) await until(`${host.name} has ${name}`, async () => (await host.tryDocker('network', 'inspect', name)).code === 0);
@@ -216,6 +229,9 @@ void test('an engine that knows networks without IPv4', async (t) => {
     await reaches(host, from, to);
     await reaches(host, from, OUTSIDE);
   }
+  await run(h1, 'web6', 'six', '-p', '8090:80');
+  await h1.docker('exec', 'web6', 'sh', '-c', SHOW_CALLER);
+  for (const at of ['[fd99:1::1]:8090', '[fd99:2::2]:8090']) t.equal(await until(`${at} answers`, () => lab.on('outside', curl(at)).then(({ code, stdout }) => code === 0 && stdout.trim())), OUTSIDE);
   t.match(await h1.docker('exec', 'six1', 'ip', '-6', 'route', 'show', 'default'), /^default via fd/, 'Docker itself sets the way out');
   await h1.docker('network', 'connect', 'dual', 'six1');
   await reaches(h1, 'six1', 'dual2', 4);

@@ -72,3 +72,21 @@ test('the same on kernels that do not filter what they delete', async (t) => {
   run(t);
   t.equal(refused, cases.length + 1);
 });
+
+test('flows of IPv6: a port\'s, a backend\'s, and never those of IPv4', async (t) => {
+  const { netns, run } = space(t);
+  const nft = openNft(netns);
+  t.teardown(() => nft.close());
+  nft.run('table inet n {\n chain out { type nat hook output priority -100\n  ip6 daddr ::1 udp dport 7001 dnat to [::1]:7101\n  ip daddr 127.0.0.1 udp dport 7001 dnat to 127.0.0.2:7101\n }\n}\n');
+  const flows = (): string[] => ['ipv4', 'ipv6'].filter((family) => run('sh', '-c', `conntrack -L -f ${family} -p udp 2>/dev/null`).includes('dport=7001'));
+  const filters: FlowFilter[] = [
+    { protocol: 'udp', family: 6, originalDestinationPort: 7001 }, { protocol: 'udp', originalDestination: '::1', originalDestinationPort: 7001 },
+    { protocol: 'udp', replySource: '::1', replySourcePort: 7101 },
+  ];
+  for (const filter of filters) {
+    run(process.execPath, '-e', 'for (const [type, ip] of [["udp4", "127.0.0.1"], ["udp6", "::1"]]) { const d = require("dgram").createSocket(type); d.send("x", 7001, ip, () => d.close()); }');
+    t.same(flows(), ['ipv4', 'ipv6']);
+    deleteFlows(netns, filter);
+    t.same(flows(), ['ipv4'], JSON.stringify(filter));
+  }
+});

@@ -144,9 +144,12 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
     endpointOperInfo: async () => ({}),
 
     join: async ({ endpointId, networkId, sandboxKey }) => {
+      const isElected = !withoutElection.has(endpointId);
+      const endpoint = options.endpoint(endpointId);
+      // Nobody asks for them later.
+      if (!isElected && endpoint && endpoint.ports.length > 0) await options.ports.publish(endpoint, await options.starting.service(endpoint, networkId));
       const answer = await controller.join(endpointId, sandboxKey);
       const { gateway, gatewayIpv6 } = answer;
-      const isElected = !withoutElection.has(endpointId);
       // Not awaited: names matter once the container has an interface, which is later than this answer.
       options.starting.workload(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
       return {

@@ -4,6 +4,7 @@ import https from 'node:https';
 import tls from 'node:tls';
 import * as v from 'valibot';
 import { ERRORS, WeftError, errorText, weftError, type ErrorCode } from '../../base/errors.ts';
+import { hostPort } from '../../base/ip.ts';
 import { fingerprint } from './authority.ts';
 import { JOIN_PATH, JOIN_TIMEOUT_MS, JoinAnswer, JoinRefusal, MAX_BODY, type JoinRequest } from './join.ts';
 import type { Token } from './token.ts';
@@ -13,7 +14,7 @@ import type { Token } from './token.ts';
  * WEFT-JOIN-UNREACHABLE, WEFT-JOIN-STRANGER, and what the cluster refuses with (WEFT-TOKEN-REFUSED).
  */
 export async function join(token: Token, request: Omit<JoinRequest, 'secret'>): Promise<JoinAnswer> {
-  const unreachable = (detail: string): WeftError => weftError('WEFT-JOIN-UNREACHABLE', { address: `${token.host}:${token.port}`, port: token.port, detail });
+  const unreachable = (detail: string): WeftError => weftError('WEFT-JOIN-UNREACHABLE', { address: hostPort(token.host, token.port), port: token.port, detail });
   // Judged by the token below, since nobody here knows the authority yet.
   const socket = tls.connect({ host: token.host, port: token.port, rejectUnauthorized: false, minVersion: 'TLSv1.3' });
   const timer = setTimeout(() => socket.destroy(new Error(`no answer within ${JOIN_TIMEOUT_MS / 1000} s`)), JOIN_TIMEOUT_MS);
@@ -29,7 +30,7 @@ export async function join(token: Token, request: Omit<JoinRequest, 'secret'>): 
     const answer = v.safeParse(JoinAnswer, parse(text));
     if (!answer.success) throw unreachable('it answers what this version does not understand');
     const certificate = new X509Certificate(answer.output.certificate);
-    if (fingerprint(answer.output.authority) !== token.authority || !certificate.verify(authority.publicKey)) throw weftError('WEFT-JOIN-STRANGER', { address: `${token.host}:${token.port}` });
+    if (fingerprint(answer.output.authority) !== token.authority || !certificate.verify(authority.publicKey)) throw weftError('WEFT-JOIN-STRANGER', { address: hostPort(token.host, token.port) });
     return answer.output;
   } finally {
     clearTimeout(timer);
@@ -44,7 +45,7 @@ function authorityOf(socket: tls.TLSSocket, token: Token): X509Certificate {
   const now = Date.now();
   const isValid = peer && authority && fingerprint(authority) === token.authority && peer.checkIssued(authority) && peer.verify(authority.publicKey)
     && Date.parse(peer.validFrom) <= now && now <= Date.parse(peer.validTo);
-  if (!isValid) throw weftError('WEFT-JOIN-STRANGER', { address: `${token.host}:${token.port}` });
+  if (!isValid) throw weftError('WEFT-JOIN-STRANGER', { address: hostPort(token.host, token.port) });
   return authority;
 }
 

@@ -18,7 +18,7 @@ export const JoinRequest = v.strictObject({
   id: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
   name: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
   /** That the other nodes send to. */
-  address: v.pipe(v.string(), v.ipv4()),
+  address: v.pipe(v.string(), v.ip()),
 });
 export type JoinRequest = v.InferOutput<typeof JoinRequest>;
 

@@ -1,10 +1,11 @@
 /**
- * Join tokens: `weft1-<authority>-<secret>@<host>:<port>`. The first part is the SHA-256 of the cluster's authority, so
+ * Join tokens: `weft1-<authority>-<secret>@<host>:<port>`, an IPv6 host in brackets. The first part is the SHA-256 of the cluster's authority, so
  * that a joiner knows whom it speaks to before it says the secret; both are in base 36, to be read aloud and selected with two clicks.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { isIP } from 'node:net';
 import { weftError } from '../../base/errors.ts';
-import { parseIp4 } from '../../base/ip.ts';
+import { hostPort } from '../../base/ip.ts';
 
 export interface Token {
   /** SHA-256 of the authority's certificate, hex. */
@@ -26,19 +27,20 @@ const base36 = (bytes: Uint8Array, length: number): string => BigInt(`0x${Buffer
 export const newSecret = (): string => base36(randomBytes(SECRET_BYTES), SECRET_LENGTH);
 
 export const formatToken = ({ authority, secret, host, port }: Token): string =>
-  `${PREFIX}-${base36(Buffer.from(authority, 'hex'), AUTHORITY_LENGTH)}-${secret}@${host}:${port}`;
+  `${PREFIX}-${base36(Buffer.from(authority, 'hex'), AUTHORITY_LENGTH)}-${secret}@${hostPort(host, port)}`;
 
 /** Throws WEFT-TOKEN-MALFORMED; what was given is not repeated, for it may be a secret. */
 export function parseToken(text: string): Token {
   const refuse = (detail: string): never => {
     throw weftError('WEFT-TOKEN-MALFORMED', { detail });
   };
-  const match = /^weft(\d+)-([0-9a-z]+)-([0-9a-z]+)@([0-9.]+)(?::(\d{1,5}))?$/.exec(text.trim());
+  const match = /^weft(\d+)-([0-9a-z]+)-([0-9a-z]+)@([0-9.]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/.exec(text.trim());
   if (!match) return refuse(`it should look like ${PREFIX}-…-…@ADDRESS:PORT`);
-  const [, version, authority = '', secret = '', host = '', port = String(DEFAULT_PORT)] = match;
+  const [, version, authority = '', secret = '', address = '', port = String(DEFAULT_PORT)] = match;
   if (`weft${version}` !== PREFIX) return refuse(`it is of version ${version}, and this is version 1`);
   if (authority.length !== AUTHORITY_LENGTH || secret.length !== SECRET_LENGTH) return refuse('a part of it is missing');
-  if (parseIp4(host) === undefined || Number(port) < 1 || Number(port) > 65535) return refuse('its address is none');
+  const host = address.replaceAll(/[[\]]/g, '');
+  if (isIP(host) === 0 || Number(port) < 1 || Number(port) > 65535) return refuse('its address is none');
   let value = 0n;
   for (const digit of authority) value = value * 36n + BigInt(Number.parseInt(digit, 36));
   if (value >= 1n << 256n) return refuse('its first part is none');

@@ -105,9 +105,10 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
   /** What an earlier weftd published. */
   function restorePorts(endpoint: Endpoint): void {
     const mappings = earlier.get(endpoint.id);
-    if (!mappings) return;
+    const network = bridges().find(({ id }) => id === endpoint.networkId);
+    if (!mappings || !network) return;
     earlier.delete(endpoint.id);
-    if (!ports.restore(endpoint, mappings)) log.warn({ endpoint: endpoint.id.slice(0, 12) }, 'a published port, or its address, was taken from us while weftd was away');
+    if (!ports.restore(endpoint, mappings, settingsOf(network))) log.warn({ endpoint: endpoint.id.slice(0, 12) }, 'a published port, or its address, was taken from us while weftd was away');
   }
 
   return {

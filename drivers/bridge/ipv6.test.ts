@@ -11,8 +11,8 @@
 import { test } from 'tap';
 import type { Network } from '../../cnm/model.ts';
 import { hostBridge } from '../names.ts';
-import { type Space, Underlay, capture, endpoint, network, until } from '../testbed.ts';
-import { BridgeHost } from './testbed.ts';
+import { type Space, Underlay, ask, capture, endpoint, network, until } from '../testbed.ts';
+import { BridgeHost, port } from './testbed.ts';
 
 const underlay = new Underlay();
 const web = network('web', 'bridge', '10.20.0.0/24', { subnets: [{ subnet: '10.20.0.0/24', gateway: '10.20.0.1' }, { subnet: 'fd20::/64', gateway: 'fd20::1' }] });
@@ -29,7 +29,7 @@ test('bridge networks with IPv6', async (t) => {
   t.teardown(() => underlay.remove());
   const weftd = new BridgeHost(underlay);
   t.teardown(() => weftd.purge());
-  const { space: host, driver, networks, endpoints } = weftd;
+  const { space: host, networks, endpoints } = weftd;
   const client = underlay.host(2, 2);
   const hostAddress = underlay.addIpv6({ space: host }, 1, 1);
   const clientAddress = underlay.addIpv6(client, 2, 2);
@@ -90,11 +90,43 @@ test('bridge networks with IPv6', async (t) => {
     w1.space.run('ip', 'address', 'del', 'fd77::7/128', 'dev', 'eth0');
   });
 
+  t.test('published ports, from everywhere', async (t) => {
+    const serve = 'for (const port of [80]) require("http").createServer((q, r) => r.end(process.argv[1] + " " + q.socket.remoteAddress.replace("::ffff:", ""))).listen(port, "::", () => console.log("up"))';
+    for (const [space, name] of [[w1.space, 'w1'], [s1.space, 's1']] as const) {
+      const server = space.serve(process.execPath, '-e', serve, name);
+      t.teardown(() => server.kill());
+      await until(() => server.out().includes('up'));
+    }
+    const holds = (): boolean => !host.succeeds(process.execPath, '-e', 'require("net").createServer().on("error", () => process.exit(1)).listen({ port: 8080, host: "::", ipv6Only: true }).unref()');
+    t.same(await weftd.publish(w1, port(8080, 80)), [port(8080, 80)]);
+    t.equal(ask(client.space, `[${hostAddress}]:8080`), `w1 ${clientAddress}`);
+    t.equal(ask(client.space, '10.99.1.1:8080'), 'w1 10.99.2.2');
+    t.equal(ask(host, `[${hostAddress}]:8080`), `w1 ${hostAddress}`);
+    t.equal(ask(w2, `[${hostAddress}]:8080`), 'w1 fd20::1', 'a neighbour, by the host');
+    t.equal(ask(w1.space, `[${hostAddress}]:8080`), 'w1 fd20::1', 'the container itself');
+    t.match(ask(s1.space, `[${hostAddress}]:8080`), /^w1 fd/, 'another network');
+    t.equal(ask(host, '[::1]:8080'), 'nothing', 'nothing goes from ::1 to another link');
+    t.ok(holds(), 'programs of the host are told that the port is taken');
+    await t.rejects(weftd.publish(s1, port(8080, 80)), { code: 'WEFT-PORT-HOST' });
+    weftd.driver.close();
+    weftd.start();
+    await weftd.repair();
+    t.ok(holds(), 'over a restart, too');
+    t.equal(ask(client.space, `[${hostAddress}]:8080`), `w1 ${clientAddress}`);
+    weftd.unpublish(w1);
+    t.notOk(holds());
+    t.same(await weftd.publish(s1, port(8080, 80), port(8081, 80, { hostIp: hostAddress })), [port(8080, 80), port(8081, 80, { hostIp: hostAddress })], 'without IPv4');
+    for (const at of [8080, 8081]) t.equal(ask(client.space, `[${hostAddress}]:${at}`), `s1 ${clientAddress}`);
+    t.equal(ask(client.space, '10.99.1.1:8080'), 'nothing');
+    weftd.unpublish(s1);
+    await t.rejects(weftd.publish(s1, port(8080, 80, { hostIp: '10.99.1.1' })), { code: 'WEFT-FEATURE-MISSING', message: /without an IPv4 address/ });
+  });
+
   t.test('gateway modes of IPv6', async (t) => {
     const mode = (name: string, subnet: string, value: string, more: Partial<Network> = {}): Network => network(name, 'bridge', subnet, { options: { 'com.docker.network.bridge.gateway_mode_ipv6': value }, ...more });
     const open = mode('open', 'fd24::/64', 'routed');
     const cut = mode('cut', 'fd25::/64', 'isolated', { internal: true });
-    t.throws(() => driver.validate({ ...cut, internal: false }), { code: 'WEFT-OPTION-VALUE', message: /--internal/ });
+    t.throws(() => weftd.driver.validate({ ...cut, internal: false }), { code: 'WEFT-OPTION-VALUE', message: /--internal/ });
     for (const each of [open, cut]) await weftd.create(each);
     const { space: o1 } = await weftd.attach('o1', open, 'fd24::2');
     const { space: c1 } = await weftd.attach('c1', cut, 'fd25::2');
@@ -110,7 +142,7 @@ test('bridge networks with IPv6', async (t) => {
     t.notOk(ask(80), 'by ping alone, as long as nothing is published');
     const [made] = endpoints.filter(({ networkId }) => networkId === open.id);
     const published = { protocol: 'tcp', hostIp: 'fd24::2', hostPort: 80, containerPort: 80 } as const;
-    t.same(await driver.publish({ ...made!, ports: [{ ...published, hostIp: '', hostPort: 8080 }] }), [published]);
+    t.same(await weftd.driver.publish({ ...made!, ports: [{ ...published, hostIp: '', hostPort: 8080 }] }), [published]);
     t.ok(ask(80));
     t.notOk(ask(81));
     const wire = await capture(client.space, 'eth0', 'icmp6 and ip6[40] = 128');
@@ -118,8 +150,8 @@ test('bridge networks with IPv6', async (t) => {
     t.match(await wire(), /fd24::2 > /, 'with its own address');
     t.ok(c1.pings('fd25::3'));
     t.notMatch(host.run('ip', '-6', '-o', 'address'), /fd25::/, 'isolated: the host is not there');
-    driver.unpublish(made!.id);
-    for (const each of endpoints.splice(endpoints.findIndex(({ networkId }) => networkId === open.id))) await driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
+    weftd.driver.unpublish(made!.id);
+    for (const each of endpoints.splice(endpoints.findIndex(({ networkId }) => networkId === open.id))) await weftd.driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
     for (const each of [open, cut]) await weftd.delete(each);
     underlay.router.run('ip', '-6', 'route', 'del', 'fd24::/64');
     host.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
@@ -127,16 +159,16 @@ test('bridge networks with IPv6', async (t) => {
 
   t.test('host_ipv6 and DefaultGatewayIPv6', async (t) => {
     const SOURCE = 'com.docker.network.host_ipv6';
-    t.throws(() => driver.validate({ ...six, options: { [SOURCE]: '10.99.1.1' } }), { code: 'WEFT-OPTION-VALUE', message: /IPv6 address of this host/ });
+    t.throws(() => weftd.driver.validate({ ...six, options: { [SOURCE]: '10.99.1.1' } }), { code: 'WEFT-OPTION-VALUE', message: /IPv6 address of this host/ });
     const withGateway = (more: Partial<Network>, address: string): Network => network('own', 'bridge', 'fd26::/64', { subnets: [{ subnet: 'fd26::/64', gateway: 'fd26::1', aux: { DefaultGatewayIPv6: address } }], ...more });
-    t.throws(() => driver.validate(withGateway({ internal: true }, 'fd26::9')), { code: 'WEFT-OPTION-VALUE', message: /internal network has no gateway/ });
-    t.throws(() => driver.validate(withGateway({}, 'fd27::9')), { code: 'WEFT-OPTION-VALUE', message: /address of fd26::\/64/ });
+    t.throws(() => weftd.driver.validate(withGateway({ internal: true }, 'fd26::9')), { code: 'WEFT-OPTION-VALUE', message: /internal network has no gateway/ });
+    t.throws(() => weftd.driver.validate(withGateway({}, 'fd27::9')), { code: 'WEFT-OPTION-VALUE', message: /address of fd26::\/64/ });
     const source = network('source', 'bridge', 'fd27::/64', { options: { [SOURCE]: 'fd99:1::77' } });
     const own = withGateway({}, 'fd26::9');
     for (const each of [source, own]) {
-      driver.validate(each);
+      weftd.driver.validate(each);
       networks.push(each);
-      await driver.createNetwork(each);
+      await weftd.driver.createNetwork(each);
     }
     host.run('ip', 'address', 'add', 'fd99:1::77/128', 'dev', 'eth0', 'nodad');
     underlay.router.run('ip', '-6', 'route', 'add', 'fd99:1::77/128', 'dev', 'r1');
@@ -148,9 +180,9 @@ test('bridge networks with IPv6', async (t) => {
     t.equal(answer.gatewayIpv6, 'fd26::9', 'containers have another gateway');
     t.match(o.run('ip', '-6', 'route'), /default via fd26::9/);
     t.ok(o.pings('fd26::1'), 'the host keeps its own address');
-    for (const each of endpoints.splice(-2)) await driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
+    for (const each of endpoints.splice(-2)) await weftd.driver.deleteEndpoint(networks.find(({ id }) => id === each.networkId)!, each);
     for (const each of [source, own]) {
-      await driver.deleteNetwork(each);
+      await weftd.driver.deleteNetwork(each);
       networks.splice(networks.indexOf(each), 1);
     }
     host.run('ip', 'address', 'del', 'fd99:1::77/128', 'dev', 'eth0');
@@ -176,8 +208,8 @@ test('bridge networks with IPv6', async (t) => {
   t.test('where IPv6 is switched off, it stays off', async (t) => {
     const refused = { code: 'WEFT-IPV6-DISABLED', message: /network web .*net\.ipv6\.conf\.all\.disable_ipv6 is 1.*sysctl -w/ };
     host.run('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1');
-    t.throws(() => driver.validate(web), refused);
-    await t.rejects(driver.createEndpoint(web, endpoint('w3', web, '10.20.0.4/24', { addressIpv6: 'fd20::4/64' })), refused);
+    t.throws(() => weftd.driver.validate(web), refused);
+    await t.rejects(weftd.driver.createEndpoint(web, endpoint('w3', web, '10.20.0.4/24', { addressIpv6: 'fd20::4/64' })), refused);
     await weftd.repair();
     t.equal(host.run('ip', '-6', '-o', 'address').trim(), '');
     t.ok(w2.pings('10.20.0.1'), 'IPv4 goes on');
@@ -191,13 +223,13 @@ test('bridge networks with IPv6', async (t) => {
   });
 
   t.test('an MTU that IPv6 does not fit in is refused', async (t) => {
-    t.throws(() => driver.validate({ ...six, options: { 'weft.mtu': '1200' } }), { code: 'WEFT-OPTION-VALUE', message: /from 1280/ });
-    t.doesNotThrow(() => driver.validate({ ...four, options: { 'weft.mtu': '1200' } }));
+    t.throws(() => weftd.driver.validate({ ...six, options: { 'weft.mtu': '1200' } }), { code: 'WEFT-OPTION-VALUE', message: /from 1280/ });
+    t.doesNotThrow(() => weftd.driver.validate({ ...four, options: { 'weft.mtu': '1200' } }));
   });
 
   t.test('nothing stays', async (t) => {
     networks.splice(0);
-    t.same(await driver.purge(), []);
+    t.same(await weftd.driver.purge(), []);
     weftd.restoreSysctls();
     t.equal(ipv6Of(host), before);
   });

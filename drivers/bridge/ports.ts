@@ -1,64 +1,79 @@
 /** Published ports of this host's bridge networks: who has which, and the sockets that keep them. */
 import { WeftError, weftError } from '../../base/errors.ts';
-import { withoutLength } from '../../base/ip.ts';
 import { familyOf } from '../../base/prefix.ts';
 import { withUndo } from '../../base/undo.ts';
 import type { Endpoint, PortMapping } from '../../cnm/model.ts';
-import { choiceOf, distinctPorts, hasNoChoice } from '../../cnm/ports.ts';
+import { addressesOf, choiceOf, distinctPorts, hasNoChoice, targetsOf } from '../../cnm/ports.ts';
 import { deleteFlows } from '../../linux/conntrack.ts';
-import { reservePort, type Reservation } from '../../linux/port-reservation.ts';
+import { EVERY_ADDRESS, reservePort, type Reservation } from '../../linux/port-reservation.ts';
 import { KernelError, type Netns } from '../../linux/types.ts';
 import type { BridgeSettings } from './options.ts';
 import type { PortRule } from './rules.ts';
 
 export interface PublishedPorts {
   /**
-   * Throws WEFT-PORT-HOST, -RANGE, -TWICE, -ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen,
-   * or, where nothing is translated, with the endpoint's own. Idempotent.
+   * On every address of the host's where none is named, of the families that the endpoint has. Throws WEFT-PORT-HOST, -RANGE, -TWICE,
+   * -ADDRESS, WEFT-FEATURE-MISSING. Returns the ports with the host ports that were chosen, or, where nothing is translated, with the endpoint's own. Idempotent.
    */
   publish(endpoint: Endpoint, settings: BridgeSettings): Promise<PortMapping[]>;
   /** As an earlier weftd published them. Returns whether all could be held again. */
-  restore(endpoint: Endpoint, ports: PortMapping[]): boolean;
+  restore(endpoint: Endpoint, ports: PortMapping[], settings: BridgeSettings): boolean;
   has(endpointId: string): boolean;
   unpublish(endpointId: string): void;
   rules(): PortRule[];
   close(): void;
 }
 
-interface Published { ips: string[]; ports: PortMapping[]; reservations: Reservation[] }
+/** The host does not have the address, or has no IPv6 at all. */
+const NO_ADDRESS: readonly string[] = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
+
+/** `translated`: those of the endpoint's addresses that the host's ports lead to. */
+interface Published { ips: string[]; translated: string[]; ports: PortMapping[]; reservations: Reservation[] }
 
 /** `apply` puts the rules into the kernel. */
 export function createPublishedPorts(host: Netns, apply: () => void): PublishedPorts {
   const published = new Map<string, Published>();
 
-  /** undefined when the port is taken. Throws WEFT-PORT-ADDRESS when the host has no such address. */
-  function reserve({ protocol, hostIp, hostPort }: PortMapping): Reservation | undefined {
-    try {
-      return reservePort(host, protocol, hostPort, hostIp || undefined);
-    } catch (error) {
-      if (error instanceof KernelError && error.code === 'EADDRNOTAVAIL') throw weftError('WEFT-PORT-ADDRESS', { address: hostIp });
-      throw error;
+  /** Where the port has to be the endpoint's alone, in the host. */
+  const addressesFor = ({ hostIp }: PortMapping, targets: readonly string[]): string[] => (hostIp === '' ? targets.map((ip) => EVERY_ADDRESS[familyOf(ip)]) : [hostIp]);
+
+  /** On all of the addresses, or on none: undefined when the port is taken. Throws WEFT-PORT-ADDRESS when the host has no such address. */
+  function reserve({ protocol, hostPort }: PortMapping, addresses: readonly string[]): Reservation[] | undefined {
+    const reservations: Reservation[] = [];
+    const giveUp = (): void => reservations.forEach((reservation) => reservation.release());
+    for (const address of addresses) {
+      try {
+        const reservation = reservePort(host, protocol, hostPort, address);
+        if (!reservation) {
+          giveUp();
+          return undefined;
+        }
+        reservations.push(reservation);
+      } catch (error) {
+        giveUp();
+        throw error instanceof KernelError && NO_ADDRESS.includes(error.code) ? weftError('WEFT-PORT-ADDRESS', { address }) : error;
+      }
     }
+    return reservations;
   }
 
   /** As reserve, where nobody waits for the reason. */
-  function reserveAgain(port: PortMapping): Reservation[] {
+  function reserveAgain(port: PortMapping, addresses: readonly string[]): Reservation[] | undefined {
     try {
-      const reservation = reserve(port);
-      return reservation ? [reservation] : [];
+      return reserve(port, addresses);
     } catch (error) {
-      if (error instanceof WeftError) return [];
+      if (error instanceof WeftError) return undefined;
       throw error;
     }
   }
 
-  function hold(mapping: PortMapping): { port: PortMapping; reservation: Reservation } {
+  function hold(mapping: PortMapping, addresses: readonly string[]): { port: PortMapping; reservations: Reservation[] } {
     const { protocol, containerPort, hostIp } = mapping;
     const { first, last } = choiceOf(mapping);
     for (let hostPort = first; hostPort <= last; hostPort++) {
       const port = { protocol, containerPort, hostPort, hostIp };
-      const reservation = reserve(port);
-      if (reservation) return { port, reservation };
+      const reservations = reserve(port, addresses);
+      if (reservations) return { port, reservations };
     }
     throw hasNoChoice(mapping) ? weftError('WEFT-PORT-HOST', { port: first, proto: protocol }) : weftError('WEFT-PORT-RANGE', { range: `${first}-${last}`, proto: protocol });
   }
@@ -67,8 +82,10 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
    * A UDP flow keeps its way for as long as packets come: one that started before its port was published would never get
    * there, one to a container that went would never find its successor.
    */
-  function forgetFlows(ports: readonly PortMapping[]): void {
-    for (const { protocol, hostPort } of ports) if (protocol === 'udp') deleteFlows(host, { protocol, originalDestinationPort: hostPort });
+  function forgetFlows({ ports, translated }: Published): void {
+    for (const { protocol, hostPort } of ports) {
+      if (protocol === 'udp') for (const family of new Set(translated.map(familyOf))) deleteFlows(host, { protocol, family, originalDestinationPort: hostPort });
+    }
   }
 
   /** Where nothing is translated a port is open at the endpoint's own addresses, and no port of the host's is taken. */
@@ -79,30 +96,30 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
     publish: (endpoint, settings) => withUndo(async (undo) => {
       const known = published.get(endpoint.id);
       if (known) return known.ports;
-      const entry: Published = { ips: addressesOf(endpoint), ports: [], reservations: [] };
+      const entry: Published = { ...placesOf(endpoint, settings), ports: [], reservations: [] };
       undo.push(() => entry.reservations.forEach((reservation) => reservation.release()));
       const asked = endpoint.ports.map((port) => ({ ...port, hostIp: port.hostIp === '' ? settings.binding : port.hostIp }));
       for (const mapping of distinctPorts(asked)) {
         entry.ports.push(...direct(entry.ips, settings, mapping));
-        if (endpoint.address === undefined || settings.mode[4] === 'routed') continue;
-        if (mapping.hostIp.includes(':')) throw weftError('WEFT-FEATURE-MISSING', { feature: `publishing on the IPv6 address ${mapping.hostIp}`, hint: 'publish on an IPv4 address' });
-        const { port, reservation } = hold(mapping);
+        const targets = translatedTo(mapping, entry);
+        if (targets.length === 0) continue;
+        const { port, reservations } = hold(mapping, addressesFor(mapping, targets));
         entry.ports.push(port);
-        entry.reservations.push(reservation);
+        entry.reservations.push(...reservations);
       }
       published.set(endpoint.id, entry);
       undo.push(apply);
       undo.push(() => void published.delete(endpoint.id));
       apply();
-      forgetFlows(entry.ports);
+      forgetFlows(entry);
       return entry.ports;
     }),
-    restore: (endpoint, ports) => {
-      const ips = addressesOf(endpoint);
+    restore: (endpoint, ports, settings) => {
+      const { ips, translated } = placesOf(endpoint, settings);
       const ofHost = ports.filter(({ hostIp }) => !ips.includes(hostIp));
-      const reservations = ofHost.flatMap(reserveAgain);
-      published.set(endpoint.id, { ips, ports, reservations });
-      return reservations.length === ofHost.length;
+      const reservations = ofHost.map((port) => reserveAgain(port, addressesFor(port, translatedTo(port, { ips, translated }))));
+      published.set(endpoint.id, { ips, translated, ports, reservations: reservations.flatMap((each) => each ?? []) });
+      return reservations.every((each) => each !== undefined);
     },
     has: (endpointId) => published.has(endpointId),
     unpublish: (endpointId) => {
@@ -111,11 +128,12 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
       published.delete(endpointId);
       for (const reservation of entry.reservations) reservation.release();
       apply();
-      forgetFlows(entry.ports);
+      forgetFlows(entry);
     },
-    rules: () => [...published.values()].flatMap(({ ips, ports }) => ports.map(({ protocol, hostIp, hostPort, containerPort }): PortRule => {
-      const isDirect = ips.includes(hostIp);
-      return { protocol, hostIp, hostPort: isDirect ? undefined : hostPort, ip: isDirect ? hostIp : ips[0]!, port: containerPort };
+    rules: () => [...published.values()].flatMap(({ ips, translated, ports }) => ports.flatMap((mapping): PortRule[] => {
+      const { protocol, hostIp, hostPort, containerPort: port } = mapping;
+      if (ips.includes(hostIp)) return [{ protocol, hostIp, hostPort: undefined, ip: hostIp, port }];
+      return translatedTo(mapping, { ips, translated }).map((ip) => ({ protocol, hostIp, hostPort, ip, port }));
     })),
     close: () => {
       for (const { reservations } of published.values()) for (const reservation of reservations) reservation.release();
@@ -123,5 +141,10 @@ export function createPublishedPorts(host: Netns, apply: () => void): PublishedP
   };
 }
 
-/** The IPv4 address first. */
-const addressesOf = ({ address, addressIpv6 }: Endpoint): string[] => [address, addressIpv6].flatMap((each) => (each === undefined ? [] : [withoutLength(each)]));
+/** The addresses of an endpoint that a port of the host's leads to. */
+const translatedTo = (port: PortMapping, { ips, translated }: Pick<Published, 'ips' | 'translated'>): string[] => targetsOf(port, ips).filter((ip) => translated.includes(ip));
+
+function placesOf(endpoint: Endpoint, { mode }: BridgeSettings): Pick<Published, 'ips' | 'translated'> {
+  const ips = addressesOf(endpoint);
+  return { ips, translated: ips.filter((ip) => mode[familyOf(ip)] !== 'routed') };
+}

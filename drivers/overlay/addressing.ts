@@ -1,15 +1,18 @@
 /** Addresses and numbers that follow from a node's number, the same on every node. */
 import { createHash } from 'node:crypto';
 import { bytesToIp, formatIp4, parsePrefix4, size4 } from '../../base/ip.ts';
+import type { Family } from '../../base/prefix.ts';
 
 /** VNI of the routed tunnel between the nodes; networks come after it. Swarm's start at 4096. */
 export const INGRESS_VNI = 0x800000;
 /** Two bytes of each node's MAC address. */
 const LAST_NUMBER = 0xfffe;
-/** VXLAN over IPv4: outer IPv4 (20), UDP (8), VXLAN (8), inner Ethernet (14) (RFC 7348 §5). */
-export const VXLAN_OVERHEAD = 50;
-/** WireGuard over IPv4: outer IPv4 (20), UDP (8), header (16), authentication tag (16) (wireguard.com/papers/wireguard.pdf §5.4.6). */
-export const WIREGUARD_OVERHEAD = 60;
+/** VXLAN, by the family of the nodes' addresses: outer IPv4 (20) or IPv6 (40), UDP (8), VXLAN (8), inner Ethernet (14) (RFC 7348 §5). */
+export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
+/** WireGuard: outer IPv4 (20) or IPv6 (40), UDP (8), header (16), authentication tag (16) (wireguard.com/papers/wireguard.pdf §5.4.6). */
+export const WIREGUARD_OVERHEAD = { 4: 60, 6: 80 } as const;
+/** What an encrypted network's frames take of a packet between the nodes: inside of WireGuard, VXLAN is IPv4's. */
+export const sealedOverhead = (family: Family): number => WIREGUARD_OVERHEAD[family] + VXLAN_OVERHEAD[4];
 /**
  * Of the nodes' ends of the WireGuard link, which are inside of it and nowhere else: of a prefix that nobody has (RFC 1112 §4),
  * so that neither a container nor a host can mean something else by one, and no router takes a packet that went astray.

@@ -18,7 +18,7 @@ import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.t
 import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
 import { createNftTable } from '../nft-table.ts';
-import { VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedTable } from './addressing.ts';
+import { VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedOverhead, sealedTable } from './addressing.ts';
 import { createEncryption, type Encryption, type EncryptionOptions } from './encryption.ts';
 import { REMOTE_TABLE, ensureRoutedTunnel, type TunnelPeer } from './routed-tunnel.ts';
 import { SEALED_TUNNEL, TUNNEL, fabricRules, hostRules } from './rules.ts';
@@ -199,9 +199,11 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
       rtnl, { name: TUNNEL, number: self.number, local: self.vtep, port, mtu, socket: hostRtnl, table: nodeTable, toNodes: true }, peers.map((peer) => peerOf(peer, peer.vtep)), withIpv6, found,
     );
     if (isSealed(state)) {
-      encryption.ensure(self, peers, mtu + VXLAN_OVERHEAD - WIREGUARD_OVERHEAD, found);
+      const family = familyOf(self.vtep);
+      const underlay = mtu + VXLAN_OVERHEAD[family];
+      encryption.ensure(self, peers, underlay - WIREGUARD_OVERHEAD[family], found);
       sealedTunnel = await ensureRoutedTunnel(
-        rtnl, { name: SEALED_TUNNEL, number: self.number, local: sealedAddress(self.number), port, mtu: mtu - WIREGUARD_OVERHEAD, socket: rtnl, table: sealedTable, toNodes: false },
+        rtnl, { name: SEALED_TUNNEL, number: self.number, local: sealedAddress(self.number), port, mtu: underlay - sealedOverhead(family), socket: rtnl, table: sealedTable, toNodes: false },
         peers.filter(({ wireguard }) => wireguard).map((peer) => peerOf(peer, sealedAddress(peer.number))), withIpv6, found,
       );
       forward(netns, SEALED_TUNNEL);

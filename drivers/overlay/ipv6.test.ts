@@ -10,7 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'tap';
 import type { Network } from '../../cnm/model.ts';
 import { overlayBridge, overlayTunnel } from '../names.ts';
-import { SharedState, Underlay, capture, endpoint, network } from '../testbed.ts';
+import { SharedState, Underlay, capture, endpoint, network, until } from '../testbed.ts';
 import { nodeAddress6 } from './addressing.ts';
 import { Node } from './testbed.ts';
 
@@ -27,7 +27,7 @@ test('overlay networks with IPv6', async (t) => {
   const a = new Node(underlay, shared, networks, 'a', 1, 1);
   const b = new Node(underlay, shared, networks, 'b', 2, 2);
   const { space: client } = underlay.host(9, 2);
-  underlay.addIpv6(a, 1, 1);
+  const addressOfA = underlay.addIpv6(a, 1, 1);
   const addressOfB = underlay.addIpv6(b, 2, 2);
   const outside = underlay.addIpv6({ space: client }, 9, 2);
   const before = a.ipv6();
@@ -82,6 +82,23 @@ test('overlay networks with IPv6', async (t) => {
     a.space.run('ip', 'address', 'add', 'fe80::98/64', 'dev', 'eth0', 'nodad');
     t.notOk(client.pings('fd20::11'), 'an outsider who routes a subnet at a host');
     a.space.run('ip', 'address', 'del', 'fe80::98/64', 'dev', 'eth0');
+  });
+
+  t.test('a published backend on another node sees the client itself; what is not published is not reached', async (t) => {
+    const server = b1.container.serve(process.execPath, '-e', 'for (const port of [80, 81]) require("net").createServer((s) => s.end(s.remoteAddress)).listen(port, "::", () => console.log("up"))');
+    t.teardown(() => server.kill());
+    await until(() => server.out().includes('up\nup'));
+    // What ingress/ does on a node without a backend of its own.
+    a.space.run('nft', 'add table ip6 probe; add chain ip6 probe pre { type nat hook prerouting priority dstnat - 10; }; add rule ip6 probe pre fib daddr type local tcp dport 8080-8081 dnat to [fd20::21]:tcp dport map { 8080 : 80, 8081 : 81 }');
+    const asks = (port: number): string => client.run('sh', '-c', `timeout 2 ${process.execPath} -e 'require("net").connect(${port}, "${addressOfA}").pipe(process.stdout)' || echo nothing`).trim();
+    t.equal(asks(8080), 'nothing', 'nothing is published yet');
+    b.driver.setBackends([{ ip: 'fd20::21', protocol: 'tcp', port: 80 }]);
+    t.equal(asks(8080), outside);
+    t.match(b.inFabric('conntrack', '-L', '-f', 'ipv6', '-p', 'tcp', '--dport', '80'), /zone-orig=1/, 'kept apart by the node it came through');
+    t.equal(asks(8081), 'nothing', 'weft-in lets in what is published only');
+    b.driver.setBackends([]);
+    t.equal(asks(8080), 'nothing');
+    a.space.run('nft', 'delete table ip6 probe');
   });
 
   t.test('injection, and foreign addresses', async (t) => {

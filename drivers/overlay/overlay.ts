@@ -6,7 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { errorText, weftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { overlaps, parsePrefix } from '../../base/prefix.ts';
+import { familyOf, overlaps, parsePrefix } from '../../base/prefix.ts';
 import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
 import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
@@ -16,7 +16,7 @@ import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
 import { ANTISPOOF_OPTION, ENCRYPTION_OPTIONS, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, isEncrypted, wantedMtu, wantedRates, wantedVni } from '../options.ts';
 import { OPEN_PORT, createPairs, ensurePort, ensurePorts, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
-import { SEALED_PREFIX, VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, sealedAddress } from './addressing.ts';
+import { SEALED_PREFIX, VXLAN_OVERHEAD, sealedAddress, sealedOverhead } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
 import { createPeers } from './peers.ts';
@@ -38,7 +38,7 @@ export interface OverlayOptions {
 }
 
 export interface OverlayDriver extends Driver {
-  /** What is amiss with encryption, in words. */
+  /** What is amiss with the ways to other nodes, in words. */
   problems(): string[];
   /** Published backends of this node: what weft-in lets in. */
   setBackends(backends: FabricState['backends']): void;
@@ -70,22 +70,30 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     queueMicrotask(() => forwarding.nodeChanged(id));
     refreshFabric();
   });
+  /** Between IPv4 and IPv6 there is no tunnel. */
+  const isReached = ({ vtep }: NodeInfo): boolean => familyOf(vtep) === familyOf(options.self().vtep);
+  const reached = (): NodeInfo[] => peers.list().filter(isReached);
+  const reachedNode = (id: string): NodeInfo | undefined => {
+    const node = peers.get(id);
+    return node && isReached(node) ? node : undefined;
+  };
   const forwarding = createForwarding({
-    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, networks: overlays, node: (id) => peers.get(id), nodes: () => peers.list(),
+    nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, networks: overlays, node: reachedNode, nodes: reached,
     uplinkTunnel: (encrypted) => (encrypted ? fabric.sealedTunnel() : fabric.tunnel()), ipv6: () => fabric.ipv6(),
   });
 
   /** What every route to a peer carries, less the encapsulation. */
   function overlayMtu(): number {
-    const nodes = peers.list();
+    const nodes = reached();
     const routes = nodes.map(({ vtep }) => hostRtnl.routeTo(vtep)?.mtu ?? Infinity);
-    return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - VXLAN_OVERHEAD;
+    return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - vxlanOverhead();
   }
+  const vxlanOverhead = (): number => VXLAN_OVERHEAD[familyOf(options.self().vtep)];
   const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
-  const overheadOf = (network: Network): number => VXLAN_OVERHEAD + (isEncrypted(network) ? WIREGUARD_OVERHEAD : 0);
+  const overheadOf = (network: Network): number => (isEncrypted(network) ? sealedOverhead(familyOf(options.self().vtep)) : vxlanOverhead());
   /** As it was when the fabric was last looked after: to ask for the route to each peer takes too long for a container's start. */
   let lastMtu: number | undefined;
-  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu()) + VXLAN_OVERHEAD - overheadOf(network);
+  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu()) + vxlanOverhead() - overheadOf(network);
 
   /** Throws WEFT-ENCRYPTION. */
   function requireEncryption(network: Network): void {
@@ -100,7 +108,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   }
 
   const fabricState = (mtu: number): FabricState => ({
-    self: options.self(), peers: peers.list(), backends, mtu, vxlanPort: options.vxlanPort,
+    self: options.self(), peers: reached(), backends, mtu, vxlanPort: options.vxlanPort,
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, encrypted: isEncrypted(network), bridge: overlayBridge(network.id) }))),
   });
 
@@ -196,7 +204,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       if (isEncrypted(network)) fabric.encryption.lookAgain();
       requireEncryption(network);
       refuseSealedPrefix(network);
-      wantedMtu(network, overlayMtu() + VXLAN_OVERHEAD, overheadOf(network));
+      wantedMtu(network, overlayMtu() + vxlanOverhead(), overheadOf(network));
       interfacePrefix(network);
       allowsAnySource(network);
       wantedRates(network);
@@ -255,12 +263,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     ensureFabric,
     nodeRemoved: peers.prune,
     problems: () => {
+      const apart = peers.list().filter((node) => !isReached(node)).map(({ name, vtep }) => weftError('WEFT-UNDERLAY-FAMILY', { node: name, address: vtep, own: options.self().vtep }).message);
       const encrypted = overlays().filter(isEncrypted);
-      if (encrypted.length === 0) return [];
+      if (encrypted.length === 0) return apart;
       const problem = fabric.encryption.problem();
-      if (problem) return encrypted.map((network) => weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem }).message);
+      if (problem) return [...apart, ...encrypted.map((network) => weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem }).message)];
       const dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
-      return fabric.encryption.silent().filter((id) => !dead.has(id)).map((id) => `node ${peers.get(id)?.name ?? id} does not answer by WireGuard: encrypted networks do not reach it; see that its UDP port ${peers.get(id)?.wireguard?.port} is open`);
+      return [...apart, ...fabric.encryption.silent().filter((id) => !dead.has(id)).map((id) => `node ${peers.get(id)?.name ?? id} does not answer by WireGuard: encrypted networks do not reach it; see that its UDP port ${peers.get(id)?.wireguard?.port} is open`)];
     },
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;

@@ -31,12 +31,12 @@ const FOR_THIS_HOST = 'fib daddr type { local, broadcast, multicast, anycast }';
  * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
  * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
  * comes in, and a container's whatever address it says it has. WireGuard knows a stranger by itself, and is kept from containers all the same; its members
- * may come from anywhere, as behind address translation. What runs inside of it has no business here. The kernel's own VXLAN packets belong to no user, and none of
- * them is IPv6's. The address is looked at before the routing table is asked, which members' packets never need.
+ * may come from anywhere, as behind address translation. What runs inside of it has no business here. The kernel's own VXLAN packets belong to no user. The address is looked at before the routing table is asked, which members' packets never need.
  */
 export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges, wireguard }: HostRules): string => `
-  set members { type ipv4_addr; ${elements(members)} }
-${wireguard ? `  set wireguard { type ipv4_addr . inet_service; ${elements(wireguard.places)} }` : ''}
+  set members { type ipv4_addr; ${elements(ofFamily(4, members))} }
+  set members6 { type ipv6_addr; ${elements(ofFamily(6, members))} }
+${wireguard ? `  set wireguard { type ipv4_addr . inet_service; ${elements(ofFamily(4, wireguard.places))} }\n  set wireguard6 { type ipv6_addr . inet_service; ${elements(ofFamily(6, wireguard.places))} }` : ''}
   set dockers { type ifname; ${elements(quoted(dockerBridges))} }
   set overlay { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
   set overlay6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
@@ -52,7 +52,7 @@ ${wireguard ? `    iifname "weft-up" ip daddr ${SEALED_PREFIX} drop\n    udp dpo
   }
   chain injected {
     ip saddr != @members ${FOR_THIS_HOST} drop
-    meta nfproto ipv6 ${FOR_THIS_HOST} drop
+    ip6 saddr != @members6 ${FOR_THIS_HOST} drop
     goto containers
   }
   chain containers {
@@ -62,8 +62,9 @@ ${wireguard ? `    iifname "weft-up" ip daddr ${SEALED_PREFIX} drop\n    udp dpo
   }
   chain raw_output { type filter hook output priority raw; policy accept;
     udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip daddr @members drop
+    udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip6 daddr @members6 drop
     udp dport ${vxlanPort} notrack
-${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop' : ''}
+${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop\n    meta skuid != 0 ip6 daddr . udp dport @wireguard6 drop' : ''}
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
     oifname "weft-up" ip saddr @translated snat ip to ${nodeAddress}
@@ -74,7 +75,8 @@ ${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop' : ''}
   chain guard { type filter hook forward priority filter; policy accept;
     tcp flags syn jump mss
     udp dport ${vxlanPort} ${OUR_VXLAN} ip daddr @members drop
-${wireguard ? '    ip daddr . udp dport @wireguard drop' : ''}
+    udp dport ${vxlanPort} ${OUR_VXLAN} ip6 daddr @members6 drop
+${wireguard ? '    ip daddr . udp dport @wireguard drop\n    ip6 daddr . udp dport @wireguard6 drop' : ''}
     ct state established,related accept
     oifname "weft-up" iifname != "weft-up" ct direction original ct status & dnat != dnat drop
     iifname "weft-up" oifname @dockers ct direction original ct status & dnat != dnat drop
@@ -114,7 +116,8 @@ export interface FabricRules {
 export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends, sealed }: FabricRules): string => {
   const tunnels = sealed ? `{ "${TUNNEL}", "${SEALED_TUNNEL}" }` : `"${TUNNEL}"`;
   return `
-  set backends { type ipv4_addr . inet_proto . inet_service; ${elements(backends)} }
+  set backends { type ipv4_addr . inet_proto . inet_service; ${elements(ofFamily(4, backends))} }
+  set backends6 { type ipv6_addr . inet_proto . inet_service; ${elements(ofFamily(6, backends))} }
   set subnets { type ipv4_addr; flags interval; ${elements(ofFamily(4, subnets))} }
   set subnets6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set networks { type ifname . ifname; ${elements(quoted(bridges).map((name) => `${name} . ${name}`))} }
@@ -144,6 +147,7 @@ ${sealed ? SEALED_FORWARD : ''}
     iifname ${tunnels} ip saddr ${nodePrefix} accept
     iifname ${tunnels} ip6 saddr ${nodePrefix6} accept
     iifname ${tunnels} ip daddr . meta l4proto . th dport @backends accept
+    iifname ${tunnels} ip6 daddr . meta l4proto . th dport @backends6 accept
     iifname ${tunnels} drop
     iifname "uplink" accept
     oifname "uplink" accept

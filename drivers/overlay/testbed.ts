@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { systemClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/log.ts';
+import type { Family } from '../../base/prefix.ts';
 import type { SoftState } from '../../cluster/state.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn, rememberIn } from '../testbed.ts';
@@ -26,8 +27,12 @@ export class Node {
   keys = generateKeyPair();
   #info: ReturnType<typeof nodeInfo>;
 
-  constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number) {
-    ({ space: this.space, address: this.address } = underlay.host(number, subnet));
+  /** `family`: of the underlay. */
+  constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number, family: Family = 4) {
+    const host = underlay.host(number, subnet);
+    this.space = host.space;
+    this.address = family === 4 ? host.address : underlay.addIpv6(host, number, subnet);
+    if (family === 6) this.space.run('ip', '-4', 'address', 'flush', 'dev', 'eth0');
     this.#underlay = underlay;
     this.#networks = networks;
     this.#info = nodeInfo(id, number, this.address);
