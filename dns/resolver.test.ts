@@ -13,6 +13,7 @@ import { createNetns, deleteNetns } from '../linux/netns.ts';
 import { space, type Space } from '../linux/testing.ts';
 import type { Netns } from '../linux/types.ts';
 import type { Resolver, SandboxNames } from './dns.ts';
+import { createOwnRecords } from './own-records.ts';
 import { createResolver } from './resolver.ts';
 import { datagramSocket, openClient, RESOLVER_ADDRESS } from './sockets.ts';
 import { withLength } from './tcp-exchange.ts';
@@ -24,7 +25,7 @@ const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], shared: f
 
 function scene(t: Test, upstreams: () => string[] = () => []): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
-  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, upstreams });
+  const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, upstreams });
   t.teardown(resolver.close);
   return {
     names, resolver,
@@ -281,12 +282,13 @@ test('weftd is killed: Docker\'s resolver answers at once', async (t) => {
   const holder = spawn(process.execPath, ['--input-type=module-typescript', '--no-warnings', '-e', `
     import { createResolver } from '${import.meta.dirname}/resolver.ts';
     import { createNameTable } from '${import.meta.dirname}/zone.ts';
+    import { createOwnRecords } from '${import.meta.dirname}/own-records.ts';
     import { systemClock } from '${import.meta.dirname}/../base/clock.ts';
     import { systemRandom } from '${import.meta.dirname}/../base/random.ts';
     import { silentLogger } from '${import.meta.dirname}/../base/log.ts';
     const names = createNameTable();
     names.put({ networkId: 'n-web', networkName: 'web', endpointId: 'e', ip: '10.192.4.2', name: 'c1', names: [], service: 'c1' });
-    const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
+    const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
     await resolver.attach({ path: '${at.path}', networks: [{ id: 'n-web', name: 'web', subnets: [], shared: false, internal: false }] });
     console.log('attached');
   `], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -16,6 +16,7 @@ import type { SandboxNetworks } from './forwarding.ts';
 import { hookUp } from './hookup.ts';
 import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
+import type { RecordSource } from './own-records.ts';
 import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
@@ -29,6 +30,7 @@ const HOST_SCOPE = 'host';
 
 export interface ResolverOptions {
   names: NameSource;
+  records: RecordSource;
   log: Logger;
   clock: Clock;
   random: Random;
@@ -49,7 +51,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, records, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -74,7 +76,7 @@ export function createResolver({ names, log, clock, random, ttl, batches, upstre
     });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
-    const chain = createChain({ names, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
+    const chain = createChain({ names, records, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
