@@ -73,7 +73,21 @@ export interface SandboxAnswer { name: string; netns: string; network: string; a
 /** Everything that the store holds, at one revision. */
 export interface BackupAnswer { node: string; store: string; revision: number; entries: { key: string; value: string }[] }
 
-export interface AgentApi extends IpamCalls {
+/** Of a network, or for all networks. */
+export interface DnsRecordAnswer { name: string; type: string; value: string; /** Seconds. */ ttl?: number; network?: string }
+
+export interface AddDnsRecordRequest { name: string; type: string; value: string; ttl?: number; network?: string }
+export interface DnsRecordRequest { name: string; type?: string; value?: string; network?: string }
+
+export interface DnsCalls {
+  dnsRecords(): Promise<DnsRecordAnswer[]>;
+  /** All that the name has of that type afterwards. */
+  addDnsRecord(request: AddDnsRecordRequest): Promise<DnsRecordAnswer[]>;
+  /** What was removed. */
+  removeDnsRecord(request: DnsRecordRequest): Promise<DnsRecordAnswer[]>;
+}
+
+export interface AgentApi extends IpamCalls, DnsCalls {
   status(): Promise<StatusAnswer>;
   backup(): Promise<BackupAnswer>;
   ps(): Promise<PsAnswer>;

@@ -25,6 +25,11 @@ const AddSandbox = v.strictObject({
 const Connect = v.strictObject({ name: text, address: v.optional(text), addressIpv6: v.optional(text), aliases: v.optional(v.array(Name)) });
 const Disconnect = v.strictObject({ name: text });
 
+/** A name is refused where it is read, with what is wrong with it; texts of records may be longer. */
+const value = v.pipe(v.string(), v.maxLength(4_096));
+const AddDnsRecord = v.strictObject({ name: value, type: value, value, ttl: v.optional(v.number()), network: v.optional(text) });
+const DnsRecord = v.strictObject({ name: value, type: v.optional(value), value: v.optional(value), network: v.optional(text) });
+
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
 const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
@@ -59,6 +64,9 @@ const ROUTES: Record<string, Route> = {
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
   'GET ipam': (api, reference) => (reference === 'check' ? api.ipamCheck() : api.ipamPools()),
   'POST ipam': (api, _, body) => api.ipamFix(valid(Fix, 'the list of findings', body).ids),
+  'GET dns-records': (api) => api.dnsRecords(),
+  'POST dns-records': (api, _, body) => api.addDnsRecord(valid(AddDnsRecord, 'the record', body) as Parameters<AgentApi['addDnsRecord']>[0]),
+  'DELETE dns-records': (api, _, body) => api.removeDnsRecord(valid(DnsRecord, 'the record', body) as Parameters<AgentApi['removeDnsRecord']>[0]),
   'GET node-blocks': (api, reference) => api.planReclaim(reference),
   'DELETE node-blocks': (api, reference) => api.reclaim(reference),
 };

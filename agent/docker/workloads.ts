@@ -7,6 +7,7 @@ import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Workload } from '../../cnm/model.ts';
 import type { ContainerInspect, DockerClient } from './client.ts';
+import { dnsLabels } from './dns-labels.ts';
 import { serviceName } from './service-name.ts';
 
 const SHORT_ID = 12;
@@ -31,6 +32,7 @@ export function createWorkloads({ docker, onWorkload, log }: WorkloadsOptions): 
       log.debug({ container: containerId.slice(0, SHORT_ID), detail: errorText(error) }, 'a container could not be inspected');
       return;
     }
+    for (const problem of dnsLabels(container.Config.Labels ?? {}).problems) log.warn({ container: container.Name.slice(1), detail: problem }, 'a label is passed over');
     for (const workload of workloadsOf(container)) onWorkload(workload);
   }
 
@@ -46,7 +48,7 @@ export function createWorkloads({ docker, onWorkload, log }: WorkloadsOptions): 
         endpointId,
         ...(container && { containerId: container.Id }),
         name: entry.Name,
-        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID)]),
+        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID), ...dnsLabels(labels).names]),
         service: serviceName(labels, entry.Name),
       };
     },
@@ -68,7 +70,7 @@ export function workloadsOf(container: ContainerInspect): Workload[] {
     endpointId: each.EndpointID,
     containerId: container.Id,
     name,
-    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID)]),
+    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID), ...dnsLabels(container.Config.Labels ?? {}).names]),
     service: serviceName(container.Config.Labels ?? {}, name),
     ...(ports.length > 0 && { ports }),
     ...(health !== 'none' && health !== 'healthy' && { unready: true }),

@@ -1,0 +1,67 @@
+/** Names, wired: what is known of them, who is told, and the resolver in every sandbox. */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
+import type { Endpoints } from '../cnm/controller.ts';
+import type { Endpoint, Network } from '../cnm/model.ts';
+import type { SoftState } from '../cluster/state.ts';
+import type { Resolver } from '../dns/dns.ts';
+import { createOwnRecords } from '../dns/own-records.ts';
+import { createResolver } from '../dns/resolver.ts';
+import { createNameTable } from '../dns/zone.ts';
+import type { LocalStore, Store } from '../store/store.ts';
+import type { DnsCalls } from './api.ts';
+import type { Config } from './config.ts';
+import { createDnsRecords } from './dns-records.ts';
+import type { NetworkRegistry } from './networks.ts';
+import { createPublisher, type Publisher } from './publisher.ts';
+import { createSandboxes, type Sandboxes } from './sandboxes.ts';
+
+export interface NamesOptions {
+  config: Pick<Config, 'dns'>;
+  store: Store;
+  local: LocalStore;
+  state: SoftState;
+  registry: NetworkRegistry;
+  endpoints: Endpoints;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+}
+
+export interface Names {
+  readonly publisher: Publisher;
+  readonly resolver: Resolver;
+  readonly sandboxes: Sandboxes;
+  readonly calls: DnsCalls;
+  joined(network: Network, endpoint: Endpoint): void;
+  left(network: Network, endpoint: Endpoint): void;
+  /** The operator's records are followed in the store from then on. */
+  follow(): () => void;
+}
+
+export function createNames({ config, store, local, state, registry, endpoints, clock, random, log }: NamesOptions): Names {
+  const names = createNameTable();
+  const records = createOwnRecords();
+  const publisher = createPublisher({ state, names, endpoints, local });
+  const resolver = createResolver({ names, records, log, clock, random, ...config.dns });
+  const sandboxes = createSandboxes({ resolver, log });
+  const dnsRecords = createDnsRecords({ store, local, registry, records, log });
+  return {
+    publisher, resolver, sandboxes,
+    joined: (network, endpoint) => {
+      publisher.joined(network, endpoint);
+      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
+    },
+    left: (network, endpoint) => {
+      publisher.left(endpoint);
+      if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
+    },
+    follow: dnsRecords.follow,
+    calls: {
+      dnsRecords: async () => dnsRecords.list(),
+      addDnsRecord: dnsRecords.add,
+      removeDnsRecord: dnsRecords.remove,
+    },
+  };
+}
