@@ -86,6 +86,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),
+        dnsLatency: resolver.latencies(),
         repairs: [...repairs.recent],
         problems: [...problems(), ...(copy === undefined ? [] : [`this node's copy of the store: ${copy}`])],
       };

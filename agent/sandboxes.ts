@@ -21,7 +21,7 @@ export interface Sandboxes {
   close(): void;
 }
 
-export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Logger }): Sandboxes {
+export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'attach' | 'detach' | 'attached'>; log: Logger }): Sandboxes {
   const sandboxes = new Map<string, Map<string, Network>>();
   const watchers = new Map<string, FSWatcher>();
 

@@ -1,7 +1,9 @@
-/** `weft dns`: the operator's own records. */
+/** `weft dns`: the operator's own records; who answers a name, and how; the log of queries. */
 import type { Command } from 'commander';
-import type { AddDnsRecordRequest, DnsRecordAnswer, DnsRecordRequest } from '../agent/api.ts';
+import type { AddDnsRecordRequest, DnsLookupRequest, DnsRecordAnswer, DnsRecordRequest, QueryLogAnswer } from '../agent/api.ts';
 import { weftError } from '../base/errors.ts';
+import type { NameTrace } from '../dns/dns.ts';
+import type { Origin } from '../dns/origin.ts';
 import { defined } from './options.ts';
 import { table } from './table.ts';
 
@@ -14,6 +16,19 @@ const recordTable = (records: DnsRecordAnswer[]): string =>
   table(['NAME', 'TYPE', 'VALUE', 'TTL', 'NETWORK'], records.map(({ name, type, value, ttl, network }) => [name, type, value, ttl, network ?? '(all)']));
 
 const recordText = ({ name, type, value, network }: DnsRecordAnswer): string => `${name} ${type} ${value}${network === undefined ? '' : ` on ${network}`}`;
+
+const SOURCES: Readonly<Record<Origin, string>> = { records: 'records of your own', containers: 'names of containers', cache: 'the cache', docker: 'Docker\'s resolver', upstreams: 'the host\'s name servers' };
+const took = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : `${ms.toFixed(ms < 1 ? 3 : 1)} ms`);
+
+const traceText = ({ name, type, rcode, answers, from, ms, steps }: NameTrace): string => [
+  `${name} ${type}: ${rcode}${answers.length === 0 && rcode === 'NOERROR' ? ', without records' : ''}${from === undefined ? '' : `, from ${SOURCES[from]}`}, in ${took(ms)!}`,
+  ...answers.map((answer) => `  ${answer}`),
+  '',
+  table(['SOURCE', 'TOOK', 'SAID'], steps.map((step) => [SOURCES[step.source], took(step.ms), step.detail])),
+].join('\n');
+
+const logText = ({ all, containers }: QueryLogAnswer): string =>
+  (all ? 'queries of all containers are logged' : containers.length === 0 ? 'no queries are logged' : `queries of ${containers.join(', ')} are logged`);
 
 function seconds(text: string): number {
   if (!/^\d{1,10}$/.test(text)) throw weftError('WEFT-RECORD-MALFORMED', { what: `the TTL ${text}`, detail: 'it is no number of seconds', hint: 'write it as 60' });
@@ -38,6 +53,21 @@ export function addDnsCommands(program: Command, { ask, show }: DnsCommandOption
     .action(async (name: string, type: string | undefined, value: string[], { network }: { network?: string }) => {
       const request = defined({ name, type, value: value.length > 0 ? value.join(' ') : undefined, network }) as DnsRecordRequest;
       show(await ask<DnsRecordAnswer[]>('DELETE', 'dns-records', request), (removed) => removed.map(recordText).join('\n'));
+    });
+
+  dns.command('lookup <name> [type]')
+    .description('ask as a container of this host would: the answer, who gave it, and why nobody else did')
+    .requiredOption('--from <container>', 'a container, by name or id, or a sandbox')
+    .action(async (name: string, type: string | undefined, { from }: { from: string }) => {
+      show(await ask<NameTrace>('POST', 'dns-lookups', defined({ name, type, from }) as DnsLookupRequest), traceText);
+    });
+
+  dns.command('log [state]')
+    .description('write queries into weftd\'s log from now on (`on`), or no more (`off`); without either: whose are written')
+    .option('--from <container>', 'of this container or sandbox only')
+    .action(async (state: string | undefined, { from }: { from?: string }) => {
+      if (state !== undefined && state !== 'on' && state !== 'off') throw weftError('WEFT-CALL-UNKNOWN', { call: `dns log ${state}` });
+      show(await (state === undefined ? ask<QueryLogAnswer>('GET', 'dns-log') : ask<QueryLogAnswer>('POST', 'dns-log', defined({ on: state === 'on', from }))), logText);
     });
 
   dns.command('ls').description('the records that were added').action(async () => {

@@ -6,21 +6,32 @@
  * says about addresses of Weft subnets is discarded: our records alone decide there. In a sandbox that is on networks of Docker's own, too,
  * Docker may know any name itself: there it is asked every time, and nothing is kept.
  */
+import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import { encodeAliased, questionFor } from './aliased.ts';
-import type { NameSource } from './dns.ts';
+import type { NameSource, SeenQuery } from './dns.ts';
 import type { Transport } from './forwarder.ts';
 import { createForwarding, type ForwardingOptions } from './forwarding.ts';
 import { keptLength, writeKept } from './kept-answer.ts';
 import { answerLocally, type LocalOptions } from './local-answer.ts';
 import type { JoinedNetwork } from './lookup.ts';
 import { RCODE } from './message.ts';
+import type { Origin } from './origin.ts';
 import type { RecordSource } from './own-records.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
 import type { Remembered, RememberedAnswer } from './remembered.ts';
+import { rcodeOf } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse, type Alias, type Answer } from './response.ts';
 
 const MAX_TCP_SIZE = 65_535;
+
+export interface Observation {
+  clock: Pick<Clock, 'now'>;
+  /** What was answered at once from a source of this node. Answers that are given again in the same bytes are not timed. */
+  took(from: Origin, ms: number): void;
+  /** Who wants to hear of each query now. */
+  observer(): ((seen: SeenQuery) => void) | undefined;
+}
 
 export interface ChainOptions extends Omit<ForwardingOptions, 'beginAt'> {
   names: NameSource;
@@ -30,6 +41,7 @@ export interface ChainOptions extends Omit<ForwardingOptions, 'beginAt'> {
   /** Of this sandbox. */
   remembered: Remembered;
   random: Random;
+  observation?: Observation;
 }
 
 /**
@@ -43,7 +55,7 @@ export type Chain = Responder & {
   again(message: Buffer, length: number, out: Buffer): number;
 };
 
-export function createChain({ names, records, ttl, remembered, random, ...options }: ChainOptions): Chain {
+export function createChain({ names, records, ttl, remembered, random, observation, ...options }: ChainOptions): Chain {
   const { networks, count } = options;
   /** Clients take the first address: each answer begins elsewhere, so that they spread. */
   const beginAt = (of: number): number => (of > 1 ? random.int(of) : 0);
@@ -57,6 +69,7 @@ export function createChain({ names, records, ttl, remembered, random, ...option
   let joined: readonly JoinedNetwork[] | undefined;
 
   function again(message: Buffer, length: number, out: Buffer): number {
+    if (observation?.observer()) return 0;
     if (version === versionNow() && joined === networks().joined) return remembered.write(message, length, out);
     remembered.clear();
     version = versionNow();
@@ -77,8 +90,13 @@ export function createChain({ names, records, ttl, remembered, random, ...option
     return encodeAliased(message, query, aliases, reply, target.end, limit);
   }
 
-  const respond: Responder = (message, transport, out) => {
-    const query = parseQuery(message);
+  /** Of the question in hand: set before `answer` returns. */
+  let from: Origin | undefined;
+  let query: ReturnType<typeof parseQuery> = 'silence';
+
+  const answer: Responder = (message, transport, out) => {
+    from = undefined;
+    query = parseQuery(message);
     if (query === 'silence') {
       count('ignored');
       return 0;
@@ -98,10 +116,10 @@ export function createChain({ names, records, ttl, remembered, random, ...option
     };
     const local = query.name === undefined ? undefined : answerLocally(here, query.name, query.type);
     if (local && 'answer' in local) {
-      const { answer } = local;
-      const outcome = answer.kind === 'nodata' ? 'nodata' : 'answered';
-      const length = encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
-      remember(length, { ...turnOf(answer), until: Infinity, onUse: uses[outcome] });
+      ({ from } = local);
+      const outcome = local.answer.kind === 'nodata' ? 'nodata' : 'answered';
+      const length = encodeResponse(out, message, query, RCODE.NOERROR, local.answer, limit);
+      remember(length, { ...turnOf(local.answer), until: Infinity, onUse: uses[outcome] });
       count(outcome);
       return length;
     }
@@ -112,6 +130,7 @@ export function createChain({ names, records, ttl, remembered, random, ...option
     if (local) return followed(message, query, local, transport, limit);
     const found = kept(message, query);
     if (!found) return forward(message, query, transport, limit);
+    from = 'cache';
     const turns = found.answer.survey.rotation.length;
     const turn = beginAt(turns);
     const length = writeKept(out, message, query, found.answer, found.age, turn, limit);
@@ -119,7 +138,26 @@ export function createChain({ names, records, ttl, remembered, random, ...option
     count(found.source === 'stale' ? 'stale' : 'cached');
     return length;
   };
-  return Object.assign(respond, { again });
+
+  const observed = ({ clock, took, observer }: Observation): Responder => (message, transport, out) => {
+    const began = clock.now();
+    const result = answer(message, transport, out);
+    const now = clock.now();
+    if (from !== undefined) took(from, now - began);
+    const report = observer();
+    if (!report || typeof query === 'string' || 'rcode' in query) return result;
+    const seen = { name: query.key, type: query.type, transport, from };
+    if (typeof result === 'number') {
+      report({ ...seen, rcode: rcodeOf(out), ms: now - began });
+      return result;
+    }
+    return result.then((reply) => {
+      report({ ...seen, rcode: rcodeOf(reply), ms: clock.now() - began });
+      return reply;
+    });
+  };
+
+  return Object.assign(observation ? observed(observation) : answer, { again });
 }
 
 /** In which of its orders an answer is given. */

@@ -25,28 +25,31 @@ export interface LocalOptions {
   beginAt(count: number): number;
 }
 
-/** `elsewhere`: a name of which nothing is known here, and to which the aliases lead. */
-export type LocalAnswer = { answer: Answer } | { aliases: readonly Alias[]; elsewhere: string };
+/** `from`: who knows the name that was asked for. `elsewhere`: a name of which nothing is known here, and to which the aliases lead. */
+export type LocalAnswer = { from: 'records' | 'containers'; answer: Answer } | { aliases: readonly Alias[]; elsewhere: string };
 
 /** A name in lower case; undefined where nothing is known of it. */
 export function answerLocally(options: LocalOptions, name: string, type: number): LocalAnswer | undefined {
   const aliases: Alias[] = [];
   for (;;) {
-    const found = look(options, name, type);
+    const known = ofRecords(options, options.records.find(options.joined, name), type);
+    const contained = known ? undefined : ofContainers(options, name, type);
+    const found = known ?? contained ?? ofTheRest(options, name, type);
     if (!found) return aliases.length > 0 ? { aliases, elsewhere: name } : undefined;
-    if (!('target' in found)) return { answer: aliases.length > 0 ? { ...found, aliases } : found };
+    if (!('target' in found)) return aliases.length > 0 ? { from: 'records', answer: { ...found, aliases } } : { from: contained ? 'containers' : 'records', answer: found };
     aliases.push(found);
-    if (aliases.length === MAX_ALIASES) return { answer: { kind: 'nodata', aliases } };
+    if (aliases.length === MAX_ALIASES) return { from: 'records', answer: { kind: 'nodata', aliases } };
     name = found.target;
   }
 }
 
-function look(options: LocalOptions, name: string, type: number): Answer | Alias | undefined {
+/** What records say where neither they nor containers have any of the type: of an address, that the name is there, of whatever stands there. */
+function ofTheRest(options: LocalOptions, name: string, type: number): Answer | Alias | undefined {
   const { records, joined } = options;
-  const own = records.find(joined, name);
-  const found = ofRecords(options, own, type) ?? ofContainers(options, name, type) ?? ofAddress(options, name, type);
-  if (found) return found;
-  const covering = own.length > 0 ? own : records.findCovering(joined, name);
+  const pointer = ofAddress(options, name, type);
+  if (pointer) return pointer;
+  if (records.find(joined, name).length > 0) return { kind: 'nodata' };
+  const covering = records.findCovering(joined, name);
   return ofRecords(options, covering, type) ?? (covering.length > 0 ? { kind: 'nodata' } : undefined);
 }
 

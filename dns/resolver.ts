@@ -10,10 +10,11 @@ import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
 import { createChain } from './chain.ts';
-import type { NameSource, Resolver, SandboxNames } from './dns.ts';
+import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
 import { hookUp } from './hookup.ts';
+import { createLatencies, timed } from './latency.ts';
 import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import type { RecordSource } from './own-records.ts';
@@ -48,6 +49,7 @@ interface Attached {
   networks: SandboxNetworks;
   /** Its part of the cache. */
   scope: string;
+  trace(name: string, type: string): Promise<NameTrace>;
   close(): void;
 }
 
@@ -59,16 +61,18 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
   const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
   const cache = createAnswerCache(CACHE_BYTES);
   const memory = createMemory({ now: () => clock.now(), random });
-  const hostServers = createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ });
+  const latencies = createLatencies();
+  const hostServers = timed(createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ }), 'upstreams', latencies, clock);
   const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
+  let listener: QueryListener | undefined;
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
     // One of its own each time: a last answer that comes while we leave is nobody's when we are back.
     const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const entry: Attached = { inode, scope, networks: describe(sandbox), close: () => {} };
-    const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
+    const entry: Attached = { inode, scope, networks: describe(sandbox), trace: async (name, type) => (await import('./trace.ts')).traceName({ ...ways, clock }, name, type), close: () => {} };
+    const direct = timed(createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog }), 'docker', latencies, clock);
     const cached = createCachingForwarder({
       cache, scope, forwarder: direct, clock,
       discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
@@ -76,7 +80,12 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     });
     const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
-    const chain = createChain({ names, records, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
+    const ways = { names, records, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, random };
+    const report = (query: SeenQuery): void => listener?.heard(sandbox.path, query);
+    const chain = createChain({
+      ...ways, remembered, count: (outcome) => void counts[outcome]++,
+      observation: { clock, took: latencies.add, observer: () => (listener?.wants(sandbox.path) ? report : undefined) },
+    });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
@@ -121,6 +130,13 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     detach,
     attached: () => [...attached.keys()],
     stats: () => ({ ...counts }),
+    latencies: latencies.histograms,
+    trace: async (path, name, type) => {
+      const entry = attached.get(path);
+      if (!entry) throw weftError('WEFT-DNS-ABSENT', { sandbox: path });
+      return entry.trace(name, type);
+    },
+    listen: (next) => void (listener = next),
     close: () => {
       for (const path of attached.keys()) detach(path);
       hostServers.close();

@@ -3,10 +3,12 @@
  *     /    \
  *   h1      h2          Docker on both, a cluster of their own
  *
- * Records of the operator's own, in containers of both hosts; names by labels.
+ * Records of the operator's own, in containers of both hosts; names by labels; who answers a name, and why; the log of queries.
  */
+import { readFileSync } from 'node:fs';
 import tap, { test, type Test } from 'tap';
-import type { DnsRecordAnswer } from '../agent/api.ts';
+import type { DnsRecordAnswer, StatusAnswer } from '../agent/api.ts';
+import type { NameTrace } from '../dns/dns.ts';
 import { askTcp, askUdp, decode, outcome, question } from '../dns/testing.ts';
 import { openNetns } from '../linux/netns.ts';
 import type { Netns } from '../linux/types.ts';
@@ -33,7 +35,7 @@ async function inside(t: Test, host: Host, container: string): Promise<Netns> {
 test('records of the operator\'s own', async (t) => {
   const lab = await createLab({ name: 'records', hosts: 2, docker: true });
   t.teardown(() => lab.destroy());
-  await formCluster(lab);
+  const services = await formCluster(lab);
   const [h1, h2] = [lab.host(1), lab.host(2)];
   for (const network of ['web', 'back']) {
     await weftJson(h1, 'network', 'create', network);
@@ -78,6 +80,33 @@ test('records of the operator\'s own', async (t) => {
     t.match((await weft(h1, 'dns', 'add', 'db.test', 'A', '192.0.2.1', '--ttl', 'soon')).stderr, /WEFT-RECORD-MALFORMED.*write it as 60/);
     t.match((await weft(h1, 'dns', 'add', '--network', 'nowhere', 'db.test', 'A', '192.0.2.1')).stderr, 'WEFT-NETWORK-UNKNOWN');
     t.match((await weft(h1, 'dns', 'rm', 'nobody.test')).stderr, 'WEFT-RECORD-UNKNOWN');
+  });
+
+  await t.test('who answers, and why', async (t) => {
+    t.match(await weftJson<NameTrace>(h1, 'dns', 'lookup', 'db.test', '--from', 'probe1'), { rcode: 'NOERROR', from: 'records', answers: [/^db\.test 77 A 192\.0\.2\.\d$/, /./] });
+    const text = (await weft(h1, 'dns', 'lookup', 'shop', '--from', 'probe1')).stdout;
+    t.match(text, new RegExp(String.raw`^shop A: NOERROR, from names of containers, in [\d.]+ ms\n {2}shop 5 A ${shop}\n`));
+    t.match(text, /^records of your own +[\d.]+ ms +they have the name, but not for A$/m);
+    t.match(text, /^Docker's resolver +- +not asked: what the cluster knows is nobody else's$/m);
+    t.match(await weftJson<NameTrace>(h1, 'dns', 'lookup', 'nobody.test', '--from', 'probe1'), { steps: [{ detail: /^none of this name, for all networks or for web$/ }, {}, {}, { source: 'docker', ms: Number }] });
+    t.match((await weft(h1, 'dns', 'lookup', 'shop', '--from', 'probe2')).stderr, 'WEFT-CONTAINER-UNKNOWN', 'it is on the other host');
+    t.match((await weft(h1, 'dns', 'lookup', 'shop', 'NONE', '--from', 'probe1')).stderr, 'WEFT-RECORD-MALFORMED');
+    const { dnsLatency } = await weftJson<StatusAnswer>(h1, 'status');
+    t.ok(dnsLatency['records']!.count > 0 && dnsLatency['docker']!.count > 0, JSON.stringify(dnsLatency));
+  });
+
+  await t.test('the log of queries', async (t) => {
+    const logged = (): string[] => readFileSync(services.get(h1)!.log, 'utf8').split('\n').filter((line) => line.includes('"msg":"query"'));
+    await get(one, 'db.test');
+    t.same(logged(), []);
+    t.match((await weft(h1, 'dns', 'log', 'on', '--from', 'probe1')).stdout, 'queries of probe1 are logged');
+    for (let i = 0; i < 2; i++) await get(one, 'db.test');
+    await until('both are there', () => logged().length === 2);
+    t.match(JSON.parse(logged()[0]!), { part: 'dns', container: 'probe1', name: 'db.test', type: 'A', transport: 'udp', from: 'records', rcode: 'NOERROR' });
+    t.match((await weft(h1, 'dns', 'log', 'off')).stdout, 'no queries are logged');
+    await get(one, 'db.test');
+    t.equal(logged().length, 2);
+    t.match((await weft(h1, 'dns', 'log', 'maybe')).stderr, 'WEFT-CALL-UNKNOWN');
   });
 
   await t.test('removed ones are gone', async (t) => {
