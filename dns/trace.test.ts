@@ -7,7 +7,7 @@ import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
 import type { NameTrace } from './dns.ts';
 import type { DockerResolver } from './docker-resolver.ts';
-import type { Failure } from './forwarder.ts';
+import type { Failure, Forwarder } from './forwarder.ts';
 import type { Source } from './forwarding.ts';
 import { createLatencies, timed } from './latency.ts';
 import { createOwnRecords } from './own-records.ts';
@@ -112,7 +112,8 @@ test('answers and silence of others are timed, and not that nobody is there', as
   const { add, histograms } = createLatencies();
   const clock = new VirtualClock();
   const says: (Buffer | Failure)[] = [question('x'), 'timeout', 'absent', 'closed', 'busy'];
-  const forwarder = timed({ ask: () => new Promise((resolve) => clock.setTimeout(() => resolve(says.shift()!), 40)), close: () => {} }, 'upstreams', { add }, clock);
+  const silent: Forwarder = { ask: () => new Promise((resolve) => clock.setTimeout(() => resolve(says.shift()!), 40)), close: () => {} };
+  const forwarder = timed(silent, 'upstreams', { add }, clock);
   for (let left = says.length; left > 0; left--) await Promise.all([forwarder.ask(question('x'), 0, 'udp'), clock.advance(40)]);
   t.match(histograms().upstreams, { count: 2, sum: 80 });
 });
