@@ -1,7 +1,7 @@
 /** Names of types and what replies say, as text for people. */
 import { bytesToIp } from '../base/ip.ts';
 import { weftError } from '../base/errors.ts';
-import { nameKey, TYPE, walkRecords, type NameBudget, type WireRecord } from './message.ts';
+import { MAX_RECORDS, nameKey, TYPE, walkRecords, type NameBudget, type WireRecord } from './message.ts';
 
 /** All names of one reply, uncompressed. */
 const NAME_BYTES = 64 * 1024;
@@ -23,10 +23,11 @@ export function parseType(text: string): number {
 
 export const rcodeText = (rcode: number): string => RCODES[rcode] ?? `RCODE${rcode}`;
 
-/** 'name TTL type data' of each answer; `end`: where the question ends. Empty where it cannot be read. */
+/** 'name TTL type data' of each answer; `end`: where the question ends. Empty where it cannot be read, or nobody would. */
 export function answerTexts(reply: Buffer, end: number): string[] {
+  const count = reply.readUInt16BE(6);
   const records: WireRecord[] = [];
-  if (walkRecords(reply, end, reply.readUInt16BE(6), (record) => records.push(record)) < 0) return [];
+  if (count > MAX_RECORDS || walkRecords(reply, end, count, (record) => records.push(record)) < 0) return [];
   const budget: NameBudget = { bytes: NAME_BYTES };
   const name = (offset: number): string => nameText(nameKey(reply, offset, budget));
   return records.map((record) => `${name(record.owner)} ${record.ttl} ${typeText(record.type)} ${dataText(reply, record, name)}`);

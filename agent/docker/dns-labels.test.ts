@@ -9,5 +9,6 @@ test('names in a label', async (t) => {
 test('what is wrong in a label is told, and the rest counts', async (t) => {
   const { names, problems } = dnsLabels({ 'weft.dns.names': 'good.test,not good,*', 'weft.dns.name': 'x' });
   t.same(names, ['good.test']);
+  t.match(dnsLabels({ 'weft.dns.names': Array.from({ length: 70 }, (_, i) => `n${i}.test`).join() }), { names: { length: 64 }, problems: [/WEFT-OPTION-VALUE.*wildcard/] });
   t.match(problems, [/weft\.dns\.name .*use weft\.dns\.names/, /WEFT-RECORD-MALFORMED.*not good/, /WEFT-RECORD-MALFORMED.*\*\.app\.test/]);
 });
