@@ -140,7 +140,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
-  const names = createNames({ config, store, local, state, registry, endpoints, clock, random, log: log.child({ part: 'dns' }) });
+  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), clock, random, log: log.child({ part: 'dns' }) });
   const { publisher, resolver, sandboxes, joined, left } = names;
   const controller = createController({
     drivers: [overlay, bridge, macvlan, ipvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,
@@ -168,7 +168,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
   });
   const docker = createDocker({
-    config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, clock, log,
+    config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, onElsewhere: sandboxes.elsewhere, clock, log,
   });
   const networks = createNetworkCommands({
     self: own.info, state, registry, endpoints, addresses, publisher, lifecycle, docker: docker.client, map: docker.map, replicator: docker.replicator, sandboxes: commands, nodeName, inUse, decided: docker.decided,

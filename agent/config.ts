@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { parsePrefix4 } from '../base/ip.ts';
 import { parsePrefix } from '../base/prefix.ts';
+import { parseTlsServer } from '../dns/tls-server.ts';
 import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
@@ -29,6 +30,8 @@ const addresses = (defaultPort: number) => v.array(v.pipe(
 const GOSSIP_PORT = 7947;
 const DHT_PORT = 7951;
 
+/** An address of the loopback that no other name server has by default. */
+const HOST_DNS_ADDRESS = '127.0.0.87';
 /** Seconds. */
 const NAME_TTL = 5;
 const LONGEST_NAME_TTL = 3_600;
@@ -86,6 +89,16 @@ const Schema = v.strictObject({
     ttl: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(LONGEST_NAME_TTL)), NAME_TTL),
     /** Take several questions with one system call where they wait. */
     batches: v.optional(v.boolean(), true),
+    /** Whether programs of this host may ask for containers' names, and at which address of its loopback. */
+    host: v.optional(v.pipe(
+      v.union([v.boolean(), v.pipe(v.string(), v.ipv4())]), v.transform((host) => (host === true ? HOST_DNS_ADDRESS : host === false ? undefined : host)),
+    ), false),
+    /** Name servers for the outside world, asked over TLS; none: Docker's resolver and the host's name servers. */
+    upstreams: v.optional(v.array(v.pipe(
+      v.string(), v.check((text) => parseTlsServer(text) !== undefined, 'give name servers such as tls://9.9.9.9#dns.quad9.net'), v.transform((text) => parseTlsServer(text)!),
+    )), []),
+    /** PEM file with the authorities that may vouch for them. */
+    ca: v.optional(path),
   }), {}),
   dataDir: v.optional(v.string(), DEFAULT_DATA_DIRECTORY),
   runDir: v.optional(v.string(), '/run/weft'),

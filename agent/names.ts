@@ -26,6 +26,8 @@ export interface NamesOptions {
   state: SoftState;
   registry: NetworkRegistry;
   endpoints: Endpoints;
+  /** Endpoints that are not Docker's. */
+  isNative(endpointId: string): boolean;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -42,11 +44,11 @@ export interface Names {
   follow(): () => void;
 }
 
-export function createNames({ config, store, local, state, registry, endpoints, clock, random, log }: NamesOptions): Names {
+export function createNames({ config, store, local, state, registry, endpoints, isNative, clock, random, log }: NamesOptions): Names {
   const names = createNameTable();
   const records = createOwnRecords();
   const publisher = createPublisher({ state, names, endpoints, local });
-  const resolver = createResolver({ names, records, log, clock, random, ...config.dns });
+  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns });
   const sandboxes = createSandboxes({ resolver, log });
   const dnsRecords = createDnsRecords({ store, local, registry, records, log });
 
@@ -69,7 +71,7 @@ export function createNames({ config, store, local, state, registry, endpoints, 
     publisher, resolver, sandboxes,
     joined: (network, endpoint) => {
       publisher.joined(network, endpoint);
-      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network);
+      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, isNative(endpoint.id));
     },
     left: (network, endpoint) => {
       publisher.left(endpoint);

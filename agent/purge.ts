@@ -9,6 +9,7 @@ import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { runAll } from '../base/undo.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
+import { routeByResolved } from '../dns/host-stub.ts';
 import { createBridgeDriver } from '../drivers/bridge/bridge.ts';
 import { createIpvlanDriver } from '../drivers/ipvlan/ipvlan.ts';
 import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
@@ -128,6 +129,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
       for (const { name } of rtnl.links()) if (/^(wc|we)-/.test(name)) await rtnl.deleteLink(name);
       rtnl.close();
     },
+    () => routeByResolved({ address: undefined }),
     ...sysctls.map(({ name, before }) => () => writeSysctl(hostNetns, name, before)),
     () => local.close(),
     () => rmSync(config.runDir, { recursive: true, force: true }),

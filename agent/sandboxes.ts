@@ -14,24 +14,29 @@ import { isNetns } from '../linux/netns.ts';
 import { sharesSubnet } from './network-scope.ts';
 
 export interface Sandboxes {
-  joined(path: string, network: Network): void;
+  /** `native`: Docker knows nothing of this sandbox. */
+  joined(path: string, network: Network, native: boolean): void;
   left(path: string, network: Network): void;
+  /** Whether Docker has the sandbox on networks of its own as well; undefined: it cannot be asked. Those that we do not know are passed over. */
+  elsewhere(path: string, elsewhere: boolean | undefined): void;
   /** Hooks up what is not, and lets go of what is gone. */
   repair(): Promise<void>;
   close(): void;
 }
 
+interface Sandbox { networks: Map<string, Network>; elsewhere: boolean | undefined }
+
 export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'attach' | 'detach' | 'attached'>; log: Logger }): Sandboxes {
-  const sandboxes = new Map<string, Map<string, Network>>();
+  const sandboxes = new Map<string, Sandbox>();
   const watchers = new Map<string, FSWatcher>();
 
   async function hookUp(path: string): Promise<void> {
-    const networks = sandboxes.get(path);
-    if (!networks || !isNetns(path)) return;
+    const sandbox = sandboxes.get(path);
+    if (!sandbox || !isNetns(path)) return;
     try {
       await resolver.attach({
-        path,
-        networks: [...networks.values()].map((network) => ({
+        path, elsewhere: sandbox.elsewhere,
+        networks: [...sandbox.networks.values()].map((network) => ({
           id: network.id, name: network.name, internal: network.internal,
           subnets: network.subnets.map(({ subnet }) => subnet), shared: sharesSubnet(network),
         })),
@@ -62,15 +67,16 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
   }
 
   return {
-    joined: (path, network) => {
-      const networks = sandboxes.get(path) ?? new Map<string, Network>();
-      sandboxes.set(path, networks.set(network.id, network));
+    joined: (path, network, native) => {
+      const sandbox = sandboxes.get(path) ?? { networks: new Map<string, Network>(), elsewhere: native ? false : undefined };
+      sandbox.networks.set(network.id, network);
+      sandboxes.set(path, sandbox);
       watchDirectory(path);
       // Docker waits for the answer to Join; the container's first query comes later.
       setImmediate(() => void retry(path));
     },
     left: (path, network) => {
-      const networks = sandboxes.get(path);
+      const networks = sandboxes.get(path)?.networks;
       if (!networks?.delete(network.id)) return;
       if (networks.size > 0) {
         void hookUp(path);
@@ -78,6 +84,12 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
         sandboxes.delete(path);
         setImmediate(() => sandboxes.has(path) || resolver.detach(path));
       }
+    },
+    elsewhere: (path, elsewhere) => {
+      const sandbox = sandboxes.get(path);
+      if (!sandbox || sandbox.elsewhere === elsewhere) return;
+      sandbox.elsewhere = elsewhere;
+      void hookUp(path);
     },
     repair: async () => {
       for (const path of resolver.attached()) if (!sandboxes.has(path) || !isNetns(path)) resolver.detach(path);

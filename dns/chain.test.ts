@@ -24,7 +24,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
   const names = createNameTable();
   const counts: Record<string, number> = {};
   const asked: string[] = [];
-  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], passing: [], internal, ipv4 };
+  const networks: SandboxNetworks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], passing: [], internal, ipv4, elsewhere: elsewhere === 'unknown' ? undefined : elsewhere };
   const says: Record<string, Reactions | Failure> = { docker, upstream };
   const source = (who: string, discards?: CachingOptions['discards']): Source<DockerResolver> => {
     const direct: DockerResolver = {
@@ -44,9 +44,8 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     };
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
-  const records = createOwnRecords();
   const chain = createChain({
-    names, records, networks: () => networks, isElsewhere: () => (elsewhere === 'unknown' ? undefined : elsewhere), docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, records: createOwnRecords(), networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -55,7 +54,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
   };
   const put = (name: string, ...ips: string[]): void =>
     ips.forEach((ip) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, name, names: [name], service: name }));
-  return { chain, names, records, ask, put, counts, asked, clock, says, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
+  return { chain, names, ask, put, counts, asked, clock, says, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
 }
 
 test('own records are answered at once, and nobody else is asked', async (t) => {
@@ -274,7 +273,7 @@ test('one sandbox has no more than 256 questions with the host\'s name servers',
   const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
   const counts: Record<string, number> = {};
   const limited = createChain({
-    names: createNameTable(), records: createOwnRecords(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true }), isElsewhere: () => false, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names: createNameTable(), records: createOwnRecords(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
@@ -312,7 +311,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, records: createOwnRecords(), networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true }), isElsewhere: () => false, docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
+    names, records: createOwnRecords(), networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

@@ -17,6 +17,8 @@ export interface SandboxNames {
   path: string;
   /** The networks it is on: names of these, and of no other, are answered from records. */
   networks: SandboxNetwork[];
+  /** Whether it is on networks of Docker's own as well, whose names Docker alone knows; undefined: nobody knows, now. */
+  elsewhere: boolean | undefined;
 }
 
 /** By family, without duplicates. */

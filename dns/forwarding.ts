@@ -9,7 +9,7 @@ import { RCODE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
 import { hasAddressIn, isRefusal, rcodeOf } from './reply.ts';
-import { encodeFailure } from './response.ts';
+import { encodeFailure, encodeTruncation } from './response.ts';
 
 /** Questions of one sandbox that others may be working on; and those of them that take sockets of the host's. */
 const MAX_FORWARDS = 1024;
@@ -26,6 +26,8 @@ export interface SandboxNetworks {
   ipv4: boolean;
   /** Nothing may leave for the outside. */
   internal: boolean;
+  /** On networks of others as well; undefined: nobody knows, and then nothing is kept and nothing leaves. */
+  elsewhere: boolean | undefined;
 }
 
 /** Others' answers: as they give them, and by way of the cache. */
@@ -36,10 +38,10 @@ interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound
 export interface ForwardingOptions {
   /** Those of the sandbox, as they are now. */
   networks: () => SandboxNetworks;
-  /** Whether the sandbox is on networks of others as well; undefined: nobody knows, and then nothing is kept and nothing leaves. */
-  isElsewhere: () => boolean | undefined;
   docker: Source<DockerResolver>;
   upstreams: Source<Forwarder>;
+  /** The upstreams are asked in secret. Docker's resolver would forward in the clear: it is asked for what nobody outside can know alone. */
+  encrypted?: boolean;
   /** Which of so many comes first. */
   beginAt: (count: number) => number;
   count: (outcome: Outcome) => void;
@@ -56,7 +58,7 @@ export interface Forwarding {
 
 type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
 
-export function createForwarding({ networks, isElsewhere, docker, upstreams, beginAt, count }: ForwardingOptions): Forwarding {
+export function createForwarding({ networks, docker, upstreams, encrypted = false, beginAt, count }: ForwardingOptions): Forwarding {
   let forwards = 0;
   let upstreamForwards = 0;
 
@@ -86,18 +88,28 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
     return typeof second.result === 'string' ? local : second;
   }
 
+  /** Of the outside's names hardly any has one label (RFC 7085). */
+  const mayAskDocker = ({ name }: Query): boolean => !encrypted || (networks().elsewhere === true && name !== undefined && !name.includes('.'));
+
+  async function askAround(ask: Ask, query: Query): Promise<Reply> {
+    if (!mayAskDocker(query)) return askUpstreams(ask);
+    if (encrypted) return { from: 'docker', result: await ask(docker) };
+    const { ipv4, internal } = networks();
+    return ipv4 || internal ? inTurn(ask) : together(ask);
+  }
+
   async function forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer> {
     const fail = (outcome: Outcome, rcode: number): Buffer => {
       count(outcome);
       return encodeFailure(message, query, rcode);
     };
+    if (networks().internal && !mayAskDocker(query)) return fail('contained', RCODE.SERVFAIL);
     if (forwards >= MAX_FORWARDS) return fail('refused', RCODE.REFUSED);
     forwards++;
     try {
-      const { ipv4, internal } = networks();
       const keeps = mayKeep(query);
       const ask: Ask = keeps ? (source) => source.cached.find(message, query) : (source) => source.direct.ask(message, query.end, transport);
-      const { from, result: said } = await (ipv4 || internal ? inTurn(ask) : together(ask));
+      const { from, result: said } = await askAround(ask, query);
       const result = keeps && isFailure(said) ? lastResort(from, message, query) ?? said : said;
       if (typeof result === 'string') {
         const { outcome, rcode } = FAILURES[result];
@@ -106,7 +118,8 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
       if (Buffer.isBuffer(result)) {
         if (from === 'docker' && hasAddressIn(result, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
         count(from);
-        return result;
+        // Over UDP servers keep to the client's size themselves; over TLS they do not look at it.
+        return encrypted && result.length > limit ? encodeTruncation(message, query) : result;
       }
       count(result.source === 'asked' ? from : result.source);
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
@@ -124,17 +137,18 @@ export function createForwarding({ networks, isElsewhere, docker, upstreams, beg
   const lastResort = (from: Reply['from'], message: Buffer, query: Query): Found | undefined =>
     (from === 'upstream' ? upstreams.cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
 
-  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && isElsewhere() === false;
+  const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && (networks().elsewhere === false || !mayAskDocker(query));
 
   function kept(message: Buffer, query: Query): Found | undefined {
     if (!mayKeep(query)) return undefined;
     const viaUpstreams = (): Found | undefined => upstreams.cached.kept(message, query);
+    if (encrypted) return networks().internal ? undefined : viaUpstreams();
     if (docker.direct.isAbsent()) return viaUpstreams();
     const found = docker.cached.kept(message, query);
     return found ?? (networks().ipv4 ? undefined : viaUpstreams());
   }
 
-  return { isContained: () => networks().internal && isElsewhere() !== true, kept, forward };
+  return { isContained: () => networks().internal && networks().elsewhere !== true, kept, forward };
 }
 
 /** Nobody knew: what was known before is better than nothing (RFC 8767 §5). */

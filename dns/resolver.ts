@@ -13,15 +13,18 @@ import { createChain } from './chain.ts';
 import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
+import { createHostNames } from './host-names.ts';
+import { openHostDns } from './host-stub.ts';
 import { hookUp } from './hookup.ts';
 import { createLatencies, timed } from './latency.ts';
-import { watchOtherLinks } from './other-links.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import type { RecordSource } from './own-records.ts';
 import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
 import { foreignPorts } from './resolver-ports.ts';
+import type { TlsServer } from './tls-server.ts';
+import { createTlsUpstreams } from './tls-upstreams.ts';
 import { createUpstreams } from './upstreams.ts';
 
 /** Some 5,000 answers, of all sandboxes together. */
@@ -40,7 +43,14 @@ export interface ResolverOptions {
   /** Take several questions with one system call where they wait. */
   batches: boolean;
   /** Addresses of the name servers for sandboxes without Docker's resolver; those of the host when left out. */
-  upstreams?: () => string[];
+  hostServers?: () => string[];
+  /** All networks, as they are now, for programs of the host, and the address where these ask, if they may. Without networks the host is left alone. */
+  networks?: () => readonly { id: string; name: string }[];
+  host?: string | undefined;
+  /** Asked over TLS, and nobody else then. */
+  upstreams?: readonly TlsServer[];
+  /** A PEM file with the authorities that may vouch for these. */
+  ca?: string | undefined;
 }
 
 interface Attached {
@@ -53,7 +63,7 @@ interface Attached {
   close(): void;
 }
 
-export function createResolver({ names, records, log, clock, random, ttl, batches, upstreams: servers = resolvConf() }: ResolverOptions): Resolver {
+export function createResolver({ names, records, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -62,9 +72,17 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
   const cache = createAnswerCache(CACHE_BYTES);
   const memory = createMemory({ now: () => clock.now(), random });
   const latencies = createLatencies();
-  const hostServers = timed(createUpstreams({ servers, clock, random, onLie: () => void counts.forged++ }), 'upstreams', latencies, clock);
-  const upstreams = { direct: hostServers, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: hostServers, clock }) };
   let listener: QueryListener | undefined;
+  const onLie = (): void => void counts.forged++;
+  const encrypted = tlsServers.length > 0;
+  const outside = timed(
+    encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie }), 'upstreams', latencies, clock,
+  );
+  const upstreams = { direct: outside, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: outside, clock }) };
+
+  const hostDns = networks && openHostDns({
+    address: host, chain: createHostNames({ names, networks, ttl, random, count: (outcome) => void counts[outcome]++ }), batches, clock, log, onDrop: () => void counts.dropped++,
+  });
 
   function open(sandbox: SandboxNames, inode: number): Attached {
     const netns = openNetns(sandbox.path);
@@ -78,9 +96,8 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
       isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
     });
-    const isElsewhere = watchOtherLinks(netns, () => entry.networks.joined.length, clock);
     const remembered = memory();
-    const ways = { names, records, networks: () => entry.networks, isElsewhere, docker: { direct, cached }, upstreams, ttl, random };
+    const ways = { names, records, networks: () => entry.networks, docker: { direct, cached }, upstreams, encrypted, ttl, random };
     const report = (query: SeenQuery): void => listener?.heard(sandbox.path, query);
     const chain = createChain({
       ...ways, remembered, count: (outcome) => void counts[outcome]++,
@@ -139,12 +156,13 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     listen: (next) => void (listener = next),
     close: () => {
       for (const path of attached.keys()) detach(path);
-      hostServers.close();
+      outside.close();
+      hostDns?.close();
     },
   };
 }
 
-function describe({ networks }: SandboxNames): SandboxNetworks {
+function describe({ networks, elsewhere }: SandboxNames): SandboxNetworks {
   const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
   const passing = subnetsOf(networks);
   return {
@@ -153,5 +171,6 @@ function describe({ networks }: SandboxNames): SandboxNetworks {
     subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
     ipv4: passing.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
+    elsewhere,
   };
 }

@@ -180,3 +180,10 @@ export function encodeFailure(message: Buffer, query: Query, rcode: number): Buf
   const out = Buffer.alloc(Math.max(512, query.end + OPT_LENGTH));
   return out.subarray(0, encodeResponse(out, message, query, rcode, undefined, out.length));
 }
+
+/** Turns a query over UDP into the advice to ask over TCP, without anything of the answer (RFC 2181 §9). */
+export function encodeTruncation(message: Buffer, query: Query): Buffer {
+  const out = encodeFailure(message, query, 0);
+  out.writeUInt16BE(out.readUInt16BE(2) | FLAG.TC, 2);
+  return out;
+}

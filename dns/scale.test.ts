@@ -11,10 +11,10 @@ import { createOwnRecords } from './own-records.ts';
 import { createResolver } from './resolver.ts';
 import { createNameTable } from './zone.ts';
 
-const SANDBOXES = 200;
+const SANDBOXES = 500;
 const BYTES_EACH = 32 * 1024;
-/** Far more than it takes, for a machine that does other things as well. */
-const HOOK_UP_MS = 10;
+/** Of a tenth of them: the others may have had to wait for whatever else the machine does. */
+const HOOK_UP_MS = 1;
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -36,7 +36,7 @@ test('a sandbox costs its process little memory and time', async (t) => {
     paths.forEach(deleteNetns);
   });
   for (const path of paths) createNetns(path).close();
-  const attach = (path: string): Promise<void> => resolver.attach({ path, networks: [{ id: 'n', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false }] });
+  const attach = (path: string): Promise<void> => resolver.attach({ path, networks: [{ id: 'n', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false }], elsewhere: false });
   // Whatever is made once.
   await attach(paths[0]!);
   const before = await memory();
@@ -48,8 +48,8 @@ test('a sandbox costs its process little memory and time', async (t) => {
   }
   const each = (await memory() - before) / SANDBOXES;
   t.ok(each <= BYTES_EACH, `${Math.round(each)} bytes for each`);
-  const middle = took.toSorted((a, b) => a - b)[SANDBOXES / 2]!;
-  t.ok(middle <= HOOK_UP_MS, `${middle.toFixed(2)} ms for each`);
+  const [quick, middle] = [10, 2].map((part) => took.toSorted((a, b) => a - b)[SANDBOXES / part]!.toFixed(2));
+  t.ok(Number(quick) <= HOOK_UP_MS, `${quick} ms for a tenth of them, ${middle} ms for half`);
 });
 
 test('a name is found as fast among a hundred thousand as among a hundred', async (t) => {

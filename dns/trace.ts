@@ -71,7 +71,7 @@ export async function traceName(options: TraceOptions, name: string, typeName: s
   const from = seen?.from ?? (outcome === 'cached' || outcome === 'stale' ? 'cache' : outcome === 'docker' ? 'docker' : outcome === 'upstream' ? 'upstreams' : undefined);
   const facts: Facts = {
     heard, from, outcome, isEmpty: rcode === RCODE.NOERROR && answers.length === 0, type: typeText(type), networks: options.networks().joined.map((network) => network.name),
-    keeps: options.isElsewhere() === false,
+    keeps: options.networks().elsewhere === false, encrypted: options.encrypted ?? false,
   };
   return { name, type: facts.type, rcode: rcodeText(rcode), answers, ...(from && { from }), ms: seen?.ms ?? 0, steps: [ofRecords(facts), ofContainers(facts), ofCache(facts), ofDocker(facts), ofUpstreams(facts)] };
 }
@@ -86,6 +86,8 @@ interface Facts {
   networks: string[];
   /** What others say is kept for this sandbox. */
   keeps: boolean;
+  /** The outside is asked over TLS, by weftd alone. */
+  encrypted: boolean;
 }
 
 const step = (source: Origin, { heard }: Facts, detail: string): TraceStep => ({ source, ...(heard[source] && { ms: heard[source].ms }), detail });
@@ -124,7 +126,7 @@ function ofDocker(facts: Facts): TraceStep {
   const why = settled(facts);
   if (why !== undefined) return step('docker', facts, why);
   const { heard, from, outcome } = facts;
-  if (!heard.docker) return step('docker', facts, 'not asked: it was in the cache');
+  if (!heard.docker) return step('docker', facts, facts.from !== 'cache' && facts.encrypted ? 'not asked: the outside is asked over TLS only' : 'not asked: it was in the cache');
   if (outcome === 'discarded') return step('docker', facts, 'it knows an address of a Weft network, which counts only from the cluster itself: no such name');
   return step('docker', facts, said(heard.docker, from === 'docker', 'nobody listens for Docker in the container'));
 }

@@ -120,4 +120,6 @@ async function internal(t: Test, h1: Host): Promise<void> {
   await until('on a network of Docker\'s, too: what only Docker knows', async () => await ask(netns, 'neighbour') === await addressOf(h1, 'neighbour'));
   t.equal(await ask(netns, 'www.example'), OUTSIDE, 'and the outside, which that network leads to');
   t.equal(await ask(netns, 'lock'), await addressOf(h1, 'lock'));
+  await h1.docker('network', 'disconnect', 'bridged', 'safe');
+  await until('and closed again without it', async () => await ask(netns, 'neighbour') === 'SERVFAIL');
 }

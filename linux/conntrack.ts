@@ -36,6 +36,15 @@ export interface FlowFilter {
 export function deleteFlows(netns: Netns, filter: FlowFilter): void {
   const socket = openNetlink(netns, NETLINK_NETFILTER);
   try {
+    deleteFlowsBy(socket, netns, filter);
+  } finally {
+    socket.close();
+  }
+}
+
+/** The same by a socket of the namespace that is open already: to make one and to close it takes three times as long as the deletion. */
+export function deleteFlowsBy(socket: NetlinkSocket, netns: Netns, filter: FlowFilter): void {
+  try {
     socket.request(WHAT, { type: DELETE, flags: 0, body: encodeFilter(filter) });
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
@@ -43,8 +52,6 @@ export function deleteFlows(netns: Netns, filter: FlowFilter): void {
     // Kernels of before 2024 (6.1, say) filter what they show, but not what they delete.
     if (error.code !== 'EINVAL' && error.code !== 'EOPNOTSUPP') throw error;
     deleteOneByOne(netns, socket, filter);
-  } finally {
-    socket.close();
   }
 }
 

@@ -98,7 +98,7 @@ let closing: Promise<unknown> = Promise.resolve();
  * just before, or a table goes with the socket, the kernel waits for all CPUs first (15 ms; nft_rcv_nl_event in
  * net/netfilter/nf_tables_api.c). One at a time: all wait for the same thing, so the second one hardly waits any more.
  */
-export function closeSocket(fd: number, protocol: number): void {
+function closeSocket(fd: number, protocol: number): void {
   if (protocol === NETLINK_NETFILTER) closing = closing.then(() => new Promise((resolve) => void sys.close.async(fd, resolve)));
   else sys.close(fd);
 }

@@ -14,7 +14,7 @@
 import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { attribute, nested, text } from './attributes.ts';
 import { NLM_F_APPEND, NLM_F_CREATE, type Message } from './netlink-message.ts';
-import { closeSocket, NETLINK_NETFILTER, openSocket } from './netlink-socket.ts';
+import { NETLINK_NETFILTER, openNetlink, type NetlinkSocket } from './netlink-socket.ts';
 import { be32, NFNL_SUBSYS_NFTABLES, nfgenmsg, transact } from './nfnetlink.ts';
 import { KernelError, type Netns } from './types.ts';
 
@@ -41,22 +41,24 @@ export interface DnsHookOptions {
 export interface DnsHook {
   /** false where the kernel has no owned tables (before 5.12): then the table outlives a crash, and only `close` removes it. */
   readonly owned: boolean;
+  /** The one that the table is tied to: for nfnetlink's other subsystems, until `close`. */
+  readonly socket: NetlinkSocket;
   /** The next query goes where it went before; flows that are open keep their resolver. Idempotent. */
   close(): void;
 }
 
 /** Synchronous and complete when it returns. Throws KernelError, leaving nothing behind. */
 export function hookDns(netns: Netns, { tableName, udpPort, tcpPort, priority = BEFORE_DOCKER }: DnsHookOptions): DnsHook {
-  const fd = openSocket(netns, NETLINK_NETFILTER);
+  const socket = openNetlink(netns, NETLINK_NETFILTER);
   const what = 'hook up the resolver';
   const table = (type: number, ...attributes: Buffer[]): Message => message(type, text(1, tableName), ...attributes);
   const remove = table(MSG.DELTABLE);
-  const install = (flags: number): void => transact(fd, what, [
+  const install = (flags: number): void => transact(socket.fd, what, [
     // A table without an owner may be left of a crash: adding to it first makes sure that there is one to delete.
     table(MSG.NEWTABLE), remove,
     table(MSG.NEWTABLE, be32(2, flags)),
     table(MSG.NEWCHAIN, text(3, 'out'), nested(4, be32(1, NF_INET_LOCAL_OUT), be32(2, priority)), be32(5, NF_ACCEPT), text(7, 'nat')),
-    redirect(tableName, IP_PROTOCOL.udp, udpPort), redirect(tableName, IP_PROTOCOL.tcp, tcpPort),
+    redirect(tableName, 'udp', udpPort), redirect(tableName, 'tcp', tcpPort),
   ]);
 
   let owned = true;
@@ -69,23 +71,24 @@ export function hookDns(netns: Netns, { tableName, udpPort, tcpPort, priority = 
       owned = false;
     }
   } catch (error) {
-    closeSocket(fd, NETLINK_NETFILTER);
+    socket.close();
     throw error;
   }
 
   let open = true;
   return {
     owned,
+    socket,
     close: () => {
       if (!open) return;
       open = false;
       try {
         // Owned tables too: the kernel would take 15 ms to remove it with the socket.
-        transact(fd, 'unhook the resolver', [remove]);
+        transact(socket.fd, 'unhook the resolver', [remove]);
       } catch (error) {
         if (!(error instanceof KernelError && error.code === 'ENOENT')) throw error;
       } finally {
-        closeSocket(fd, NETLINK_NETFILTER);
+        socket.close();
       }
     },
   };
@@ -107,17 +110,28 @@ const payloadIs = (base: number, offset: number, bytes: Uint8Array): Buffer[] =>
   expression('cmp', be32(1, REGISTER_1), be32(2, 0), value(bytes)),
 ];
 
-function redirect(tableName: string, protocol: number, port: number): Message {
+const immediate = (register: number, bytes: Uint8Array): Buffer => expression('immediate', be32(1, register), nested(2, attribute(1, bytes)));
+
+/** The same in every sandbox but for the port: encoding all of it each time would take longer than the kernel does. */
+const encodeOnce = (): Template => {
   const resolver = Uint8Array.of(127, 0, 0, 11);
-  const immediate = (register: number, bytes: Uint8Array): Buffer => expression('immediate', be32(1, register), nested(2, attribute(1, bytes)));
-  return message(MSG.NEWRULE, text(1, tableName), text(2, 'out'), nested(
-    4,
+  const beforePort = (protocol: number): Buffer => Buffer.concat([
     ...payloadIs(1, 16, resolver),
     expression('meta', be32(1, REGISTER_1), be32(2, 16)),
     expression('cmp', be32(1, REGISTER_1), be32(2, 0), value(Uint8Array.of(protocol))),
     ...payloadIs(2, 2, Uint8Array.of(0, 53)),
-    immediate(REGISTER_1, resolver), immediate(REGISTER_2, Uint8Array.of(port >>> 8, port & 255)),
+    immediate(REGISTER_1, resolver),
+  ]);
+  return {
+    udp: beforePort(IP_PROTOCOL.udp), tcp: beforePort(IP_PROTOCOL.tcp),
     // type destination, family, address from register 1, port from register 2
-    expression('nat', be32(1, 1), be32(2, NFPROTO_IPV4), be32(3, REGISTER_1), be32(5, REGISTER_2)),
-  ));
+    afterPort: expression('nat', be32(1, 1), be32(2, NFPROTO_IPV4), be32(3, REGISTER_1), be32(5, REGISTER_2)),
+  };
+};
+interface Template { udp: Buffer; tcp: Buffer; afterPort: Buffer }
+let template: Template | undefined;
+
+function redirect(tableName: string, protocol: 'udp' | 'tcp', port: number): Message {
+  const { [protocol]: beforePort, afterPort } = template ??= encodeOnce();
+  return message(MSG.NEWRULE, text(1, tableName), text(2, 'out'), nested(4, beforePort, immediate(REGISTER_2, Uint8Array.of(port >>> 8, port & 255)), afterPort));
 }

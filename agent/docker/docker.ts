@@ -17,6 +17,7 @@ import { createCopies } from './copies.ts';
 import { createForgottenEndpoints } from './forgotten-endpoints.ts';
 import { createIpamDriver } from './ipam-driver.ts';
 import { startDockerLink, type DockerLink } from './link.ts';
+import { createMemberships } from './memberships.ts';
 import { createNetworkDriver } from './network-driver.ts';
 import { createNetworkMap, type NetworkMap } from './network-map.ts';
 import { servePlugins } from './plugins.ts';
@@ -45,6 +46,8 @@ export interface DockerOptions {
   ports: PublishedPorts;
   claims: PortClaims;
   own: OwnRecord;
+  /** Whether a sandbox is on networks of Docker's own as well; undefined: Docker cannot be asked. */
+  onElsewhere(path: string, elsewhere: boolean | undefined): void;
   clock: Clock;
   log: Logger;
 }
@@ -66,7 +69,7 @@ export interface Docker {
 }
 
 export function createDocker(options: DockerOptions): Docker {
-  const { config, node, local, registry, lifecycle, inUse, controller, endpoints, isNative, addresses, publisher, ports, claims, own, clock, log } = options;
+  const { config, node, local, registry, lifecycle, inUse, controller, endpoints, isNative, addresses, publisher, ports, claims, own, onElsewhere, clock, log } = options;
   let link: DockerLink | undefined;
   let plugins: { close(): Promise<void> } | undefined;
   const isUp = (): boolean => link?.up ?? false;
@@ -76,7 +79,8 @@ export function createDocker(options: DockerOptions): Docker {
   const map = createNetworkMap(local);
   const copies = createCopies(registry);
   const replicator = createReplicator({ docker: client, registry, lifecycle, clock, map, copies, log, undecided: (weftId) => link?.undecided(weftId) ?? false });
-  const workloads = createWorkloads({ docker: client, onWorkload: publisher.workload, log });
+  const memberships = createMemberships({ isOurs: (dockerId) => map.weftId(dockerId) !== undefined, onElsewhere });
+  const workloads = createWorkloads({ docker: client, onWorkload: publisher.workload, onInspected: memberships.inspected, log });
   const starting = createStarting({ workloads, isUp, publisher, claims, clock });
 
   async function listed(networkId: string): Promise<ReadonlySet<string> | undefined> {
@@ -109,7 +113,7 @@ export function createDocker(options: DockerOptions): Docker {
     },
     follow: (onUp) => {
       link = startDockerLink({
-        docker: client, replicator, workloads, removeForgotten, onUp, inUse, clock, log,
+        docker: client, replicator, workloads, memberships, removeForgotten, onUp, inUse, clock, log,
         remove: (network) => lifecycle.remove(network.id),
         onForeignNetworks: own.tellForeignNetworks,
       });

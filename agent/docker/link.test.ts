@@ -20,7 +20,7 @@ test('what becomes of a network whose copy Docker deleted is waited for', async 
   const removal = Promise.withResolvers<void>();
   const nothing = (): Promise<void> => Promise.resolve();
   const link = startDockerLink({
-    docker, clock, log, onUp: () => {}, onForeignNetworks: () => {}, removeForgotten: nothing, workloads: { inspect: nothing, resync: nothing, early: () => Promise.resolve(undefined) },
+    docker, clock, log, onUp: () => {}, onForeignNetworks: () => {}, removeForgotten: nothing, memberships: { inspected: () => {}, dockerAway: () => {} }, workloads: { inspect: nothing, resync: nothing, early: () => Promise.resolve(undefined) },
     replicator: { reconcile: async (reason) => void seen.push(`compared: ${reason}`), conflicts: () => [] },
     inUse: ({ name }) => (name === 'used' ? 'it is used' : undefined),
     remove: async ({ name }) => {
@@ -59,7 +59,7 @@ test('nothing is removed any more once it is closed', async (t) => {
   const removed: string[] = [];
   const nothing = (): Promise<void> => Promise.resolve();
   const link = startDockerLink({
-    docker, clock, log, onUp: () => {}, onForeignNetworks: () => {}, removeForgotten: nothing, workloads: { inspect: nothing, resync: nothing, early: () => Promise.resolve(undefined) },
+    docker, clock, log, onUp: () => {}, onForeignNetworks: () => {}, removeForgotten: nothing, memberships: { inspected: () => {}, dockerAway: () => {} }, workloads: { inspect: nothing, resync: nothing, early: () => Promise.resolve(undefined) },
     replicator: { reconcile: nothing, conflicts: () => [] }, inUse: () => undefined, remove: async ({ name }) => void removed.push(name),
   });
   link.deleted(network('web'));

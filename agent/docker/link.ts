@@ -5,6 +5,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Network } from '../../cnm/model.ts';
 import type { DockerClient, DockerNetwork } from './client.ts';
 import { watchDocker, type DockerEvent } from './events.ts';
+import type { Memberships } from './memberships.ts';
 import { PLUGIN_PREFIX } from './plugins.ts';
 import type { Replicator } from './replicator.ts';
 import type { Workloads } from './workloads.ts';
@@ -16,6 +17,7 @@ export interface DockerLinkOptions {
   docker: DockerClient;
   replicator: Replicator;
   workloads: Workloads;
+  memberships: Memberships;
   removeForgotten(): Promise<void>;
   /** Docker answers: for the first time, or again. */
   onUp(): void;
@@ -41,7 +43,7 @@ export interface DockerLink {
 }
 
 export function startDockerLink(options: DockerLinkOptions): DockerLink {
-  const { docker, replicator, workloads, clock, log } = options;
+  const { docker, replicator, workloads, memberships, clock, log } = options;
   let up = false;
   let version: string | undefined;
   let lastPrune = -Infinity;
@@ -68,7 +70,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
   function onEvent({ Type, Action, Actor }: DockerEvent): void {
     if (Type === 'network') {
       if (Action === 'prune') lastPrune = clock.now();
-      if (Action === 'connect') {
+      if (Action === 'connect' || Action === 'disconnect') {
         const container = Actor.Attributes['container'];
         if (container !== undefined) attempt('a container could not be looked at', () => workloads.inspect(container));
       } else if (Action === 'create' || Action === 'destroy' || Action === 'remove') {
@@ -77,6 +79,8 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
       }
     } else if (Action === 'start' || Action === 'rename' || Action.startsWith('health_status')) {
       attempt('a container could not be looked at', () => workloads.inspect(Actor.ID));
+    } else if (Action === 'die') {
+      memberships.inspected(Actor.ID, undefined);
     }
   }
 
@@ -111,6 +115,7 @@ export function startDockerLink(options: DockerLinkOptions): DockerLink {
     },
     onDown: () => {
       up = false;
+      memberships.dockerAway();
     },
   });
 

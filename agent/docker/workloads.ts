@@ -6,6 +6,7 @@
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Workload } from '../../cnm/model.ts';
+import { createSerializer } from '../../cnm/serialize.ts';
 import type { ContainerInspect, DockerClient } from './client.ts';
 import { dnsLabels } from './dns-labels.ts';
 import { serviceName } from './service-name.ts';
@@ -21,17 +22,29 @@ export interface Workloads {
   resync(): Promise<void>;
 }
 
-export interface WorkloadsOptions { docker: DockerClient; onWorkload(workload: Workload): void; log: Logger }
+export interface WorkloadsOptions {
+  docker: DockerClient;
+  onWorkload(workload: Workload): void;
+  /** undefined: it could not be inspected. */
+  onInspected(containerId: string, container: ContainerInspect | undefined): void;
+  log: Logger;
+}
 
-export function createWorkloads({ docker, onWorkload, log }: WorkloadsOptions): Workloads {
-  async function inspect(containerId: string): Promise<void> {
+export function createWorkloads({ docker, onWorkload, onInspected, log }: WorkloadsOptions): Workloads {
+  /** One at a time of each container: an answer that overtook another one would make what was before last. */
+  const serialize = createSerializer();
+  const inspect = (containerId: string): Promise<void> => serialize(containerId, () => inspectOnce(containerId));
+
+  async function inspectOnce(containerId: string): Promise<void> {
     let container: ContainerInspect;
     try {
       container = await docker.container(containerId);
     } catch (error) {
       log.debug({ container: containerId.slice(0, SHORT_ID), detail: errorText(error) }, 'a container could not be inspected');
+      onInspected(containerId, undefined);
       return;
     }
+    onInspected(containerId, container);
     for (const problem of dnsLabels(container.Config.Labels ?? {}).problems) log.warn({ container: container.Name.slice(1), detail: problem }, 'a label is passed over');
     for (const workload of workloadsOf(container)) onWorkload(workload);
   }

@@ -1,0 +1,77 @@
+/**
+ * Names for programs of the host: `<name>.<network>.weft`, of the networks that this node has records of. Everything else is refused: nobody
+ * is to take this for a resolver of the world's names.
+ */
+import type { Random } from '../base/random.ts';
+import type { Chain } from './chain.ts';
+import type { NameSource } from './dns.ts';
+import { findName, findServices, type JoinedNetwork } from './lookup.ts';
+import { RCODE, TYPE } from './message.ts';
+import type { Outcome } from './outcomes.ts';
+import { parseQuery, refusalOf, type Query } from './query.ts';
+import { encodeRejection, encodeResponse, type Answer } from './response.ts';
+
+/** No name of the outside's, nor one that is set aside for something else. */
+export const HOST_DOMAIN = 'weft';
+const SUFFIX = `.${HOST_DOMAIN}`;
+const MAX_TCP_SIZE = 65_535;
+
+export interface HostNamesOptions {
+  names: NameSource;
+  /** All there are, as they are now. */
+  networks: () => readonly { id: string; name: string }[];
+  /** Seconds. */
+  ttl: number;
+  random: Random;
+  count: (outcome: Outcome) => void;
+}
+
+export function createHostNames({ names, networks, ttl, random, count }: HostNamesOptions): Chain {
+  const beginAt = (of: number): number => (of > 1 ? random.int(of) : 0);
+  const joined = (): JoinedNetwork[] => networks().filter(({ name }) => name !== '').map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() }));
+
+  /** An rcode where there is nothing to say. `inner`: without the domain. */
+  function within(inner: string, type: number): Answer | number {
+    const all = joined();
+    if (all.some(({ suffix }) => suffix === inner)) return { kind: 'nodata' };
+    // Networks may have dots in their names: the longest counts.
+    const [network] = all.filter(({ suffix }) => inner.endsWith(`.${suffix}`)).toSorted((a, b) => b.suffix.length - a.suffix.length);
+    if (!network) return RCODE.NXDOMAIN;
+    const name = inner.slice(0, -network.suffix.length - 1);
+    const targets = type === TYPE.SRV ? findServices(names, [network], name) : undefined;
+    if (targets && targets.length > 0) return { kind: 'services', targets: targets.map((each) => ({ ...each, target: each.target + SUFFIX })), first: beginAt(targets.length), ttl };
+    const found = names.addresses(network.id, name);
+    if (!found) return targets ? { kind: 'nodata' } : RCODE.NXDOMAIN;
+    const ips = [...type === TYPE.AAAA ? [] : found[4], ...type === TYPE.A ? [] : found[6]];
+    const isAsked = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
+    return isAsked && ips.length > 0 ? { kind: 'addresses', ips, first: beginAt(ips.length), ttl } : { kind: 'nodata' };
+  }
+
+  function answerTo({ name, type }: Query): Answer | number {
+    if (name === undefined) return RCODE.REFUSED;
+    if (name === HOST_DOMAIN) return { kind: 'nodata' };
+    if (name.endsWith(SUFFIX)) return within(name.slice(0, -SUFFIX.length), type);
+    const behind = type === TYPE.PTR ? findName(names, joined(), name) : undefined;
+    return behind === undefined ? RCODE.REFUSED : { kind: 'pointer', name: behind + SUFFIX, ttl };
+  }
+
+  return Object.assign((message: Buffer, transport: 'udp' | 'tcp', out: Buffer): number => {
+    const query = parseQuery(message);
+    if (query === 'silence') {
+      count('ignored');
+      return 0;
+    }
+    if ('rcode' in query) {
+      count('rejected');
+      return encodeRejection(out, message, query.rcode);
+    }
+    const limit = Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE);
+    const answer = refusalOf(query) ?? answerTo(query);
+    if (typeof answer === 'number') {
+      count('denied');
+      return encodeResponse(out, message, query, answer, undefined, limit);
+    }
+    count(answer.kind === 'nodata' ? 'nodata' : 'answered');
+    return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
+  }, { again: () => 0 });
+}
