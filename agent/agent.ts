@@ -135,7 +135,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Drivers -----------------------------------------------------------------------------------------------------------
-  const { fabric, overlay, bridge, macvlan, ipvlan } = openDrivers({
+  const { fabric, overlay, bridge, macvlan, ipvlan, renewPair } = openDrivers({
     config, self: own.info, publish: own.publish, state, belongs: directory.has, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
   });
 
@@ -211,7 +211,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Docker's calls are answered; store, peers and Docker's events join in ----------------------------------------------
   await docker.serve(inherited);
-  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, belongs: directory.has, onInstalled: (gossipKeys) => own.publish({ gossipKeys }), clock, random, log: log.child({ part: 'identity' }) });
+  const gossipKeyring = followGossipKeys({ store, local, keyring: cluster.keyring, state, belongs: directory.has, onInstalled: (gossipKeys) => own.publish({ gossipKeys }), onPairsAsked: renewPair, clock, random, log: log.child({ part: 'identity' }) });
   const nodes = createNodeCommands({
     self: id, store, state, directory, keys: gossipKeyring, clock,
     holdsStoreAlone: async (node) => {
@@ -248,7 +248,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   let probing: Promise<Reachability> | undefined;
   const reachability = (): Promise<Reachability> => (probing ??= import('./reachability.ts').then(({ createReachability }) => createReachability({
     self: own.info, state, nodes: () => nodes.list(), identity: joining.identity, keyring: cluster.keyring, fabric, hostNft, clock, random,
-    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, store: config.storePort, storePeers: config.storePeerPort },
+    ports: { gossip: config.gossipPort, tunnel: config.vxlanPort, encryption: config.wireguardPort, store: config.storePort, storePeers: config.storePeerPort },
     storeHolders: () => (nodeStore.kind === 'cluster' ? storeMembers.endpoints().map((url) => new URL(url).hostname) : undefined),
     mayHoldStore: () => storeMembers.mayHold(),
   })));

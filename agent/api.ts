@@ -123,7 +123,7 @@ export interface AgentApi extends IpamCalls, DnsCalls {
   token(rotate: boolean): Promise<TokenAnswer>;
   /** Tries the ports between this node and others, or the one that is named. */
   probe(reference?: string): Promise<ReachabilityReport>;
-  /** Gossip gets a new key; resolves when the change has begun. */
+  /** Gossip gets a new key, and each node a new pair for encrypted networks; resolves when the change has begun. */
   rotateKey(): Promise<void>;
 }
 

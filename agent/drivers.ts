@@ -1,5 +1,6 @@
 /** The drivers of this host, and the fabric that the overlay's networks are in. */
 import type { Clock } from '../base/clock.ts';
+import { errorText } from '../base/errors.ts';
 import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { contains, parsePrefix } from '../base/prefix.ts';
@@ -53,14 +54,23 @@ export const journalIn = (local: LocalStore): Journal => (name, before) => {
 export const journalled = (local: LocalStore): { name: string; before: string }[] =>
   local.list(SYSCTLS).map(({ key, value }) => ({ name: key.slice(SYSCTLS.length), before: value }));
 
-export interface Drivers { fabric: Fabric; overlay: OverlayDriver; bridge: BridgeDriver; macvlan: StackedDriver; ipvlan: StackedDriver }
+export interface Drivers {
+  fabric: Fabric;
+  overlay: OverlayDriver;
+  bridge: BridgeDriver;
+  macvlan: StackedDriver;
+  ipvlan: StackedDriver;
+  /** This node's pair of WireGuard keys, where it has one, is changed for another unless that was done for this word. */
+  renewPair(word: string): void;
+}
 
 export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
   const journal = journalIn(local);
+  const keys = wireguardKeys(identityDirectory(config.dataDir), clock, log.child({ part: 'overlay' }));
   const fabric = openFabric({
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
-    wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), clock, log.child({ part: 'overlay' })), announce: (wireguard) => publish({ wireguard }), clock },
+    wireguard: { port: config.wireguardPort, keys: keys.current, announce: (wireguard) => publish({ wireguard }), clock },
   });
   const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
@@ -75,5 +85,9 @@ export function openDrivers({ config, self, publish, state, belongs, registry, a
       }
     },
   });
-  return { fabric, overlay, bridge, macvlan: createMacvlanDriver(onLan('macvlan')), ipvlan: createIpvlanDriver(onLan('ipvlan')) };
+  return {
+    fabric, overlay, bridge, macvlan: createMacvlanDriver(onLan('macvlan')), ipvlan: createIpvlanDriver(onLan('ipvlan')),
+    // What fails is tried again by the next repair.
+    renewPair: (word) => void (keys.renew(word) && overlay.ensureFabric().catch((error: unknown) => log.warn({ detail: errorText(error) }, 'the pair of WireGuard keys could not be changed yet'))),
+  };
 }

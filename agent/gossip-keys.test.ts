@@ -16,6 +16,8 @@ async function scene(t: Test, count: number) {
   const stores = storesForTests(t, clock);
   const store = stores.store();
   const told = new Map<string, number>();
+  /** Node → words with which it was asked for a new pair of WireGuard, each once. */
+  const asked = new Map<string, Set<string>>();
   const deaf = new Set<string>();
   const removed = new Set<string>();
   const members = Array.from({ length: count }, (_, i) => ({ id: `n${i}`, name: `n${i}`, state: 'alive' as 'alive' | 'dead', address: '' }));
@@ -27,7 +29,7 @@ async function scene(t: Test, count: number) {
     const local = stores.local(id);
     const [first, ...others] = await gossipKeys(store, local, clock.wallNow());
     const keyring = new Keyring(first!, ...others);
-    const keys = followGossipKeys({ store, local, keyring, state, belongs: (member) => !removed.has(member), clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)) });
+    const keys = followGossipKeys({ store, local, keyring, state, belongs: (member) => !removed.has(member), clock, random, log, onInstalled: (version) => void (deaf.has(id) || told.set(id, version)), onPairsAsked: (word) => void asked.set(id, (asked.get(id) ?? new Set()).add(word)) });
     t.teardown(() => keys.close());
     return { id, local, keyring, keys };
   }));
@@ -47,7 +49,7 @@ async function scene(t: Test, count: number) {
     const all = new Set(nodes.map(({ keyring }) => Buffer.from(keyring.keys[0]!).toString('hex')));
     return [...all].join();
   };
-  return { clock, store, nodes, members, deaf, removed, told, pass, primary };
+  return { clock, store, nodes, members, deaf, removed, told, asked, pass, primary };
 }
 
 test('a key is changed without anybody going deaf', async (t) => {
@@ -61,6 +63,28 @@ test('a key is changed without anybody going deaf', async (t) => {
   t.equal(after.length, 64);
   t.not(after, before);
   t.same(nodes.map(({ keyring }) => keyring.keys.map((key) => Buffer.from(key).toString('hex'))), nodes.map(() => [after, before]), 'the one before still opens');
+});
+
+test('new pairs of WireGuard are asked for when people ask, and at no other time', async (t) => {
+  const { clock, nodes, asked, pass } = await scene(t, 2);
+  const words = (): string[][] => nodes.map(({ id }) => [...asked.get(id) ?? []]);
+  await pass(2);
+  t.same(words(), [[], []]);
+  await nodes[0]!.keys.rotate(false);
+  await pass(10);
+  const [first] = words();
+  t.equal(first!.length, 1);
+  t.same(words(), [first, first], 'of all with one word, however many steps the change has');
+  await nodes[1]!.keys.rotate(true);
+  await pass(5);
+  await clock.advance(13 * HOUR);
+  await pass(5);
+  t.same(words(), [first, first]);
+  await nodes[1]!.keys.rotate(true);
+  await nodes[0]!.keys.rotate(false);
+  await pass(10);
+  t.same(words().map((each) => each.length), [2, 2]);
+  t.same(nodes.map(({ keyring }) => keyring.keys.length), [1, 1], 'what is to be forgotten is, also when somebody asks for another change meanwhile');
 });
 
 test('nobody uses a key that somebody alive has not got', async (t) => {

@@ -14,6 +14,7 @@ import type { Entry, LocalStore, Store } from '../store/store.ts';
 const KEY = 'gossip-keys';
 const CACHE = 'cluster/gossip-keys';
 const KEY_BYTES = 32;
+const WORD_BYTES = 8;
 const LIFETIME_MS = 12 * 3_600_000;
 /** So that not all nodes ask for the change at once. */
 const SPREAD_MS = 600_000;
@@ -33,10 +34,15 @@ interface Keys {
   forget?: boolean;
   /** When the first one was made, milliseconds since the Unix epoch. */
   since: number;
+  /** Another word each time that somebody asks for new pairs of WireGuard, which each node makes for itself. */
+  pairs?: string;
 }
 
 export interface GossipKeys {
-  /** Asks for a change; resolves when it has begun. `forget`: the present key is of no use afterwards. */
+  /**
+   * Asks for a change; resolves when it has begun. `forget`: the present key is of no use afterwards. Otherwise new pairs of WireGuard are asked for as
+   * well: who must not know the present key is nobody's peer any more.
+   */
   rotate(forget: boolean): Promise<void>;
   close(): void;
 }
@@ -72,12 +78,14 @@ export interface GossipKeysOptions {
   belongs(id: string): boolean;
   /** Tells the others which version is installed here. */
   onInstalled(version: number): void;
+  /** Somebody has asked for new pairs of WireGuard: now, or with the same word some time ago. */
+  onPairsAsked(word: string): void;
   clock: Clock;
   random: Random;
   log: Logger;
 }
 
-export function followGossipKeys({ store, local, keyring, state, belongs, onInstalled, clock, random, log }: GossipKeysOptions): GossipKeys {
+export function followGossipKeys({ store, local, keyring, state, belongs, onInstalled, onPairsAsked, clock, random, log }: GossipKeysOptions): GossipKeys {
   const lifetime = LIFETIME_MS + random.float() * SPREAD_MS;
   let current: Entry | undefined;
   let installed = 0;
@@ -85,7 +93,7 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
   let closed = false;
 
   function apply(entry: Entry): void {
-    const { version, keys, next } = parse(entry.value);
+    const { version, keys, next, pairs } = parse(entry.value);
     const wanted = [...keys, ...(next === undefined ? [] : [next])].map((key) => Buffer.from(key, 'base64'));
     for (const key of wanted) keyring.install(key);
     keyring.use(wanted[0]!);
@@ -95,6 +103,7 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
     if (version === installed) return;
     installed = version;
     onInstalled(version);
+    if (pairs !== undefined) onPairsAsked(pairs);
   }
 
   /** Writes it where nobody else has changed the keys meanwhile; what is the case then comes by the watch. */
@@ -105,20 +114,21 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
   async function advance(): Promise<void> {
     const entry = current;
     if (!entry) return;
-    const { version, keys, next, forget, since } = parse(entry.value);
+    const { version, keys, next, forget, since, pairs } = parse(entry.value);
     if (next === undefined) {
-      if (clock.wallNow() - since > lifetime) await begin(entry, false);
+      if (clock.wallNow() - since > lifetime) await begin(entry, {});
       return;
     }
     const told = new Map(state.list('node').map(({ owner, value }) => [owner, value.gossipKeys ?? 0]));
     const waitingFor = state.members().filter((member) => belongs(member.id) && (member.state === 'alive' || member.state === 'suspect') && (told.get(member.id) ?? 0) < version);
     if (waitingFor.length > 0) return;
-    if (await change(entry, { version: version + 1, keys: [next, ...(forget ? [] : keys.slice(0, 1))], since: clock.wallNow() })) log.info({ forget: forget ?? false }, 'gossip has a new key');
+    if (await change(entry, { version: version + 1, keys: [next, ...(forget ? [] : keys.slice(0, 1))], since: clock.wallNow(), ...(pairs !== undefined && { pairs }) })) log.info({ forget: forget ?? false }, 'gossip has a new key');
   }
 
-  async function begin(entry: Entry, forget: boolean): Promise<boolean> {
-    const { version, keys, since } = parse(entry.value);
-    return change(entry, { version: version + 1, keys: keys.slice(0, 1), next: newKey(), ...(forget && { forget }), since });
+  /** One that is under way goes on, unless its new key is known to whom it must not be. */
+  async function begin(entry: Entry, wish: Pick<Keys, 'forget' | 'pairs'>): Promise<boolean> {
+    const before = parse(entry.value);
+    return change(entry, { ...before, ...wish, version: before.version + 1, keys: before.keys.slice(0, 1), next: wish.forget ? newKey() : before.next ?? newKey() });
   }
 
   async function round(): Promise<void> {
@@ -149,11 +159,10 @@ export function followGossipKeys({ store, local, keyring, state, belongs, onInst
 
   return {
     rotate: async (forget) => {
+      const wish = forget ? { forget } : { pairs: randomBytes(WORD_BYTES).toString('hex') };
       for (;;) {
         const entry = await store.get(KEY);
-        if (!entry) return;
-        if (parse(entry.value).next !== undefined && !forget) return;
-        if (await begin(entry, forget)) return;
+        if (!entry || await begin(entry, wish)) return;
       }
     },
     close: () => {

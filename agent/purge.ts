@@ -113,7 +113,7 @@ export async function purgeHost(config: Config, configPath: string, log: Logger)
     async () => {
       const fabric = openFabric({
         host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
-        wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), systemClock, log), announce: () => {}, clock: systemClock },
+        wireguard: { port: config.wireguardPort, keys: wireguardKeys(identityDirectory(config.dataDir), systemClock, log).current, announce: () => {}, clock: systemClock },
       });
       const failed = await fabric.purge();
       fabric.close();

@@ -33,6 +33,8 @@ export const ReachabilityAnswer = v.object({
     gossipTcp: v.boolean(), gossipUdp: v.boolean(), store: v.array(v.object({ port: Port, open: v.boolean() })),
     /** Whether the asking node's frames came; absent where this node does not know it as a member yet. */
     tunnel: v.optional(v.boolean()),
+    /** The same by WireGuard; absent, too, where one of the two nodes does not use it. */
+    encryption: v.optional(v.boolean()),
   })),
 });
 export type ReachabilityAnswer = v.InferOutput<typeof ReachabilityAnswer>;

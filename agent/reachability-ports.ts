@@ -5,12 +5,12 @@ import type { Clock } from '../base/clock.ts';
 /** Where a node asks another one to try its ports, at the gossip port. */
 export const REACHABILITY_PATH = '/v1/reachability';
 
-export type Purpose = 'gossip' | 'store' | 'store-peers' | 'tunnel';
+export type Purpose = 'gossip' | 'store' | 'store-peers' | 'tunnel' | 'encryption';
 export interface Port { protocol: 'tcp' | 'udp'; port: number; purpose: Purpose }
 /** Whether packets to the port get from one node to the other, by their names. */
 export interface Way extends Port { from: string; to: string; open: boolean }
 
-const WORDS: Record<Purpose, string> = { gossip: 'gossip', store: 'the store', 'store-peers': 'copies of the store among themselves', tunnel: 'tunnels' };
+const WORDS: Record<Purpose, string> = { gossip: 'gossip', store: 'the store', 'store-peers': 'copies of the store among themselves', tunnel: 'tunnels', encryption: 'encrypted networks' };
 
 export const describePort = ({ protocol, port, purpose }: Port): string => `${protocol.toUpperCase()} ${port} (${WORDS[purpose]})`;
 
@@ -21,6 +21,8 @@ export function consequence({ protocol, purpose }: Port, from: string, to: strin
     case 'store': return `${from} cannot use the copy of the store on ${to}`;
     case 'store-peers': return `${to} cannot hold a copy of the store`;
     case 'tunnel': return `containers on ${from} do not reach those on ${to}`;
+    // Nothing is sealed before both have spoken.
+    case 'encryption': return `containers on ${from} and ${to} do not reach each other on encrypted networks`;
   }
 }
 

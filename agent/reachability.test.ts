@@ -19,8 +19,8 @@ test('what a node answers to others, and asks of whom', async (t) => {
   const state = new SharedState().of('a');
   const reachability = createReachability({
     self: () => info, state, nodes: () => [{ id: 'a', name: 'a', address: '10.0.0.1', number: 1, self: true, state: 'alive' }], identity: () => ({ authority: '', certificate: '', key: '' }),
-    ports: { gossip: 7947, tunnel: 4789, store: 7948, storePeers: 7949 }, storeHolders: () => undefined, mayHoldStore: () => false,
-    keyring: new Keyring(Buffer.alloc(32)), fabric: { netns, tunnel: () => undefined }, hostNft, clock, random,
+    ports: { gossip: 7947, tunnel: 4789, encryption: 7952, store: 7948, storePeers: 7949 }, storeHolders: () => undefined, mayHoldStore: () => false,
+    keyring: new Keyring(Buffer.alloc(32)), fabric: { netns, tunnel: () => undefined, sealedTunnel: () => undefined, encryption: { problem: () => undefined, lookAgain: () => {}, silent: () => [], receivedFrom: () => 0 } }, hostNft, clock, random,
   });
   const authority = await createAuthority();
   const caller = new X509Certificate(await issueCertificate(authority, await requestCertificate(await newKey()), { node: { id: 'b'.repeat(16), addresses: ['10.0.0.2'] }, lifetimeMs: 3_600_000, now: Date.now() }));

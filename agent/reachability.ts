@@ -1,6 +1,7 @@
 /**
  * Whether this node and others reach each other at the ports they need: tried when a node has joined and when somebody asks,
- * never by itself. The asking node tries the other's ports, has it try its own, and both send frames through the tunnel.
+ * never by itself. The asking node tries the other's ports, has it try its own, and both send frames through the tunnel; with encrypted networks also
+ * through the one by way of WireGuard.
  */
 import type { X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
@@ -10,7 +11,7 @@ import { hexOf, type Random } from '../base/random.ts';
 import type { Credentials } from '../cluster/identity/join-server.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
 import type { Fabric } from '../drivers/overlay/fabric.ts';
-import { openTunnelProbe, type TunnelProbe } from '../drivers/overlay/tunnel-probe.ts';
+import { openSealedProbe, openTunnelProbe, type TunnelProbe } from '../drivers/overlay/tunnel-probe.ts';
 import type { Keyring } from '../gossip/keyring.ts';
 import { pingOnce } from '../gossip/ping-once.ts';
 import type { Nft } from '../linux/types.ts';
@@ -23,13 +24,15 @@ import { consequence, describePort, tryTcp, type Port, type Way } from './reacha
 const NODES = 3;
 /** A host that drops packets answers nothing; one that lives does within this, also when it is busy. */
 const TRY_MS = 2_000;
+/** WireGuard answers no strangers: its port is open when a handshake gets through, and one that did not is tried again after 5 s (wireguard.pdf §6.1). */
+const HANDSHAKE_MS = 6_000;
 /** How long two nodes that have just met may take to know each other's tunnel ends. */
 const ACQUAINTED_MS = 4_000;
 const LOOK_MS = 100;
 /** Of each side, before it stops because it heard the other: one may begin later, or be lost. */
 const FRAMES = 5;
 /** For the other side to get acquainted, to try and to answer. */
-const ANSWER_MS = ACQUAINTED_MS + TRY_MS + 2_000;
+const ANSWER_MS = ACQUAINTED_MS + HANDSHAKE_MS + 2_000;
 
 export interface ReachabilityReport {
   /** ISO 8601. */
@@ -47,13 +50,13 @@ export interface ReachabilityOptions {
   /** All nodes that the store lists. */
   nodes(): readonly { id: string; name: string; address: string; number: number; self: boolean; state: string }[];
   identity(): Credentials | undefined;
-  ports: { gossip: number; tunnel: number; store: number; storePeers: number };
+  ports: { gossip: number; tunnel: number; encryption: number; store: number; storePeers: number };
   /** Addresses of the nodes that hold a copy of the cluster's own store; undefined where the store is not its own. */
   storeHolders(): readonly string[] | undefined;
   /** Whether this node holds a copy, or would where there are too few. */
   mayHoldStore(): boolean;
   keyring: Keyring;
-  fabric: Pick<Fabric, 'netns' | 'tunnel'>;
+  fabric: Pick<Fabric, 'netns' | 'tunnel' | 'sealedTunnel' | 'encryption'>;
   hostNft: Nft;
   clock: Clock;
   random: Random;
@@ -66,11 +69,11 @@ export interface Reachability {
   answer(body: unknown, caller: X509Certificate): Promise<ReachabilityAnswer>;
 }
 
-interface Finding { ways: Way[]; firewalls: Firewall[] | undefined; untried?: string }
+interface Finding { ways: Way[]; firewalls: Firewall[] | undefined; untried: string[] }
 type Other = ReturnType<ReachabilityOptions['nodes']>[number];
 
 export function createReachability(options: ReachabilityOptions): Reachability {
-  const { self, state, ports, clock, random } = options;
+  const { self, state, ports, fabric, clock, random } = options;
   const timing = { clock, timeoutMs: TRY_MS };
 
   async function waitFor<T>(look: () => T | undefined): Promise<T | undefined> {
@@ -84,18 +87,27 @@ export function createReachability(options: ReachabilityOptions): Reachability {
   const infoOf = (matches: (info: NodeInfo) => boolean): NodeInfo | undefined => state.list('node').find(({ value }) => matches(value))?.value;
   const ping = (host: string, port: number): Promise<boolean> => pingOnce({ host, port }, { keyring: options.keyring, random, ...timing });
 
-  function openProbe(to: number, nonce: string): TunnelProbe | undefined {
-    const tunnel = options.fabric.tunnel();
-    return tunnel === undefined ? undefined : openTunnelProbe({ fabric: options.fabric.netns, tunnel, from: self().number, to, nonce, clock });
+  const between = ({ number }: NodeInfo, nonce: string) => ({ fabric: fabric.netns, from: self().number, to: number, nonce, clock });
+
+  function tryTunnel(other: NodeInfo, nonce: string): TunnelProbe | undefined {
+    const tunnel = fabric.tunnel();
+    return tunnel === undefined ? undefined : openTunnelProbe({ ...between(other, nonce), tunnel });
+  }
+
+  /** undefined where one of the two does not use it. */
+  function tryEncryption(other: NodeInfo, nonce: string): TunnelProbe | undefined {
+    const tunnel = fabric.sealedTunnel();
+    if (tunnel === undefined || !other.wireguard) return undefined;
+    return openSealedProbe({ ...between(other, nonce), tunnel }, () => fabric.encryption.receivedFrom(other.id));
   }
 
   /** Sends and listens, as long as it takes. */
-  async function hears(matches: (info: NodeInfo) => boolean, nonce: string): Promise<boolean | undefined> {
+  async function hears(matches: (info: NodeInfo) => boolean, open: (other: NodeInfo) => TunnelProbe | undefined, forMs: number): Promise<boolean | undefined> {
     const other = await waitFor(() => infoOf(matches));
-    const probe = other && openProbe(other.number, nonce);
+    const probe = other && open(other);
     if (!probe) return undefined;
     try {
-      for (let waited = 0; waited < TRY_MS && !(probe.heard() && probe.sent() >= FRAMES); waited += LOOK_MS) await sleep(clock, LOOK_MS);
+      for (let waited = 0; waited < forMs && !(probe.heard() && probe.sent() >= FRAMES); waited += LOOK_MS) await sleep(clock, LOOK_MS);
       return probe.heard();
     } finally {
       probe.close();
@@ -118,25 +130,32 @@ export function createReachability(options: ReachabilityOptions): Reachability {
     const there = { from: self().name, to: other.name };
     const here = { from: other.name, to: self().name };
     const ways = await outward(other);
-    if (!ways[0]!.open) return { ways, firewalls: undefined, untried: `the way from ${other.name} to ${self().name}, since it cannot be asked` };
+    if (!ways[0]!.open) return { ways, firewalls: undefined, untried: [`the way from ${other.name} to ${self().name}, since it cannot be asked`] };
     const nonce = hexOf(random, 8);
     const info = await waitFor(() => infoOf(({ id }) => id === other.id));
-    const probe = info && openProbe(info.number, nonce);
+    const probe = info && tryTunnel(info, nonce);
+    const sealedProbe = info && tryEncryption(info, nonce);
+    const untried: string[] = [];
+    /** Between the two, both ways; the other one says what it heard. */
+    const tell = (port: Port, heardThere: boolean | undefined, own: TunnelProbe | undefined, unless: string): void => {
+      if (own === undefined || heardThere === undefined) untried.push(`${describePort(port)} between ${self().name} and ${other.name}, ${unless}`);
+      else ways.push({ ...there, ...port, open: heardThere }, { ...here, ...port, open: own.heard() });
+    };
     try {
       const store = options.mayHoldStore() ? [ports.store, ports.storePeers] : [];
       const { firewalls, tried } = await askNode({ host: other.address, port: ports.gossip }, identity, { address: self().vtep, ports: { gossip: ports.gossip, store, nonce } }, ANSWER_MS);
-      if (!tried) return { ways, firewalls };
+      if (!tried) return { ways, firewalls, untried };
       const gossip = { port: ports.gossip, purpose: 'gossip' } as const;
       ways.push({ ...here, ...gossip, protocol: 'tcp', open: tried.gossipTcp }, { ...here, ...gossip, protocol: 'udp', open: tried.gossipUdp });
       for (const { port, open } of tried.store) ways.push({ ...here, protocol: 'tcp', port, purpose: port === ports.store ? 'store' : 'store-peers', open });
-      const tunnel = { protocol: 'udp', port: ports.tunnel, purpose: 'tunnel' } as const;
-      if (!probe || tried.tunnel === undefined) return { ways, firewalls, untried: `${describePort(tunnel)} between ${self().name} and ${other.name}, which do not know each other by gossip yet` };
-      ways.push({ ...there, ...tunnel, open: tried.tunnel }, { ...here, ...tunnel, open: probe.heard() });
-      return { ways, firewalls };
+      tell({ protocol: 'udp', port: ports.tunnel, purpose: 'tunnel' }, tried.tunnel, probe, 'which do not know each other by gossip yet');
+      if (sealedProbe) tell({ protocol: 'udp', port: ports.encryption, purpose: 'encryption' }, tried.encryption, sealedProbe, `since ${other.name} does not try it`);
+      return { ways, firewalls, untried };
     } catch (error) {
-      return { ways, firewalls: undefined, untried: `the way from ${other.name} to ${self().name}: ${errorText(error)}` };
+      return { ways, firewalls: undefined, untried: [`the way from ${other.name} to ${self().name}: ${errorText(error)}`] };
     } finally {
       probe?.close();
+      sealedProbe?.close();
     }
   }
 
@@ -161,7 +180,7 @@ export function createReachability(options: ReachabilityOptions): Reachability {
       const findings = await Promise.all(others.map((other) => tryNode(other, identity)));
       const firewalls = new Map<string, Firewall[] | undefined>([[self().name, findFirewalls(options.hostNft)], ...findings.map((found, i) => [others[i]!.name, found.firewalls] as const)]);
       const ways = findings.flatMap((found) => found.ways);
-      return { at: new Date(clock.wallNow()).toISOString(), ways, closed: closedPorts(ways, firewalls), untried: findings.flatMap(({ untried }) => untried ?? []) };
+      return { at: new Date(clock.wallNow()).toISOString(), ways, closed: closedPorts(ways, firewalls), untried: findings.flatMap(({ untried }) => untried) };
     },
 
     answer: async (body, caller) => {
@@ -172,12 +191,14 @@ export function createReachability(options: ReachabilityOptions): Reachability {
       if (!caller.checkIP(address)) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `the certificate is not for ${address}` });
       const firewalls = findFirewalls(options.hostNft);
       if (!wanted) return { firewalls };
-      const [gossipTcp, gossipUdp, tunnel, store] = await Promise.all([
-        tryTcp(address, wanted.gossip, timing), ping(address, wanted.gossip), hears(({ vtep }) => vtep === address, wanted.nonce),
+      const isAsking = ({ vtep }: NodeInfo): boolean => vtep === address;
+      const [gossipTcp, gossipUdp, tunnel, encryption, store] = await Promise.all([
+        tryTcp(address, wanted.gossip, timing), ping(address, wanted.gossip),
+        hears(isAsking, (asking) => tryTunnel(asking, wanted.nonce), TRY_MS), hears(isAsking, (asking) => tryEncryption(asking, wanted.nonce), HANDSHAKE_MS),
         // Nobody may listen there yet: that the host says so is enough.
         Promise.all(wanted.store.map(async (port) => ({ port, open: await tryTcp(address, port, timing) !== 'closed' }))),
       ]);
-      return { firewalls, tried: { gossipTcp: gossipTcp === 'open', gossipUdp, store, ...(tunnel !== undefined && { tunnel }) } };
+      return { firewalls, tried: { gossipTcp: gossipTcp === 'open', gossipUdp, store, ...(tunnel !== undefined && { tunnel }), ...(encryption !== undefined && { encryption }) } };
     },
   };
 }

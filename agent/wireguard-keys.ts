@@ -13,17 +13,24 @@ import { generateKeyPair, type KeyPair } from '../drivers/overlay/key-pair.ts';
 const LIFETIME_MS = 12 * 3_600_000;
 
 const key = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]{43}=$/));
-/** `since`: when it was made, milliseconds since the Unix epoch. */
-const Stored = v.object({ publicKey: key, privateKey: key, since: v.number() });
+/** `since`: when it was made, milliseconds since the Unix epoch. `word`: of the last wish for a new one before that. */
+const Stored = v.object({ publicKey: key, privateKey: key, since: v.number(), word: v.optional(v.string()) });
 type Stored = v.InferOutput<typeof Stored>;
 
-/**
- * Returns the keys as they are to be now; new ones are on disk before they are told. Nothing is read or made before somebody asks. Old ones serve
- * where the disk takes no new ones; throws the system's error where there are none.
- */
-export function wireguardKeys(directory: string, clock: Clock, log: Logger): () => KeyPair {
+export interface WireguardKeys {
+  /**
+   * As they are to be now; new ones are on disk before they are told. Nothing is read or made before somebody asks. Old ones serve where the disk takes
+   * no new ones; throws the system's error where there are none.
+   */
+  current(): KeyPair;
+  /** Somebody wishes for new ones; a word that was heard before means a wish that was fulfilled. Returns whether there will be others than were last given out. */
+  renew(word: string): boolean;
+}
+
+export function wireguardKeys(directory: string, clock: Clock, log: Logger): WireguardKeys {
   const path = join(directory, 'wireguard.json');
   let current: Stored | undefined;
+  let wished: string | undefined;
   let isOverdue = false;
 
   function read(): Stored | undefined {
@@ -35,17 +42,18 @@ export function wireguardKeys(directory: string, clock: Clock, log: Logger): () 
     }
   }
 
-  function renew(): Stored {
-    const made = { ...generateKeyPair(), since: clock.wallNow() };
+  function make(old?: Stored): Stored {
+    const word = wished ?? old?.word;
+    const made = { ...generateKeyPair(), since: clock.wallNow(), ...(word !== undefined && { word }) };
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     writeFileSync(`${path}.new`, `${JSON.stringify(made)}\n`, { mode: 0o600, flush: true });
     renameSync(`${path}.new`, path);
     return made;
   }
 
-  function renewOld(old: Stored): Stored {
+  function replace(old: Stored): Stored {
     try {
-      const made = renew();
+      const made = make(old);
       isOverdue = false;
       return made;
     } catch (error) {
@@ -55,10 +63,18 @@ export function wireguardKeys(directory: string, clock: Clock, log: Logger): () 
     }
   }
 
-  return () => {
-    current ??= read() ?? renew();
-    // A clock that was set back by more than that has made it long ago, too.
-    if (Math.abs(clock.wallNow() - current.since) > LIFETIME_MS) current = renewOld(current);
-    return current;
+  const isUnfulfilled = ({ word }: Stored): boolean => wished !== undefined && wished !== word;
+
+  return {
+    current: () => {
+      current ??= read() ?? make();
+      // A clock that was set back by more than that has made it long ago, too.
+      if (isUnfulfilled(current) || Math.abs(clock.wallNow() - current.since) > LIFETIME_MS) current = replace(current);
+      return current;
+    },
+    renew: (word) => {
+      wished = word;
+      return current !== undefined && isUnfulfilled(current);
+    },
   };
 }

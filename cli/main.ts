@@ -94,7 +94,7 @@ program.command('join [token]')
     if (start) console.error(await probeAtJoin(ask));
   });
 
-program.command('key').description('the key of the gossip protocol').command('rotate').description('change it now; it changes by itself every 12 hours').action(async () => {
+program.command('key').description('the keys of the gossip protocol and of encrypted networks').command('rotate').description('change them now; they change by themselves every 12 hours').action(async () => {
   await ask('POST', 'key');
   show({ rotating: true }, () => 'the key is being changed');
 });

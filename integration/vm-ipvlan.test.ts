@@ -1,7 +1,7 @@
 // ipvlan, which this machine's kernel may lack, on Debian's own in a virtual machine: between namespaces, and with Docker, a boot each. They take minutes.
 import tap, { test, type Test } from 'tap';
 import { prepareKernel } from './vm/kernel.ts';
-import { runInside, type Outcome } from './vm/machine.ts';
+import { FOR_HOSTS, runInside, type Outcome } from './vm/machine.ts';
 import { told } from './vm/told.ts';
 
 /** Alone on two cores the second one takes 130 s; a machine with other work has been seen to take four times as long. */
@@ -10,8 +10,6 @@ const NODE = 'node_modules/.bin/node';
 const DRIVER = 'drivers/ipvlan/ipvlan.test.ts';
 const WIRELESS = 'drivers/macvlan/wireless.test.ts';
 const DOCKER = 'integration/ipvlan.test.ts';
-/** What Docker needs of the machine: control groups, and folders that are no overlay for its own overlays. */
-const FOR_DOCKER = 'mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /tmp && mkdir -p .lab && mount -t tmpfs none .lab';
 
 tap.setTimeout(2 * TIMEOUT_MS + 60_000);
 
@@ -26,7 +24,7 @@ test('the driver on a kernel that has ipvlan', (t) => inside(t, [`${NODE} ${DRIV
   told(t, WIRELESS, ['ipvlan is named where macvlan cannot work'], wireless!);
 }));
 
-test('Docker on a kernel that has ipvlan', (t) => inside(t, [FOR_DOCKER, `${NODE} ${DOCKER}`], ([prepared, docker]) => {
+test('Docker on a kernel that has ipvlan', (t) => inside(t, [FOR_HOSTS, `${NODE} ${DOCKER}`], ([prepared, docker]) => {
   t.equal(prepared!.code, 0, prepared!.output);
   told(t, DOCKER, ['l2, with the host\'s own way in', 'l3', 'l3s'], docker!);
 }));

@@ -1,7 +1,7 @@
 // What this machine's kernel may lack, on Debian's own in a virtual machine: one boot, and in it the tests themselves, with the real thing.
 import { test } from 'tap';
 import { prepareKernel } from './vm/kernel.ts';
-import { runInside } from './vm/machine.ts';
+import { FOR_HOSTS, runInside } from './vm/machine.ts';
 import { told } from './vm/told.ts';
 
 /** Alone on two cores it takes 200 s. */
@@ -17,17 +17,20 @@ const TESTS: readonly (readonly [file: string, ...names: string[]])[] = [
   ['linux/wireguard.test.ts', 'a link that is born elsewhere sends from here'],
   [
     'drivers/overlay/encrypted-network.test.ts', 'crosses sealed, and in no other way', 'a published port', 'cleartext is not let in', 'without the WireGuard link nothing leaves', 'what is changed by hand is mended',
-    'new keys while a stream runs', 'behind address translation, with the next key as well', 'a key that is nobody\'s, and that of a node that was removed, are refused', 'what is left without encrypted networks',
+    'new keys while a stream runs', 'behind address translation, with the next key as well', 'whether the port is open is tried', 'a key that is nobody\'s, and that of a node that was removed, are refused', 'what is left without encrypted networks',
   ],
   ['drivers/overlay/encryption.test.ts', 'who does not answer is named'],
+  // weftd itself, on two hosts.
+  ['integration/encrypted.test.ts', 'what crosses between them is sealed, with the keys on their disks', 'new keys for all while packets cross'],
   ['drivers/macvlan/macvlan.test.ts', 'a sub-interface comes with its first network and goes with its last'],
 ];
 
 test('on a kernel that has what this one lacks', async (t) => {
   const kernel = await prepareKernel();
   if (typeof kernel === 'string') return void t.pass('skipped', { skip: kernel });
-  const commands = ['uname -r', ...TESTS.map(([file]) => `${NODE} ${file}`)];
-  const [release, ...outcomes] = await runInside(kernel, commands, TIMEOUT_MS);
+  const commands = ['uname -r', FOR_HOSTS, ...TESTS.map(([file]) => `${NODE} ${file}`)];
+  const [release, prepared, ...outcomes] = await runInside(kernel, commands, TIMEOUT_MS);
   t.equal(release?.output.trim(), kernel.release);
+  t.equal(prepared!.code, 0, prepared!.output);
   for (const [i, [file, ...names]] of TESTS.entries()) told(t, file, names, outcomes[i]!);
 });

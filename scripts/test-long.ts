@@ -19,6 +19,8 @@ const RUNS: [file: string, env: Record<string, string>][] = [
   ['store/faults.test.ts', { CHURN_S: '600' }],
   ['integration/cluster-faults.test.ts', { CHURN_S: '600', SEED: String(Date.now() % 1_000_000) }],
   ['integration/restarts.test.ts', { RESTARTS_S: '300', SEED: String(Date.now() % 1_000_000) }],
+  ['integration/dns-race.test.ts', { STARTS: '200' }],
+  ['integration/dns-kills.test.ts', { KILLS: '50', SEED: String(Date.now() % 1_000_000) }],
   ['integration/address-reuse.test.ts', { SANDBOXES: '5000', SEED: String(Date.now() % 1_000_000) }],
   ['integration/interop-trouble.test.ts', { TROUBLE_S: '600', SEED: String(Date.now() % 100_000) }],
 ];

@@ -201,6 +201,12 @@ test('ipvlan networks', { skip: !isThere && LACKING }, async (t) => {
     t.throws(() => a.driver.validate(lan('three', { ipvlan_mode: 'l3' })), { code: 'WEFT-PARENT-UNFIT', message: /one mode and flag, and those of network one are l2 and bridge/ });
     t.throws(() => a.driver.validate(lan('three', { ipvlan_flag: 'private' })), { code: 'WEFT-PARENT-UNFIT' });
     a.driver.validate(lan('three', { parent: 'eth2', ipvlan_mode: 'l3' }));
+    const elsewhere = { ...lan('elsewhere', { parent: 'eth9', 'weft.parent.a': 'eth1', ipvlan_mode: 'l3' }), node: 'c' };
+    a.networks.push(elsewhere);
+    await t.rejects(a.attach('late', elsewhere, '192.168.50.103'), { code: 'WEFT-PARENT-UNFIT', message: /one mode and flag, and those of network one are l2 and bridge/ }, 'nor on a node that did not make the network');
+    t.match(c1.space.rtnl.link('eth0'), { ipvlan: { mode: 'l2' } });
+    t.ok(c1.space.pings(c2.ip), 'and the others go on');
+    await a.delete(elsewhere);
 
     const macvlan = createMacvlanDriver({
       host: a.space.netns, self: () => ({ id: 'a', name: 'a' }), networks: () => a.networks, hostAddresses: async () => [], releaseHostAddresses: async () => {}, onCarrier: () => {},

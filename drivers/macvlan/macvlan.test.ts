@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
 import type { Network } from '../../cnm/model.ts';
-import { MACVLAN_NAMES } from '../names.ts';
+import { MACVLAN_NAMES, MADE_BY_WEFT } from '../names.ts';
 import { Lan, LanHost } from '../stacked/testbed.ts';
 import { capture, endpoint, network, until } from '../testbed.ts';
 import { createMacvlanDriver } from './macvlan.ts';
@@ -134,6 +134,22 @@ test('macvlan networks', async (t) => {
     await a.detach(patient);
   });
 
+  await t.test('each sandbox is looked into in a turn of its own', async (t) => {
+    let turns = 0;
+    const next = (): void => void (turns++, timer = setImmediate(next));
+    let timer = setImmediate(next);
+    await a.repair();
+    clearImmediate(timer);
+    t.ok(turns >= a.endpoints.length, `${turns} turns for ${a.endpoints.length} endpoints`);
+  });
+
+  await t.test('what its node brings together on one parent', async (t) => {
+    const alone = { ...lan('alone', { parent: 'eth9', 'weft.parent.a': 'eth1', 'macvlan_mode': 'passthru' }), node: 'c' };
+    a.networks.push(alone);
+    await t.rejects(a.attach('late', alone, '192.168.50.122'), { code: 'WEFT-PARENT-UNFIT', message: /passthru a container has it to itself, and network web stands on it/ });
+    await a.delete(alone);
+  });
+
   await t.test('weftd away: nothing moves, nothing has to be mended when it returns', async (t) => {
     const before = a.space.snapshot();
     a.driver.close();
@@ -252,6 +268,22 @@ test('macvlan networks', async (t) => {
     t.equal(a.space.snapshot(), a.before);
   });
 
+  await t.test('a parent that is made again while an address is asked for', async (t) => {
+    const make = (): void => void a.space.rtnl.addLink({ kind: 'veth', name: 'eth3', up: true, peer: { name: 'eth3-end', up: true } });
+    make();
+    const on = await a.create(lan('renewed', { parent: 'eth3', 'weft.probe_ms': '300' }));
+    const starting = a.attach('c1', on, '192.168.50.101');
+    await delay(100);
+    await a.space.rtnl.deleteLink('eth3');
+    make();
+    const c1 = await starting;
+    t.equal(c1.space.rtnl.link('eth0')!.parent, a.space.rtnl.link('eth3')!.index);
+    await a.detach(c1);
+    await a.delete(on);
+    await a.space.rtnl.deleteLink('eth3');
+    t.equal(a.space.snapshot(), a.before);
+  });
+
   await t.test('802.1Q', async (t) => {
     const tagged = lan('tagged', { parent: 'eth2.100' });
     const made = await a.create(tagged).catch((error: unknown) => error as Error);
@@ -277,6 +309,8 @@ test('macvlan networks', async (t) => {
       t.equal(a.space.snapshot(), a.before);
       a.space.rtnl.addLink({ kind: 'vlan', name: 'eth2.7', parent: a.space.rtnl.link('eth2')!.index, vlan: 7 });
       await a.delete(await a.create(lan('theirs', { parent: 'eth2.7' })));
+      for (const vlan of [8, 9]) a.space.rtnl.addLink({ kind: 'vlan', name: `eth2.${vlan}`, parent: a.space.rtnl.link('eth2')!.index, vlan, group: MADE_BY_WEFT });
+      t.match(await a.repair(), [/eth2\.8 belonged to nothing/, /eth2\.9 belonged to nothing/], 'what a crash left goes');
       t.ok(a.space.rtnl.link('eth2.7'), 'one that somebody else made stays');
     });
   });

@@ -7,6 +7,7 @@ import { test } from 'tap';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import type { Network } from '../../cnm/model.ts';
 import { ipToBytes, macToBytes } from '../../base/ip.ts';
+import { systemClock as clock } from '../../base/clock.ts';
 import { openPacketSocket } from '../../linux/packet-socket.ts';
 import { openWireguard } from '../../linux/wireguard.ts';
 import { SharedState, Underlay, capture, network, until } from '../testbed.ts';
@@ -14,6 +15,7 @@ import { sealedAddress } from './addressing.ts';
 import { SEALED_LINK } from './encryption.ts';
 import { generateKeyPair } from './key-pair.ts';
 import { Node, type Container } from './testbed.ts';
+import { openSealedProbe } from './tunnel-probe.ts';
 
 const SECRET_VNI = 0x800001;
 const PLAIN_VNI = 0x800002;
@@ -207,6 +209,22 @@ test('an encrypted network', async (t) => {
     t.ok(await until(() => s1.container.pings(s2.ip)));
     underlay.router.run('nft', 'delete table ip translation');
     t.ok(await until(() => s2.container.pings(s1.ip) && !behindRouter()));
+  });
+
+  await t.test('whether the port is open is tried, each way by itself', async (t) => {
+    const probe = async (nonce: string, wait: (atA: boolean, atB: boolean) => boolean): Promise<{ a: boolean; b: boolean }> => {
+      const [atA, atB] = ([[a, 1, 2, 'b'], [b, 2, 1, 'a']] as const).map(([node, from, to, other]) =>
+        openSealedProbe({ fabric: node.fabric.netns, tunnel: node.fabric.sealedTunnel()!, from, to, nonce: nonce.repeat(16), clock }, () => node.fabric.encryption.receivedFrom(other)));
+      await until(() => wait(atA!.heard(), atB!.heard()));
+      const result = { a: atA!.heard(), b: atB!.heard() };
+      for (const each of [atA, atB]) each!.close();
+      return result;
+    };
+    t.same(await probe('0', (atA, atB) => atA && atB), { a: true, b: true });
+    b.space.run('nft', 'add table inet shut; add chain inet shut input { type filter hook input priority 0; }; add rule inet shut input udp dport 7952 drop');
+    t.same(await probe('1', (atA) => atA), { a: true, b: false }, 'closed at b');
+    b.space.run('nft', 'delete table inet shut');
+    t.same(await probe('2', (atA, atB) => atA && atB), { a: true, b: true }, 'open again');
   });
 
   await t.test('a key that is nobody\'s, and that of a node that was removed, are refused', async (t) => {

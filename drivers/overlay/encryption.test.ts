@@ -52,28 +52,6 @@ test('where the kernel has no WireGuard', async (t) => {
   t.same(await a.repair(), [], 'and nothing is mended again and again');
 });
 
-test('a kernel that has no WireGuard is not asked for it again and again', async (t) => {
-  const underlay = new Underlay();
-  t.teardown(() => underlay.remove());
-  const { rtnl } = underlay.router;
-  const clock = new VirtualClock();
-  let asked = 0;
-  const encryption = createEncryption({ host: rtnl, fabric: rtnl, port: 7953, keys: generateKeyPair, announce: () => {}, clock, open: () => void asked++ });
-  t.teardown(() => encryption.close());
-  const ensure = (): void => encryption.ensure(nodeInfo('y', 8, '10.99.9.8'), [], 1440, []);
-  t.equal(asked, 0, 'nobody wants it');
-  for (let i = 0; i < 3; i++) t.match(encryption.problem(), { detail: /no WireGuard/ });
-  for (let i = 0; i < 3; i++) ensure();
-  t.equal(asked, 1);
-  await clock.advance(30_000);
-  encryption.problem();
-  t.equal(asked, 1);
-  for (let i = 0; i < 3; i++) ensure();
-  t.equal(asked, 2, 'by a repair, after half a minute');
-  encryption.lookAgain();
-  t.equal(asked, 3, 'and whenever somebody wants an encrypted network');
-});
-
 test('who does not answer is named, and so is what keeps the link from being set up', async (t) => {
   const underlay = new Underlay();
   t.teardown(() => underlay.remove());
@@ -101,6 +79,7 @@ test('who does not answer is named, and so is what keeps the link from being set
   t.same(encryption.silent(), [], 'it has a moment');
   await clock.advance(11_000);
   t.same(encryption.silent(), ['z']);
+  t.equal(encryption.receivedFrom('z'), 0);
   await encryption.remove();
   t.same(said, [{ publicKey: keys.publicKey, port: 7953 }, undefined]);
 

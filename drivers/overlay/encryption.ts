@@ -8,9 +8,10 @@ import type { NodeInfo, WireguardPlace } from '../../cluster/state.ts';
 import type { Repair } from '../../cnm/driver.ts';
 import { openWireguard, type Wireguard } from '../../linux/wireguard.ts';
 import type { WireguardPeer, WireguardPeerState } from '../../linux/wireguard-messages.ts';
-import { KernelError, type Netns, type Rtnl } from '../../linux/types.ts';
+import { KernelError, type Rtnl } from '../../linux/types.ts';
 import { ensureAddress, ensureLink } from '../ensure.ts';
 import { SEALED_PREFIX, sealedAddress } from './addressing.ts';
+import { createSearch } from './encryption-search.ts';
 import type { KeyPair } from './key-pair.ts';
 
 export const SEALED_LINK = 'weft-wg';
@@ -18,8 +19,6 @@ export const SEALED_LINK = 'weft-wg';
 const KEEPALIVE_SECONDS = 25;
 /** Sessions are renewed every 120 s, and given up after 180 s (wireguard.pdf §6.1). */
 const SILENT_MS = 200_000;
-/** Where there is no WireGuard, the kernel looks for a module of it each time that it is asked, and we wait for it. */
-const LOOK_AGAIN_MS = 30_000;
 /** What a handshake may take. */
 const ACQUAINTED_MS = 10_000;
 
@@ -32,8 +31,6 @@ export interface EncryptionOptions {
   /** Tells the other nodes; undefined: there is no speaking to this one any more. */
   announce(place: WireguardPlace | undefined): void;
   clock: Clock;
-  /** Default: the kernel's. */
-  open?(netns: Netns): Wireguard | undefined;
 }
 
 interface Problem { detail: string; hint: string }
@@ -49,21 +46,17 @@ export interface Encryption {
   remove(): Promise<void>;
   /** Nodes that do not answer by WireGuard, by id. */
   silent(): string[];
+  /** What has come from a node by WireGuard since its peer was made, in bytes: also its part of handshakes that our answer does not complete. */
+  receivedFrom(node: string): number;
   close(): void;
 }
 
-export function createEncryption({ host, fabric, port, keys, announce, clock, open = openWireguard }: EncryptionOptions): Encryption {
-  let wireguard: Wireguard | undefined;
-  let lookedAt: number | undefined;
+export function createEncryption({ host, fabric, port, keys, announce, clock }: EncryptionOptions): Encryption {
+  const wireguard = createSearch(() => openWireguard(fabric.netns), clock);
   let failure: Problem | undefined;
   let announced: string | undefined;
   /** Node → what it said of itself when its peer was last made, and when that was. */
   let places = new Map<string, { key: string; place: string; since: number }>();
-
-  function look(): Wireguard | undefined {
-    lookedAt = clock.now();
-    return (wireguard ??= open(fabric.netns));
-  }
 
   function tell(place: WireguardPlace | undefined): void {
     const text = JSON.stringify(place);
@@ -74,7 +67,7 @@ export function createEncryption({ host, fabric, port, keys, announce, clock, op
 
   /** One that an earlier start left goes on: the others are not to take its peer away before the first repair here. */
   function tellWhatIsThere(): void {
-    const there = fabric.link(SEALED_LINK) && look()?.get(SEALED_LINK);
+    const there = fabric.link(SEALED_LINK) && wireguard.look()?.get(SEALED_LINK);
     if (there?.publicKey !== undefined) tell({ publicKey: there.publicKey, port: there.listenPort });
   }
   tellWhatIsThere();
@@ -124,6 +117,12 @@ export function createEncryption({ host, fabric, port, keys, announce, clock, op
     return present.peers;
   }
 
+  /** By public key; undefined where there is no link. */
+  function presentPeers(): Map<string, WireguardPeerState> | undefined {
+    const link = wireguard.found();
+    return link && fabric.link(SEALED_LINK) && new Map(link.get(SEALED_LINK).peers.map((peer) => [peer.publicKey, peer]));
+  }
+
   function fail(error: unknown, found: Repair[]): void {
     failure = problemOf(error);
     found.push({ what: 'encryption could not be set up', error: failure.detail });
@@ -138,13 +137,12 @@ export function createEncryption({ host, fabric, port, keys, announce, clock, op
 
   return {
     problem: () => {
-      if (lookedAt === undefined) look();
-      if (!wireguard) return { detail: 'its kernel has no WireGuard', hint: 'load it (`modprobe wireguard`), which is noticed within half a minute, or start a kernel that was built with CONFIG_WIREGUARD' };
+      if (!wireguard.lookOnce()) return { detail: 'its kernel has no WireGuard', hint: 'load it (`modprobe wireguard`), which is noticed within half a minute, or start a kernel that was built with CONFIG_WIREGUARD' };
       return failure;
     },
-    lookAgain: () => void look(),
+    lookAgain: () => void wireguard.look(),
     ensure: (self, peers, mtu, found) => {
-      const link = wireguard ?? (clock.now() - (lookedAt ?? -Infinity) >= LOOK_AGAIN_MS ? look() : undefined);
+      const link = wireguard.lookNowAndThen();
       if (!link) return tell(undefined);
       let present: readonly WireguardPeerState[];
       try {
@@ -169,13 +167,14 @@ export function createEncryption({ host, fabric, port, keys, announce, clock, op
       await fabric.deleteLink(SEALED_LINK);
     },
     silent: () => {
-      if (!wireguard || !fabric.link(SEALED_LINK)) return [];
-      const byKey = new Map(wireguard.get(SEALED_LINK).peers.map((peer) => [peer.publicKey, peer]));
+      const byKey = presentPeers();
+      if (!byKey) return [];
       return [...places].flatMap(([id, { key, since }]) => {
         const handshake = byKey.get(key)?.lastHandshake;
         return clock.now() - since > ACQUAINTED_MS && (handshake === undefined || clock.wallNow() - handshake > SILENT_MS) ? [id] : [];
       });
     },
-    close: () => wireguard?.close(),
+    receivedFrom: (node) => presentPeers()?.get(places.get(node)?.key ?? '')?.receivedBytes ?? 0,
+    close: () => wireguard.found()?.close(),
   };
 }

@@ -65,7 +65,7 @@ export interface Fabric {
   tunnel(): number | undefined;
   /** Of the one by way of WireGuard; undefined where no network is encrypted, too. */
   sealedTunnel(): number | undefined;
-  readonly encryption: Pick<Encryption, 'problem' | 'lookAgain' | 'silent'>;
+  readonly encryption: Pick<Encryption, 'problem' | 'lookAgain' | 'silent' | 'receivedFrom'>;
   /** Makes the fabric what `state` says; returns what was not so. */
   ensure(state: FabricState): Promise<Repair[]>;
   /** The rules alone. */

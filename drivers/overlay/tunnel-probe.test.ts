@@ -1,3 +1,4 @@
+// By way of WireGuard: encrypted-network.test.ts.
 //   host a 10.99.1.1 ── router ── host b 10.99.2.2
 //   [fabric: weft-in]             [fabric: weft-in]
 import { test } from 'tap';

@@ -36,6 +36,13 @@ export interface TunnelProbe {
   close(): void;
 }
 
+/** By way of WireGuard, `tunnel` being weft-in-wg. `received`: what has come from the other node by it, as handshakes do that our answers do not complete. */
+export function openSealedProbe(options: TunnelProbeOptions, received: () => number): TunnelProbe {
+  const before = received();
+  const probe = openTunnelProbe(options);
+  return { ...probe, heard: () => probe.heard() || received() > before };
+}
+
 const bytesOf = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
 
 /** Sends until it is closed. Throws KernelError ENODEV where weft-in is not there. */

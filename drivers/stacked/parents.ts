@@ -96,12 +96,11 @@ export function createParents(host: Rtnl, nodeName: () => string): Parents {
 
     removeUnused: async (needed, found) => {
       const links = host.links();
-      const isIdle = ({ name, index, group, kind }: Link): boolean =>
-        group === MADE_BY_WEFT && kind === 'vlan' && !needed.has(name) && !links.some(({ parent }) => parent === index);
-      for (const link of links.filter(isIdle)) {
-        await host.deleteLink(link.index);
-        found.push({ what: `link ${link.name} belonged to nothing` });
-      }
+      const carrying = new Set(links.map(({ parent }) => parent));
+      const idle = links.filter(({ name, index, group, kind }) => group === MADE_BY_WEFT && kind === 'vlan' && !needed.has(name) && !carrying.has(index));
+      // All in the turn in which they were found idle.
+      await Promise.all(idle.map(({ index }) => host.deleteLink(index)));
+      for (const { name } of idle) found.push({ what: `link ${name} belonged to nothing` });
     },
   };
 }

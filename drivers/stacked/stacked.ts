@@ -100,11 +100,12 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
     if (unfit) throw weftError('WEFT-PARENT-UNFIT', { parent, ...unfit });
   }
 
-  function refuseSharing(network: Network): void {
+  /** Throws WEFT-PARENT-UNFIT where it cannot be beside one of `others`. */
+  function refuseSharing(network: Network, others: readonly Network[]): void {
     const own = settings(network);
     const { parent } = own;
     if (parent === undefined) return;
-    for (const other of stacked().filter((each) => each.id !== network.id && parentOn(each, self().name) === parent)) {
+    for (const other of others.filter((each) => each.id !== network.id && parentOn(each, self().name) === parent)) {
       const name = nameOf(other);
       const unfit = other.driver === kind.name ? kind.conflict(own, settings(other), name) : otherKind(other.driver, `those of network ${name}`);
       if (unfit) throw weftError('WEFT-PARENT-UNFIT', { parent, ...unfit });
@@ -116,10 +117,10 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
     const isThere = (): boolean => host.link(name) !== undefined;
     const isIdle = (): boolean => endpointsOn(network).length === 0 && !isThere();
     if (!settings(network).hostAccess || isIdle()) return;
-    const parent = ensureParent(network, found);
-    const own = isThere() ? await options.hostAddresses(network) : await freeOwnAddresses(network, parent);
-    // Endpoints came and went meanwhile, and the network with the last of them.
+    const own = isThere() ? await options.hostAddresses(network) : await freeOwnAddresses(network, ensureParent(network, found));
+    // Endpoints came and went meanwhile, and the network with the last of them; and so may the parent have.
     if (isIdle()) return;
+    const parent = ensureParent(network, found);
     ensureHostAccess(host, network, { name, link: kind.link(settings(network)), parent, own, endpoints: endpointsOn(network), mtu: mtuOf(network, parent) }, found);
   }
 
@@ -136,7 +137,7 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
     }
   }
 
-  /** No container waits for the host's way to it, nor fails for want of it. */
+  /** No container fails for want of the host's way to it. */
   const tryAccess = async (network: Network): Promise<void> => {
     try {
       await ensureAccess(network, []);
@@ -153,6 +154,8 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
   function makeLink(network: Network, endpoint: Endpoint, parent: Link): void {
     const name = names.endpoint(endpoint.id);
     if (host.link(name)) return;
+    // `weft.parent.NODE` may have brought them together on this node, where nobody has compared them.
+    refuseSharing(network, stacked().filter((other) => endpointsOn(other).length > 0));
     try {
       host.addLink({ ...kind.link(settings(network)), name, parent: parent.index, mtu: mtuOf(network, parent), ...(kind.hasOwnMac && { mac: endpoint.mac }) });
     } catch (error) {
@@ -178,7 +181,12 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
   async function repairNetwork(network: Network, found: Repair[]): Promise<void> {
     if (endpointsOn(network).length > 0) ensureParent(network, found);
     await ensureAccess(network, found);
-    for (const endpoint of endpointsOn(network)) if (endpoint.sandbox !== undefined) inSandbox.look(endpoint);
+    for (const { id } of endpointsOn(network)) {
+      // To look into a namespace takes a few hundred microseconds; endpoints come and go in between.
+      await nextTurn();
+      const endpoint = local.get(id);
+      if (endpoint?.sandbox !== undefined) inSandbox.look(endpoint);
+    }
   }
 
   return {
@@ -191,7 +199,7 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
       refuseUnfit(parent);
       const largest = host.link(parent)?.mtu;
       if (mtu !== undefined && largest !== undefined && mtu > largest) throw weftError('WEFT-MTU-TOO-LARGE', { mtu, underlay: largest, overhead: 0, largest });
-      refuseSharing(network);
+      refuseSharing(network, stacked());
     },
     // On other nodes it comes with the first endpoint: not every node has to have the LAN.
     createNetwork: async (network) => {
@@ -204,9 +212,9 @@ export function createStackedDriver<Options extends StackedOptions>(kind: Stacke
       const { parent: name } = settings(network);
       // It may be another one on this node, where nobody has looked at it yet.
       if (name !== undefined) refuseUnfit(name);
-      const parent = ensureParent(network, []);
-      if (name !== undefined) await probeAll(network, parent, addressesOf(endpoint));
-      makeLink(network, endpoint, parent);
+      if (name !== undefined) await probeAll(network, ensureParent(network, []), addressesOf(endpoint));
+      // A parent that was made again meanwhile has another index.
+      makeLink(network, endpoint, ensureParent(network, []));
       local.set(endpoint.id, endpoint);
       await tryAccess(network);
     },

@@ -17,7 +17,7 @@ export async function startEtcd(host: Host, { tls }: { tls?: Required<TlsFiles> 
       ...(tls ? ['--client-cert-auth', '--trusted-ca-file', tls.ca, '--cert-file', tls.cert, '--key-file', tls.key] : []),
     ], join(host.directory, 'etcd.log'));
     const shown = tls ? ['--cacert', tls.ca, '--cert', tls.cert, '--key', tls.key] : [];
-    await until('etcd answers', async () => (await host.exec(['curl', '-sf', '-m', '1', ...shown, `${url}/health`])).code === 0, 20_000);
+    await until('etcd answers', async () => (await host.exec(['curl', '-sf', '-m', '1', ...shown, `${url}/health`])).code === 0, 60_000);
   };
   await start();
   return {

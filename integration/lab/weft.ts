@@ -46,4 +46,7 @@ export const control = <T>(host: Host, method: string, path: string, body?: obje
 export const startWeftd = (host: Host, environment: Record<string, string> = {}, bundle = BUNDLE): Promise<Service> =>
   host.startService([...environmentOf(environment), ...WEFTD, join(bundle, 'weftd.cjs')], SOCKETS);
 
+/** With sockets of its own making: one process. */
+export const spawnWeftd = (host: Host) => host.spawn([...WEFTD, join(BUNDLE, 'weftd.cjs')], join(host.directory, 'weftd.log'));
+
 export const ready = (host: Host): Promise<unknown> => until(`weftd of ${host.name} answers`, async () => (await weft(host, 'status')).code === 0, 20_000);

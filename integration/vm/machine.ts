@@ -8,6 +8,9 @@ import type { Kernel } from './kernel.ts';
 const ROOT = resolve(import.meta.dirname, '../..');
 const MEMORY_MB = '1536';
 
+/** A command that hosts of the lab, and Docker on them, need first: control groups, and folders that are no overlay for their own overlays. */
+export const FOR_HOSTS = 'mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /tmp && mkdir -p .lab && mount -t tmpfs none .lab';
+
 export interface Outcome { code: number; output: string }
 
 /** Runs one command after the other, in the folder of the project; returns what each printed. Rejects when the machine does not get through all of them in time. */
