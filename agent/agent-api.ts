@@ -6,7 +6,7 @@ import type { AddressManager } from '../ipam/ipam.ts';
 import { isEncrypted } from '../drivers/options.ts';
 import { COPY_MARK } from '../store/copy.ts';
 import type { LocalStore, Store } from '../store/store.ts';
-import type { AgentApi } from './api.ts';
+import type { AgentApi, DnsCalls } from './api.ts';
 import { describeDegraded } from './degraded.ts';
 import type { DockerLink } from './docker/link.ts';
 import type { Replicator } from './docker/replicator.ts';
@@ -49,6 +49,7 @@ export interface AgentApiOptions {
   /** In words, besides those of the parts here. */
   otherProblems(): string[];
   ipam: IpamApi;
+  dns: DnsCalls;
 }
 
 export function createAgentApi(options: AgentApiOptions): AgentApi {
@@ -86,6 +87,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
         counts: { networks: registry.list().length, endpoints: endpoints.list().length, sandboxesWithNames: resolver.attached().length },
         pools: addresses.usage(),
         dns: resolver.stats(),
+        dnsLatency: resolver.latencies(),
         repairs: [...repairs.recent],
         problems: [...problems(), ...(copy === undefined ? [] : [`this node's copy of the store: ${copy}`])],
       };
@@ -117,5 +119,6 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
     token: options.joining.token,
     rotateKey: () => options.keys.rotate(false),
     ...options.ipam.calls,
+    ...options.dns,
   };
 }

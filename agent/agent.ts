@@ -7,13 +7,10 @@ import type { Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import { runAll } from '../base/undo.ts';
 import { createController } from '../cnm/controller.ts';
-import type { Endpoint, Network } from '../cnm/model.ts';
 import { createSerializer } from '../cnm/serialize.ts';
 import { startCluster } from '../cluster/cluster.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
 import { addressesOf } from '../cluster/state.ts';
-import { createResolver } from '../dns/resolver.ts';
-import { createNameTable } from '../dns/zone.ts';
 import { watchDisturbances, watchLinks } from '../drivers/disturbances.ts';
 import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
 import { openTransport } from '../gossip/net-transport.ts';
@@ -41,6 +38,7 @@ import { insist } from './insist.ts';
 import { startJoining } from './joining.ts';
 import { createIpamApi } from './ipam-api.ts';
 import { createLifecycle } from './lifecycle.ts';
+import { createNames } from './names.ts';
 import { createNetworkCommands } from './network-commands.ts';
 import { createNetworkUse } from './network-use.ts';
 import { createNetworkRegistry } from './networks.ts';
@@ -51,11 +49,10 @@ import { createNodeDirectory } from './nodes.ts';
 import { settleOnHost } from './one-host.ts';
 import { createOwnRecord } from './own-record.ts';
 import { createPublishedPorts } from './published-ports.ts';
-import { addressesIn, createPublisher } from './publisher.ts';
+import { addressesIn } from './publisher.ts';
 import type { Reachability } from './reachability.ts';
 import { REACHABILITY_PATH } from './reachability-ports.ts';
 import { createRepairLoop } from './repair.ts';
-import { createSandboxes } from './sandboxes.ts';
 import { keepStoreMembers } from './store-members.ts';
 import { createSandboxCommands } from './sandbox-commands.ts';
 import { createVerifiedStore } from './verified-store.ts';
@@ -143,18 +140,8 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
-  const names = createNameTable();
-  const publisher = createPublisher({ state, names, endpoints, local });
-  const resolver = createResolver({ names, networks: registry.list, log: log.child({ part: 'dns' }), clock, random, ...config.dns });
-  const sandboxes = createSandboxes({ resolver, log });
-  const joined = (network: Network, endpoint: Endpoint): void => {
-    publisher.joined(network, endpoint);
-    if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, commands.isNative(endpoint.id));
-  };
-  const left = (network: Network, endpoint: Endpoint): void => {
-    publisher.left(endpoint);
-    if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
-  };
+  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), clock, random, log: log.child({ part: 'dns' }) });
+  const { publisher, resolver, sandboxes, joined, left } = names;
   const controller = createController({
     drivers: [overlay, bridge, macvlan, ipvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,
   });
@@ -243,7 +230,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       }));
     },
   });
-  stops.push(registry.follow(), directory.follow(overlay.nodeRemoved), () => gossipKeyring.close(), () => storeMembers.close(), own.follow());
+  stops.push(registry.follow(), directory.follow(overlay.nodeRemoved), () => gossipKeyring.close(), () => storeMembers.close(), own.follow(), names.follow());
   const stopping = new AbortController();
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask, stopping.signal).catch(() => {});
   background('this node could not be entered in the store', async () => {
@@ -266,7 +253,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
     mayHoldStore: () => storeMembers.mayHold(),
   })));
   const api = createAgentApi({
-    self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam,
+    self: own.info, store, local, state, registry, endpoints, addresses, publisher, ports, resolver, repairs, networks, commands, link, replicator: docker.replicator, joining, reachability, keys: gossipKeyring, nodes, storeMembers, ipam, dns: names.calls,
     otherProblems: () => [...overlay.problems(), ...(store.problem ? [store.problem.message] : []), ...nodePrefixProblems(config.nodePrefix, occupied()), ...cluster.problems().map(({ message }) => message)],
   });
 

@@ -1,4 +1,5 @@
 /** What weftd answers on its control socket, and `weft` asks for. JSON over HTTP on a unix socket (0600). */
+import type { Histogram, NameTrace } from '../dns/dns.ts';
 import type { PublishedPort } from '../ingress/ingress.ts';
 import type { IpamCalls } from './ipam-api.ts';
 import type { ReachabilityReport } from './reachability.ts';
@@ -14,6 +15,8 @@ export interface StatusAnswer {
   /** Those of which this node holds addresses. */
   pools: { subnet: string; blocks: number; used: number; resting: number; free: number }[];
   dns: Record<string, number>;
+  /** How long each source of answers took. */
+  dnsLatency: Record<string, Histogram>;
   /** Newest last. */
   repairs: { at: string; what: string; error?: string }[];
   problems: string[];
@@ -73,7 +76,32 @@ export interface SandboxAnswer { name: string; netns: string; network: string; a
 /** Everything that the store holds, at one revision. */
 export interface BackupAnswer { node: string; store: string; revision: number; entries: { key: string; value: string }[] }
 
-export interface AgentApi extends IpamCalls {
+/** Of a network, or for all networks. */
+export interface DnsRecordAnswer { name: string; type: string; value: string; /** Seconds. */ ttl?: number; network?: string }
+
+export interface AddDnsRecordRequest { name: string; type: string; value: string; ttl?: number; network?: string }
+export interface DnsRecordRequest { name: string; type?: string; value?: string; network?: string }
+
+/** `from`: a container or a sandbox of this node. `type`: A when left out. */
+export interface DnsLookupRequest { name: string; type?: string; from: string }
+
+/** Whose queries are logged. */
+export interface QueryLogAnswer { all: boolean; containers: string[] }
+
+export interface DnsCalls {
+  dnsRecords(): Promise<DnsRecordAnswer[]>;
+  /** All that the name has of that type afterwards. */
+  addDnsRecord(request: AddDnsRecordRequest): Promise<DnsRecordAnswer[]>;
+  /** What was removed. */
+  removeDnsRecord(request: DnsRecordRequest): Promise<DnsRecordAnswer[]>;
+  /** Asks as that container would. */
+  dnsLookup(request: DnsLookupRequest): Promise<NameTrace>;
+  dnsLog(): Promise<QueryLogAnswer>;
+  /** Without `from` for all; off for all is off for each. */
+  setDnsLog(request: { on: boolean; from?: string }): Promise<QueryLogAnswer>;
+}
+
+export interface AgentApi extends IpamCalls, DnsCalls {
   status(): Promise<StatusAnswer>;
   backup(): Promise<BackupAnswer>;
   ps(): Promise<PsAnswer>;

@@ -25,6 +25,14 @@ const AddSandbox = v.strictObject({
 const Connect = v.strictObject({ name: text, address: v.optional(text), addressIpv6: v.optional(text), aliases: v.optional(v.array(Name)) });
 const Disconnect = v.strictObject({ name: text });
 
+/** A name is refused where it is read, with what is wrong with it; texts of records may be longer. */
+const value = v.pipe(v.string(), v.maxLength(4_096));
+const AddDnsRecord = v.strictObject({ name: value, type: value, value, ttl: v.optional(v.number()), network: v.optional(text) });
+const DnsRecord = v.strictObject({ name: value, type: v.optional(value), value: v.optional(value), network: v.optional(text) });
+
+const DnsLookup = v.strictObject({ name: value, type: v.optional(value), from: text });
+const DnsLog = v.strictObject({ on: v.boolean(), from: v.optional(text) });
+
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
 const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
@@ -59,6 +67,12 @@ const ROUTES: Record<string, Route> = {
   'DELETE sandboxes': (api, reference) => api.removeSandbox(reference),
   'GET ipam': (api, reference) => (reference === 'check' ? api.ipamCheck() : api.ipamPools()),
   'POST ipam': (api, _, body) => api.ipamFix(valid(Fix, 'the list of findings', body).ids),
+  'GET dns-records': (api) => api.dnsRecords(),
+  'POST dns-records': (api, _, body) => api.addDnsRecord(valid(AddDnsRecord, 'the record', body) as Parameters<AgentApi['addDnsRecord']>[0]),
+  'DELETE dns-records': (api, _, body) => api.removeDnsRecord(valid(DnsRecord, 'the record', body) as Parameters<AgentApi['removeDnsRecord']>[0]),
+  'POST dns-lookups': (api, _, body) => api.dnsLookup(valid(DnsLookup, 'the question', body) as Parameters<AgentApi['dnsLookup']>[0]),
+  'GET dns-log': (api) => api.dnsLog(),
+  'POST dns-log': (api, _, body) => api.setDnsLog(valid(DnsLog, 'the switch', body) as Parameters<AgentApi['setDnsLog']>[0]),
   'GET node-blocks': (api, reference) => api.planReclaim(reference),
   'DELETE node-blocks': (api, reference) => api.reclaim(reference),
 };

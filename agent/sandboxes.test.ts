@@ -1,7 +1,7 @@
 import { test } from 'tap';
 import { silentLogger } from '../base/log.ts';
 import type { Network } from '../cnm/model.ts';
-import type { Resolver, SandboxNames } from '../dns/dns.ts';
+import type { SandboxNames } from '../dns/dns.ts';
 import { space } from '../linux/testing.ts';
 import { createSandboxes } from './sandboxes.ts';
 
@@ -12,7 +12,7 @@ const network = (id: string, more: Partial<Network>): Network => ({
 test('the resolver is told all subnets of a sandbox, and which of them are the LAN\'s', async (t) => {
   const { path } = space(t);
   const told: SandboxNames[] = [];
-  const resolver: Resolver = { attach: async (sandbox) => void told.push(sandbox), detach: () => {}, attached: () => [], stats: () => ({}), close: () => {} };
+  const resolver = { attach: async (sandbox: SandboxNames) => void told.push(sandbox), detach: () => {}, attached: () => [] };
   const sandboxes = createSandboxes({ resolver, log: silentLogger });
   t.teardown(sandboxes.close);
   sandboxes.joined(path, network('lan', { driver: 'macvlan', subnets: [{ subnet: '192.168.50.0/24' }], options: { parent: 'eth1' } }), false);
@@ -29,7 +29,7 @@ test('the resolver is told all subnets of a sandbox, and which of them are the L
 test('whether a sandbox is on networks of Docker\'s own as well is what Docker says, or unknown', async (t) => {
   const [{ path: contained }, { path: native }] = [space(t), space(t)];
   const told: [string, boolean | undefined][] = [];
-  const resolver: Resolver = { attach: async (sandbox) => void told.push([sandbox.path, sandbox.elsewhere]), detach: () => {}, attached: () => [], stats: () => ({}), close: () => {} };
+  const resolver = { attach: async (sandbox: SandboxNames) => void told.push([sandbox.path, sandbox.elsewhere]), detach: () => {}, attached: () => [] };
   const sandboxes = createSandboxes({ resolver, log: silentLogger });
   t.teardown(sandboxes.close);
   sandboxes.joined(native, network('web', {}), true);

@@ -26,7 +26,7 @@ export interface Sandboxes {
 
 interface Sandbox { networks: Map<string, Network>; elsewhere: boolean | undefined }
 
-export function createSandboxes({ resolver, log }: { resolver: Resolver; log: Logger }): Sandboxes {
+export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'attach' | 'detach' | 'attached'>; log: Logger }): Sandboxes {
   const sandboxes = new Map<string, Sandbox>();
   const watchers = new Map<string, FSWatcher>();
 

@@ -4,7 +4,8 @@ export interface Logger {
   info(fields: object, message?: string): void;
   warn(fields: object, message?: string): void;
   error(fields: object, message?: string): void;
-  child(bindings: Record<string, unknown>): Logger;
+  /** `level`: of the child alone; its parent's by default. */
+  child(bindings: Record<string, unknown>, options?: { level?: string }): Logger;
 }
 
 const nothing = (): void => {};

@@ -8,6 +8,7 @@ import type { ReachabilityReport } from '../agent/reachability.ts';
 import { errorText, weftError } from '../base/errors.ts';
 import { addBackupCommands } from './backup.ts';
 import { call } from './client.ts';
+import { addDnsCommands } from './dns.ts';
 import { joinCluster, type JoinOptions } from './join.ts';
 import { probeAtJoin, probeText } from './probe.ts';
 import { nodeTable, psText, statusText } from './render.ts';
@@ -129,6 +130,7 @@ node.command('promote <node>')
 
 addNetworkCommands(program, { ask, show });
 addIpamCommands(program, { ask, show });
+addDnsCommands(program, { ask, show });
 
 const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');
 

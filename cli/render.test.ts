@@ -4,7 +4,7 @@ import { psText, statusText } from './render.ts';
 
 const well: StatusAnswer = {
   node: { id: 'fbe6edf7a75f2e8c', name: 'h1', number: 1, vtep: '10.0.0.1', version: '0' }, store: { description: 'etcd at https://10.0.0.1:7948', healthy: true }, docker: { up: true, version: '20.10.24' },
-  members: [], counts: { networks: 0, endpoints: 0, sandboxesWithNames: 0 }, cleartext: [], pools: [], dns: {}, repairs: [], problems: [],
+  members: [], counts: { networks: 0, endpoints: 0, sandboxesWithNames: 0 }, cleartext: [], pools: [], dns: {}, dnsLatency: {}, repairs: [], problems: [],
 };
 
 test('status says in words what is not well', (t) => {

@@ -8,6 +8,7 @@ import { createChain } from './chain.ts';
 import type { DockerResolver } from './docker-resolver.ts';
 import type { Failure } from './forwarder.ts';
 import type { SandboxNetworks, Source } from './forwarding.ts';
+import { createOwnRecords } from './own-records.ts';
 import { createMemory } from './remembered.ts';
 import { hasAddressIn } from './reply.ts';
 import { A, decode, outcome, question, react, type Reactions } from './testing.ts';
@@ -44,7 +45,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
   const chain = createChain({
-    names, networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, records: createOwnRecords(), networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
@@ -272,7 +273,7 @@ test('one sandbox has no more than 256 questions with the host\'s name servers',
   const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
   const counts: Record<string, number> = {};
   const limited = createChain({
-    names: createNameTable(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names: createNameTable(), records: createOwnRecords(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
@@ -310,7 +311,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
+    names, records: createOwnRecords(), networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

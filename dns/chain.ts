@@ -1,36 +1,47 @@
 /**
- * The way of a query: own records of the sandbox's networks → the cache → Docker's resolver, which forwards to the container's name servers →
- * the host's name servers, where there is no such resolver.
+ * The way of a query: the operator's records and the names on the sandbox's networks → the cache → Docker's resolver, which forwards to the
+ * container's name servers → the host's name servers, where there is no such resolver.
  *
  * Docker announces a container's name before its link works and keeps it after weftd has taken it back, so what it
  * says about addresses of Weft subnets is discarded: our records alone decide there. In a sandbox that is on networks of Docker's own, too,
  * Docker may know any name itself: there it is asked every time, and nothing is kept.
  */
-import type { Family } from '../base/prefix.ts';
+import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
-import type { NameSource } from './dns.ts';
+import { encodeAliased, questionFor } from './aliased.ts';
+import type { NameSource, SeenQuery } from './dns.ts';
 import type { Transport } from './forwarder.ts';
 import { createForwarding, type ForwardingOptions } from './forwarding.ts';
-import { writeKept } from './kept-answer.ts';
-import { findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
-import { RCODE, TYPE } from './message.ts';
+import { keptLength, writeKept } from './kept-answer.ts';
+import { answerLocally, type LocalOptions } from './local-answer.ts';
+import type { JoinedNetwork } from './lookup.ts';
+import { RCODE } from './message.ts';
+import type { Origin } from './origin.ts';
+import type { RecordSource } from './own-records.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
 import type { Remembered, RememberedAnswer } from './remembered.ts';
-import { encodeRejection, encodeResponse, type Answer } from './response.ts';
+import { rcodeOf } from './reply.ts';
+import { encodeFailure, encodeRejection, encodeResponse, type Alias, type Answer } from './response.ts';
 
 const MAX_TCP_SIZE = 65_535;
 
-const BOTH: readonly Family[] = [4, 6];
-/** Types that are answered with addresses. */
-const ASKED: Readonly<Record<number, readonly Family[]>> = { [TYPE.A]: [4], [TYPE.AAAA]: [6], [TYPE.ANY]: BOTH };
+export interface Observation {
+  clock: Pick<Clock, 'now'>;
+  /** What was answered at once from a source of this node. Answers that are given again in the same bytes are not timed. */
+  took(from: Origin, ms: number): void;
+  /** Who wants to hear of each query now. */
+  observer(): ((seen: SeenQuery) => void) | undefined;
+}
 
 export interface ChainOptions extends Omit<ForwardingOptions, 'beginAt'> {
   names: NameSource;
+  records: RecordSource;
   /** Of own records, in seconds: they change whenever a container does, and clients that keep them must ask again soon. */
   ttl: number;
   /** Of this sandbox. */
   remembered: Remembered;
   random: Random;
+  observation?: Observation;
 }
 
 /**
@@ -44,42 +55,48 @@ export type Chain = Responder & {
   again(message: Buffer, length: number, out: Buffer): number;
 };
 
-export function createChain({ names, ttl, remembered, random, ...options }: ChainOptions): Chain {
+export function createChain({ names, records, ttl, remembered, random, observation, ...options }: ChainOptions): Chain {
   const { networks, count } = options;
   /** Clients take the first address: each answer begins elsewhere, so that they spread. */
   const beginAt = (of: number): number => (of > 1 ? random.int(of) : 0);
   const { isContained, kept, forward } = createForwarding({ ...options, beginAt });
 
-  function ownAnswer(query: Query): Answer | undefined {
-    if (query.name === undefined) return undefined;
-    if (query.type === TYPE.PTR) {
-      const name = findName(names, networks().joined, query.name);
-      if (name !== undefined) return { kind: 'pointer', name, ttl };
-    }
-    if (query.type === TYPE.SRV) {
-      const targets = findServices(names, networks().joined, query.name);
-      if (targets) return targets.length === 0 ? { kind: 'nodata' } : { kind: 'services', targets, first: beginAt(targets.length), ttl };
-    }
-    const ips = findAddresses(names, networks().joined, query.name, ASKED[query.type] ?? BOTH);
-    if (!ips) return undefined;
-    if (ips.length === 0 || !(query.type in ASKED)) return { kind: 'nodata' };
-    return { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
-  }
-
   const uses: Readonly<Record<'answered' | 'nodata' | 'cached', () => void>> = { answered: () => count('answered'), nodata: () => count('nodata'), cached: () => count('cached') };
+  const here: LocalOptions = { names, records, ttl, beginAt, get joined() { return networks().joined; } };
+  /** Of all that own answers come from. */
+  const versionNow = (): number => names.version + records.version;
   let version = -1;
   let joined: readonly JoinedNetwork[] | undefined;
 
   function again(message: Buffer, length: number, out: Buffer): number {
-    if (version === names.version && joined === networks().joined) return remembered.write(message, length, out);
+    if (observation?.observer()) return 0;
+    if (version === versionNow() && joined === networks().joined) return remembered.write(message, length, out);
     remembered.clear();
-    ({ version } = names);
+    version = versionNow();
     ({ joined } = networks());
     return 0;
   }
 
-  const respond: Responder = (message, transport, out) => {
-    const query = parseQuery(message);
+  /** The operator's name for one that others know. */
+  async function followed(message: Buffer, query: Query, { aliases, elsewhere }: { aliases: readonly Alias[]; elsewhere: string }, transport: Transport, limit: number): Promise<Buffer> {
+    const asked = questionFor(message, query, elsewhere);
+    const target = parseQuery(asked);
+    if (typeof target === 'string' || 'rcode' in target) return encodeFailure(message, query, RCODE.SERVFAIL);
+    const found = kept(asked, target);
+    if (!found) return encodeAliased(message, query, aliases, await forward(asked, target, transport, MAX_TCP_SIZE), target.end, limit);
+    const reply = Buffer.allocUnsafe(keptLength(found.answer));
+    writeKept(reply, asked, target, found.answer, found.age, beginAt(found.answer.survey.rotation.length), reply.length);
+    count(found.source === 'stale' ? 'stale' : 'cached');
+    return encodeAliased(message, query, aliases, reply, target.end, limit);
+  }
+
+  /** Of the question in hand: set before `answer` returns. */
+  let from: Origin | undefined;
+  let query: ReturnType<typeof parseQuery> = 'silence';
+
+  const answer: Responder = (message, transport, out) => {
+    from = undefined;
+    query = parseQuery(message);
     if (query === 'silence') {
       count('ignored');
       return 0;
@@ -95,13 +112,14 @@ export function createChain({ names, ttl, remembered, random, ...options }: Chai
       return encodeResponse(out, message, query, refusal, undefined, limit);
     }
     const remember = (length: number, how: RememberedAnswer): void => {
-      if (transport === 'udp' && version === names.version && joined === networks().joined) remembered.add(message, out.subarray(0, length), how);
+      if (transport === 'udp' && version === versionNow() && joined === networks().joined) remembered.add(message, out.subarray(0, length), how);
     };
-    const answer = ownAnswer(query);
-    if (answer) {
-      const outcome = answer.kind === 'nodata' ? 'nodata' : 'answered';
-      const length = encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
-      remember(length, { ...turnOf(answer), until: Infinity, onUse: uses[outcome] });
+    const local = query.name === undefined ? undefined : answerLocally(here, query.name, query.type);
+    if (local && 'answer' in local) {
+      ({ from } = local);
+      const outcome = local.answer.kind === 'nodata' ? 'nodata' : 'answered';
+      const length = encodeResponse(out, message, query, RCODE.NOERROR, local.answer, limit);
+      remember(length, { ...turnOf(local.answer), until: Infinity, onUse: uses[outcome] });
       count(outcome);
       return length;
     }
@@ -109,8 +127,10 @@ export function createChain({ names, ttl, remembered, random, ...options }: Chai
       count('contained');
       return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
     }
+    if (local) return followed(message, query, local, transport, limit);
     const found = kept(message, query);
     if (!found) return forward(message, query, transport, limit);
+    from = 'cache';
     const turns = found.answer.survey.rotation.length;
     const turn = beginAt(turns);
     const length = writeKept(out, message, query, found.answer, found.age, turn, limit);
@@ -118,11 +138,31 @@ export function createChain({ names, ttl, remembered, random, ...options }: Chai
     count(found.source === 'stale' ? 'stale' : 'cached');
     return length;
   };
-  return Object.assign(respond, { again });
+
+  const observed = ({ clock, took, observer }: Observation): Responder => (message, transport, out) => {
+    const began = clock.now();
+    const result = answer(message, transport, out);
+    const now = clock.now();
+    if (from !== undefined) took(from, now - began);
+    const report = observer();
+    if (!report || typeof query === 'string' || 'rcode' in query) return result;
+    const seen = { name: query.key, type: query.type, transport, from };
+    if (typeof result === 'number') {
+      report({ ...seen, rcode: rcodeOf(out), ms: now - began });
+      return result;
+    }
+    return result.then((reply) => {
+      report({ ...seen, rcode: rcodeOf(reply), ms: clock.now() - began });
+      return reply;
+    });
+  };
+
+  return Object.assign(observation ? observed(observation) : answer, { again });
 }
 
 /** In which of its orders an answer is given. */
 function turnOf(answer: Answer): { turns: number; turn: number } {
   if (answer.kind === 'addresses') return { turns: answer.ips.length, turn: answer.first };
+  if (answer.kind === 'records') return { turns: answer.records.length, turn: answer.first };
   return answer.kind === 'services' ? { turns: answer.targets.length, turn: answer.first } : { turns: 1, turn: 0 };
 }

@@ -1,5 +1,7 @@
 /** The embedded resolver, as the agent drives it. */
 import type { Family } from '../base/prefix.ts';
+import type { Transport } from './forwarder.ts';
+import type { Origin } from './origin.ts';
 
 export interface SandboxNetwork {
   id: string;
@@ -37,6 +39,30 @@ export interface NameSource {
   nameOf(networkId: string, ip: string): string | undefined;
 }
 
+/** What one source was asked and said, or why it was not asked. `ms`: how long that took. */
+export interface TraceStep { source: Origin; ms?: number; detail: string }
+
+/** An answer and the way to it. `answers`: 'name TTL type data'. `from` is left out where nobody had an answer. */
+export interface NameTrace { name: string; type: string; rcode: string; answers: string[]; from?: Origin; ms: number; steps: TraceStep[] }
+
+/** How many questions took how long, of one source. */
+export interface Histogram {
+  count: number;
+  /** Milliseconds, of all together. */
+  sum: number;
+  /** How many took so many milliseconds at most (`le`), those of the buckets before included; those that took longer are in `count` alone. */
+  buckets: { le: number; count: number }[];
+}
+
+/** `from`: undefined where others were asked, or nobody. `ms`: from the question's coming to its answer's going. */
+export interface SeenQuery { name: string; type: number; transport: Transport; from: Origin | undefined; rcode: number; ms: number }
+
+/** Who wants to hear of queries: of which sandboxes, by path, may change at any time. */
+export interface QueryListener {
+  wants(path: string): boolean;
+  heard(path: string, query: SeenQuery): void;
+}
+
 export interface Resolver {
   /** Hooks the resolver up in a sandbox, or tells it about changed networks. Idempotent; WEFT-SANDBOX-GONE when the namespace is not there. */
   attach(sandbox: SandboxNames): Promise<void>;
@@ -46,5 +72,11 @@ export interface Resolver {
   attached(): string[];
   /** Queries by outcome since start. */
   stats(): Record<string, number>;
+  /** How long each source took since start. */
+  latencies(): Record<Origin, Histogram>;
+  /** Asks as the sandbox would. Rejects with WEFT-DNS-ABSENT where it is not hooked up, WEFT-RECORD-MALFORMED. */
+  trace(path: string, name: string, type: string): Promise<NameTrace>;
+  /** One at a time; undefined: nobody. Queries cost more while somebody listens. */
+  listen(listener: QueryListener | undefined): void;
   close(): void;
 }

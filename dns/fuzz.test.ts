@@ -3,9 +3,11 @@ import packet, { type Answer } from 'dns-packet';
 import tap, { test } from 'tap';
 import { parsePrefix } from '../base/prefix.ts';
 import { fuzz } from '../gossip/hostile-for-tests.ts';
+import { encodeAliased, questionFor } from './aliased.ts';
 import { keep, keptLength, writeKept } from './kept-answer.ts';
 import { HEADER, RCODE } from './message.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
+import { answerTexts } from './record-text.ts';
 import { belongsTo, hasAddressIn } from './reply.ts';
 import { encodeFailure, encodeRejection, encodeResponse } from './response.ts';
 import { surveyReply } from './survey.ts';
@@ -39,17 +41,23 @@ function readQuery(message: Buffer): void {
   if (query.end > message.length || query.udpSize < 512) throw new Error('read outside');
   refusalOf(query);
   encodeFailure(message, query, RCODE.SERVFAIL);
+  if ('rcode' in Object(parseQuery(questionFor(message, query, 'www.example')))) throw new Error('a question that cannot be read');
   const length = encodeResponse(out, message, query, RCODE.NOERROR, { kind: 'addresses', ips: ['10.0.0.1', 'fd00::1'], first: 0, ttl: 5 }, 512);
   if (length > 512 || out.readUInt16BE(0) !== message.readUInt16BE(0)) throw new Error('a wrong response');
 }
 
 const asked = question('www.example', 'A', { additionals: [opt] } as object);
 const client = parseQuery(asked) as Query;
+const aliased = question('alias.test', 'A', { additionals: [opt] } as object);
+const aliasClient = parseQuery(aliased) as Query;
 const { end } = client;
 function readReply(message: Buffer): void {
   belongsTo(message, asked, end);
   if (message.length < end) return;
   hasAddressIn(message, end, subnets);
+  answerTexts(message, end);
+  const answer = encodeAliased(aliased, aliasClient, [{ target: 'www.example', ttl: 5 }], message, end, 1232);
+  if (answer.length > 1232 || answer.readUInt16BE(0) !== aliased.readUInt16BE(0)) throw new Error('a wrong answer by an alias');
   const survey = surveyReply(message, end, 1);
   if (!survey) return;
   if (survey.end > message.length || survey.ttl > 0x7fffffff) throw new Error('read outside');

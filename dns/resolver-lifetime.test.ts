@@ -148,12 +148,13 @@ test('weftd is killed: Docker\'s resolver answers at once', async (t) => {
   const holder = spawn(process.execPath, ['--input-type=module-typescript', '--no-warnings', '-e', `
     import { createResolver } from '${import.meta.dirname}/resolver.ts';
     import { createNameTable } from '${import.meta.dirname}/zone.ts';
+    import { createOwnRecords } from '${import.meta.dirname}/own-records.ts';
     import { systemClock } from '${import.meta.dirname}/../base/clock.ts';
     import { systemRandom } from '${import.meta.dirname}/../base/random.ts';
     import { silentLogger } from '${import.meta.dirname}/../base/log.ts';
     const names = createNameTable();
     names.put({ networkId: 'n-web', networkName: 'web', endpointId: 'e', ip: '10.192.4.2', name: 'c1', names: [], service: 'c1' });
-    const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
+    const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
     await resolver.attach({ path: '${at.path}', networks: [{ id: 'n-web', name: 'web', subnets: [], shared: false, internal: false }], elsewhere: false });
     console.log('attached');
   `], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -118,3 +118,25 @@ test('what a container makes for itself leads to nobody\'s network: an internal 
   await resolver.attach({ ...closed, elsewhere: false });
   t.equal(await get(at, 'neighbour'), 'SERVFAIL', 'and not after it has left that');
 });
+test('whoever listens hears of every query, also of those answered in remembered bytes; sources are timed', async (t) => {
+  const at = space(t);
+  docker(t, at, (name) => [A(name, '93.184.216.34')]);
+  const { resolver, names } = scene(t);
+  names.put({ networkId: 'n-web', networkName: 'web', endpointId: 'e', ip: '10.192.4.2', name: 'c1', names: [], service: 'c1' });
+  await resolver.attach(sandboxOf(at, WEB));
+  await get(at, 'c1');
+  const heard: string[] = [];
+  resolver.listen({ wants: (path) => path === at.path, heard: (path, { name, type, transport, from, rcode }) => void heard.push([path === at.path, name, type, transport, from, rcode].join(' ')) });
+  for (let i = 0; i < 2; i++) await get(at, 'c1');
+  for (let i = 0; i < 2; i++) await get(at, 'outside');
+  await getTcp(at, 'c1');
+  t.same(heard, ['true c1 1 udp containers 0', 'true c1 1 udp containers 0', 'true outside 1 udp  0', 'true outside 1 udp cache 0', 'true c1 1 tcp containers 0']);
+  resolver.listen(undefined);
+  await get(at, 'c1');
+  t.equal(heard.length, 5);
+  const { containers, cache, docker: asked } = resolver.latencies();
+  t.same([cache.count, asked.count], [1, 1]);
+  t.ok(containers.count >= 4 && containers.sum > 0, JSON.stringify(containers));
+  t.match(await resolver.trace(at.path, 'c1', 'A'), { rcode: 'NOERROR', answers: ['c1 5 A 10.192.4.2'], from: 'containers' });
+  await t.rejects(resolver.trace('/run/netns/nowhere', 'c1', 'A'), { code: 'WEFT-DNS-ABSENT' });
+});

@@ -10,13 +10,15 @@ import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
 import { createChain } from './chain.ts';
-import type { NameSource, Resolver, SandboxNames } from './dns.ts';
+import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery } from './dns.ts';
 import { createDockerResolver } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
 import { createHostNames } from './host-names.ts';
 import { openHostDns } from './host-stub.ts';
 import { hookUp } from './hookup.ts';
+import { createLatencies, timed } from './latency.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
+import type { RecordSource } from './own-records.ts';
 import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
 import { resolvConf } from './resolv-conf.ts';
@@ -32,6 +34,7 @@ const HOST_SCOPE = 'host';
 
 export interface ResolverOptions {
   names: NameSource;
+  records: RecordSource;
   log: Logger;
   clock: Clock;
   random: Random;
@@ -56,10 +59,11 @@ interface Attached {
   networks: SandboxNetworks;
   /** Its part of the cache. */
   scope: string;
+  trace(name: string, type: string): Promise<NameTrace>;
   close(): void;
 }
 
-export function createResolver({ names, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
+export function createResolver({ names, records, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -67,9 +71,13 @@ export function createResolver({ names, log, clock, random, ttl, batches, hostSe
   const counts: Record<Outcome | 'dropped' | 'forged', number> = { ...(Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>), dropped: 0, forged: 0 };
   const cache = createAnswerCache(CACHE_BYTES);
   const memory = createMemory({ now: () => clock.now(), random });
+  const latencies = createLatencies();
+  let listener: QueryListener | undefined;
   const onLie = (): void => void counts.forged++;
   const encrypted = tlsServers.length > 0;
-  const outside = encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie });
+  const outside = timed(
+    encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie }), 'upstreams', latencies, clock,
+  );
   const upstreams = { direct: outside, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: outside, clock }) };
 
   const hostDns = networks && openHostDns({
@@ -81,15 +89,20 @@ export function createResolver({ names, log, clock, random, ttl, batches, hostSe
     // One of its own each time: a last answer that comes while we leave is nobody's when we are back.
     const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const entry: Attached = { inode, scope, networks: describe(sandbox), close: () => {} };
-    const direct = createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog });
+    const entry: Attached = { inode, scope, networks: describe(sandbox), trace: async (name, type) => (await import('./trace.ts')).traceName({ ...ways, clock }, name, type), close: () => {} };
+    const direct = timed(createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog }), 'docker', latencies, clock);
     const cached = createCachingForwarder({
       cache, scope, forwarder: direct, clock,
       discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
       isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
     });
     const remembered = memory();
-    const chain = createChain({ names, networks: () => entry.networks, docker: { direct, cached }, upstreams, encrypted, ttl, remembered, random, count: (outcome) => void counts[outcome]++ });
+    const ways = { names, records, networks: () => entry.networks, docker: { direct, cached }, upstreams, encrypted, ttl, random };
+    const report = (query: SeenQuery): void => listener?.heard(sandbox.path, query);
+    const chain = createChain({
+      ...ways, remembered, count: (outcome) => void counts[outcome]++,
+      observation: { clock, took: latencies.add, observer: () => (listener?.wants(sandbox.path) ? report : undefined) },
+    });
     try {
       const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
       entry.close = () => void hookup.close().then(() => {
@@ -134,6 +147,13 @@ export function createResolver({ names, log, clock, random, ttl, batches, hostSe
     detach,
     attached: () => [...attached.keys()],
     stats: () => ({ ...counts }),
+    latencies: latencies.histograms,
+    trace: async (path, name, type) => {
+      const entry = attached.get(path);
+      if (!entry) throw weftError('WEFT-DNS-ABSENT', { sandbox: path });
+      return entry.trace(name, type);
+    },
+    listen: (next) => void (listener = next),
     close: () => {
       for (const path of attached.keys()) detach(path);
       outside.close();

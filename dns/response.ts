@@ -9,8 +9,9 @@ export const OPT_LENGTH = 11;
 const DNSSEC_OK = 0x8000;
 /** What we take over UDP; nothing larger reaches us on a loopback. */
 const OUR_UDP_SIZE = 4096;
-/** A record's bytes before its data, where its name is a pointer. */
-const RECORD_LENGTH = 12;
+/** A record's bytes between its owner's name and its data. */
+const RECORD_FIXED = 10;
+const POINTER_LENGTH = 2;
 const POINTER_TO_QUESTION = 0xc000 | HEADER;
 
 /** Fixed part of a SRV record's data. */
@@ -18,15 +19,23 @@ const SRV_FIXED = 6;
 /** What a pointer can point at (RFC 1035 §4.1.4). */
 const POINTER_LIMIT = 0x4000;
 
+/** A name that leads to another one. */
+export interface Alias { target: string; ttl: number }
+
+/** `owner`: a whole name; without it the name that was asked for, or what it is an alias of. */
+export interface ResponseRecord { owner?: Uint8Array; type: number; ttl: number; data: Uint8Array }
+
 /**
- * What own records say: addresses, beginning with the one at `first`; the name behind an address; who listens on a port; or that the
- * name exists without such records. TTLs in seconds.
+ * What is answered: addresses, beginning with the one at `first`; the name behind an address; who listens on a port; records of any kind; or
+ * that the name exists without such records. All of it may be found at the end of some `aliases`. TTLs in seconds.
  */
-export type Answer =
+export type Answer = (
   | { kind: 'addresses'; ips: readonly string[]; first: number; ttl: number }
   | { kind: 'pointer'; name: string; ttl: number }
   | { kind: 'services'; targets: readonly ServiceTarget[]; first: number; ttl: number }
-  | { kind: 'nodata' };
+  | { kind: 'records'; records: readonly ResponseRecord[]; first: number }
+  | { kind: 'nodata' }
+) & { aliases?: readonly Alias[] };
 
 /**
  * Response to a parsed query. `limit` is the size the client takes: records that do not fit are left out and TC is
@@ -35,15 +44,21 @@ export type Answer =
 export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode: number, answer: Answer | undefined, limit: number): number {
   message.copy(out, 0, 0, query.end);
   const records = new RecordWriter(out, query.end, limit - (query.edns ? OPT_LENGTH : 0));
+  const owner = answer?.aliases ? writeAliases(records, answer.aliases) : POINTER_TO_QUESTION;
   let additional = 0;
   if (answer?.kind === 'addresses') {
-    for (let i = 0; i < answer.ips.length && !records.full; i++) records.address(POINTER_TO_QUESTION, answer.ips[(answer.first + i) % answer.ips.length]!, answer.ttl);
+    for (let i = 0; i < answer.ips.length && !records.full; i++) records.address(owner, answer.ips[(answer.first + i) % answer.ips.length]!, answer.ttl);
   } else if (answer?.kind === 'pointer') {
     const name = encodeName(answer.name);
     // A name that DNS cannot carry is no answer: the address is known, its name cannot be told.
-    if (name) records.add(POINTER_TO_QUESTION, TYPE.PTR, answer.ttl, name);
+    if (name) records.add(owner, TYPE.PTR, answer.ttl, name);
   } else if (answer?.kind === 'services') {
-    additional = writeServices(records, answer);
+    additional = writeServices(records, answer, owner);
+  } else if (answer?.kind === 'records') {
+    for (let i = 0; i < answer.records.length && !records.full; i++) {
+      const { owner: whole, type, ttl, data } = answer.records[(answer.first + i) % answer.records.length]!;
+      records.add(whole ?? owner, type, ttl, data);
+    }
   }
   writeHeader(out, message, rcode, records.full);
   out.writeUInt16BE(1, 4);
@@ -68,15 +83,18 @@ class RecordWriter {
     this.#end = end;
   }
 
-  /** Whether there was room for it. */
-  add(owner: number, type: number, ttl: number, data: Uint8Array): boolean {
+  /** `owner`: a pointer, or a whole name. Whether there was room for it. */
+  add(owner: number | Uint8Array, type: number, ttl: number, data: Uint8Array): boolean {
     const out = this.#out;
     let { offset } = this;
-    if (offset + RECORD_LENGTH + data.length > this.#end) {
+    const ownerLength = typeof owner === 'number' ? POINTER_LENGTH : owner.length;
+    if (offset + ownerLength + RECORD_FIXED + data.length > this.#end) {
       this.full = true;
       return false;
     }
-    offset = out.writeUInt16BE(owner, offset);
+    if (typeof owner === 'number') out.writeUInt16BE(owner, offset);
+    else out.set(owner, offset);
+    offset += ownerLength;
     offset = out.writeUInt16BE(type, offset);
     offset = out.writeUInt16BE(CLASS_IN, offset);
     offset = out.writeUInt32BE(ttl, offset);
@@ -93,8 +111,19 @@ class RecordWriter {
   }
 }
 
+/** Returns the pointer to the last one's target: there are few, so all of them lie where pointers reach. */
+function writeAliases(records: RecordWriter, aliases: readonly Alias[]): number {
+  let owner = POINTER_TO_QUESTION;
+  for (const { target, ttl } of aliases) {
+    const start = records.offset + POINTER_LENGTH + RECORD_FIXED;
+    if (!records.add(owner, TYPE.CNAME, ttl, encodeName(target)!)) break;
+    owner = 0xc000 | start;
+  }
+  return owner;
+}
+
 /** Each target with its addresses, where there is room for these (RFC 2782: a client asks for those that are left out). Returns how many of these there are. */
-function writeServices(records: RecordWriter, { targets, first, ttl }: Extract<Answer, { kind: 'services' }>): number {
+function writeServices(records: RecordWriter, { targets, first, ttl }: Extract<Answer, { kind: 'services' }>, owner: number): number {
   const written: { name: number; addresses: readonly string[] }[] = [];
   for (let i = 0; i < targets.length && !records.full; i++) {
     const { target, port, addresses } = targets[(first + i) % targets.length]!;
@@ -102,8 +131,8 @@ function writeServices(records: RecordWriter, { targets, first, ttl }: Extract<A
     // Priority and weight 0: all are the same.
     const data = Buffer.concat([Buffer.alloc(SRV_FIXED), name ?? Buffer.alloc(0)]);
     data.writeUInt16BE(port, 4);
-    const start = records.offset + RECORD_LENGTH + SRV_FIXED;
-    if (name && records.add(POINTER_TO_QUESTION, TYPE.SRV, ttl, data) && start < POINTER_LIMIT) written.push({ name: start, addresses });
+    const start = records.offset + POINTER_LENGTH + RECORD_FIXED + SRV_FIXED;
+    if (name && records.add(owner, TYPE.SRV, ttl, data) && start < POINTER_LIMIT) written.push({ name: start, addresses });
   }
   const before = records.count;
   const { full } = records;

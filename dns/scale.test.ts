@@ -7,6 +7,7 @@ import { silentLogger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import { createNetns, deleteNetns } from '../linux/netns.ts';
 import { findAddresses } from './lookup.ts';
+import { createOwnRecords } from './own-records.ts';
 import { createResolver } from './resolver.ts';
 import { createNameTable } from './zone.ts';
 
@@ -28,7 +29,7 @@ async function memory(): Promise<number> {
 
 test('a sandbox costs its process little memory and time', async (t) => {
   const paths = Array.from({ length: SANDBOXES + 1 }, (_, i) => `/run/netns/weft-s-${process.pid}-${i}`);
-  const resolver = createResolver({ names: createNameTable(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
+  const resolver = createResolver({ names: createNameTable(), records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true });
   t.teardown(async () => {
     resolver.close();
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -5,6 +5,7 @@ import { silentLogger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
 import type { Space } from '../linux/testing.ts';
 import type { Resolver, SandboxNames } from './dns.ts';
+import { createOwnRecords } from './own-records.ts';
 import { createResolver, type ResolverOptions } from './resolver.ts';
 import { RESOLVER_ADDRESS } from './sockets.ts';
 import { askTcp, askUdp, fakeResolver, outcome, question, type FakeServer, type Reactions } from './testing.ts';
@@ -15,7 +16,7 @@ export const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], sh
 
 export function scene(t: Test, hostServers: () => string[] = () => [], encrypted: Pick<ResolverOptions, 'upstreams' | 'ca'> = {}): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
-  const resolver = createResolver({ names, log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, hostServers, ...encrypted });
+  const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, hostServers, ...encrypted });
   t.teardown(resolver.close);
   return {
     names, resolver,

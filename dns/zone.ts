@@ -2,9 +2,11 @@
 import { familyOf } from '../base/prefix.ts';
 import { addressesOf, type NameRecord } from '../cluster/state.ts';
 import type { NamedAddresses, NameSource } from './dns.ts';
+import { wildcardFor } from './wildcard.ts';
 
 /** Before a service's name: all who answer to it, whatever stands in front of them. */
 const TASKS = 'tasks.';
+const WILDCARD = '*.';
 
 export interface NameTable extends NameSource {
   /** Adds an endpoint's names, or replaces those it had. */
@@ -25,6 +27,8 @@ interface Zone {
   names: Map<string, Entry>;
   /** Address → endpoints. One as a rule; two while an address moves, and then the later one counts. */
   addresses: Map<string, Map<string, string>>;
+  /** How many of the names begin with `*.`: most networks have none. */
+  wildcards: number;
 }
 
 const NONE: NamedAddresses = { 4: [], 6: [] };
@@ -43,7 +47,9 @@ export function createNameTable(): NameTable {
       const entry = zone.names.get(name)!;
       entry.owners.delete(endpointId);
       entry.addresses = byFamily(entry);
-      if (entry.owners.size === 0) zone.names.delete(name);
+      if (entry.owners.size > 0) continue;
+      zone.names.delete(name);
+      if (name.startsWith(WILDCARD)) zone.wildcards--;
     }
     for (const ip of addressesOf(record)) {
       const owners = zone.addresses.get(ip)!;
@@ -54,9 +60,14 @@ export function createNameTable(): NameTable {
   }
 
   function find(networkId: string, text: string): Entry | undefined {
-    const names = zones.get(networkId)?.names;
+    const zone = zones.get(networkId);
+    if (!zone) return undefined;
+    const { names } = zone;
     const name = text.toLowerCase();
-    return names?.get(name) ?? (name.startsWith(TASKS) ? names?.get(name.slice(TASKS.length)) : undefined);
+    const found = names.get(name) ?? (name.startsWith(TASKS) ? names.get(name.slice(TASKS.length)) : undefined);
+    if (found || zone.wildcards === 0) return found;
+    const wildcard = wildcardFor(name, (each) => names.has(each));
+    return wildcard === undefined ? undefined : names.get(wildcard);
   }
 
   return {
@@ -64,10 +75,13 @@ export function createNameTable(): NameTable {
     put: (record) => {
       remove(record.networkId, record.endpointId);
       version++;
-      const zone = getOrMake(zones, record.networkId, (): Zone => ({ endpoints: new Map(), names: new Map(), addresses: new Map() }));
+      const zone = getOrMake(zones, record.networkId, (): Zone => ({ endpoints: new Map(), names: new Map(), addresses: new Map(), wildcards: 0 }));
       zone.endpoints.set(record.endpointId, record);
       for (const name of namesOf(record)) {
-        const entry = getOrMake(zone.names, name, (): Entry => ({ owners: new Map(), addresses: NONE }));
+        const entry = getOrMake(zone.names, name, (): Entry => {
+          if (name.startsWith(WILDCARD)) zone.wildcards++;
+          return { owners: new Map(), addresses: NONE };
+        });
         entry.owners.set(record.endpointId, record);
         entry.addresses = byFamily(entry);
       }

@@ -8,6 +8,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Workload } from '../../cnm/model.ts';
 import { createSerializer } from '../../cnm/serialize.ts';
 import type { ContainerInspect, DockerClient } from './client.ts';
+import { dnsLabels } from './dns-labels.ts';
 import { serviceName } from './service-name.ts';
 
 const SHORT_ID = 12;
@@ -44,6 +45,7 @@ export function createWorkloads({ docker, onWorkload, onInspected, log }: Worklo
       return;
     }
     onInspected(containerId, container);
+    for (const problem of dnsLabels(container.Config.Labels ?? {}).problems) log.warn({ container: container.Name.slice(1), detail: problem }, 'a label is passed over');
     for (const workload of workloadsOf(container)) onWorkload(workload);
   }
 
@@ -59,7 +61,7 @@ export function createWorkloads({ docker, onWorkload, onInspected, log }: Worklo
         endpointId,
         ...(container && { containerId: container.Id }),
         name: entry.Name,
-        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID)]),
+        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID), ...dnsLabels(labels).names]),
         service: serviceName(labels, entry.Name),
       };
     },
@@ -81,7 +83,7 @@ export function workloadsOf(container: ContainerInspect): Workload[] {
     endpointId: each.EndpointID,
     containerId: container.Id,
     name,
-    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID)]),
+    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID), ...dnsLabels(container.Config.Labels ?? {}).names]),
     service: serviceName(container.Config.Labels ?? {}, name),
     ...(ports.length > 0 && { ports }),
     ...(health !== 'none' && health !== 'healthy' && { unready: true }),

@@ -1,0 +1,91 @@
+/** Names, wired: what is known of them, who is told, and the resolver in every sandbox. */
+import type { Clock } from '../base/clock.ts';
+import { weftError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
+import type { Endpoints } from '../cnm/controller.ts';
+import type { Endpoint, Network } from '../cnm/model.ts';
+import type { SoftState } from '../cluster/state.ts';
+import type { Resolver } from '../dns/dns.ts';
+import { createOwnRecords } from '../dns/own-records.ts';
+import { createResolver } from '../dns/resolver.ts';
+import { createNameTable } from '../dns/zone.ts';
+import type { LocalStore, Store } from '../store/store.ts';
+import type { DnsCalls } from './api.ts';
+import type { Config } from './config.ts';
+import { createDnsRecords } from './dns-records.ts';
+import { createQueryLog } from './query-log.ts';
+import type { NetworkRegistry } from './networks.ts';
+import { createPublisher, type Publisher } from './publisher.ts';
+import { createSandboxes, type Sandboxes } from './sandboxes.ts';
+
+export interface NamesOptions {
+  config: Pick<Config, 'dns'>;
+  store: Store;
+  local: LocalStore;
+  state: SoftState;
+  registry: NetworkRegistry;
+  endpoints: Endpoints;
+  /** Endpoints that are not Docker's. */
+  isNative(endpointId: string): boolean;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+}
+
+export interface Names {
+  readonly publisher: Publisher;
+  readonly resolver: Resolver;
+  readonly sandboxes: Sandboxes;
+  readonly calls: DnsCalls;
+  joined(network: Network, endpoint: Endpoint): void;
+  left(network: Network, endpoint: Endpoint): void;
+  /** The operator's records are followed in the store from then on. */
+  follow(): () => void;
+}
+
+export function createNames({ config, store, local, state, registry, endpoints, isNative, clock, random, log }: NamesOptions): Names {
+  const names = createNameTable();
+  const records = createOwnRecords();
+  const publisher = createPublisher({ state, names, endpoints, local });
+  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns });
+  const sandboxes = createSandboxes({ resolver, log });
+  const dnsRecords = createDnsRecords({ store, local, registry, records, log });
+
+  const nameAt = (path: string): string | undefined => {
+    const endpoint = endpoints.list().find(({ id, sandbox }) => sandbox === path && publisher.workloadOf(id));
+    return endpoint && publisher.workloadOf(endpoint.id)!.name;
+  };
+  const queryLog = createQueryLog({ resolver, nameAt, log });
+
+  /** A container's or a sandbox's, by its name or the beginning of its id. */
+  function sandboxOf(reference: string): { path: string; name: string } {
+    for (const { id, sandbox } of endpoints.list()) {
+      const workload = publisher.workloadOf(id);
+      if (sandbox !== undefined && workload && (workload.name === reference || (reference.length >= 4 && workload.containerId?.startsWith(reference)))) return { path: sandbox, name: workload.name };
+    }
+    throw weftError('WEFT-CONTAINER-UNKNOWN', { name: reference });
+  }
+
+  return {
+    publisher, resolver, sandboxes,
+    joined: (network, endpoint) => {
+      publisher.joined(network, endpoint);
+      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, isNative(endpoint.id));
+    },
+    left: (network, endpoint) => {
+      publisher.left(endpoint);
+      if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
+    },
+    follow: dnsRecords.follow,
+    calls: {
+      dnsRecords: async () => dnsRecords.list(),
+      addDnsRecord: dnsRecords.add,
+      removeDnsRecord: dnsRecords.remove,
+      dnsLookup: async ({ name, type, from }) => resolver.trace(sandboxOf(from).path, name, type ?? 'A'),
+      dnsLog: async () => queryLog.state(),
+      // One that is gone can still be switched off.
+      setDnsLog: async ({ on, from }) => queryLog.set(on, from === undefined || !on ? from : sandboxOf(from).name),
+    },
+  };
+}
