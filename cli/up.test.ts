@@ -35,10 +35,11 @@ void test('what `up` says about finding other nodes', (t) => {
   writeFileSync(path, JSON.stringify({ advertise: '10.0.0.9' }));
   t.same(configure(path, {}).discovery, { seeds: [], multicast: true }, 'by multicast alone, where nothing is said');
   t.same(configure(path, { seeds: '10.0.0.1,10.0.0.2:8000', multicast: false }).discovery, { seeds: [{ host: '10.0.0.1', port: 7947 }, { host: '10.0.0.2', port: 8000 }], multicast: false });
+  t.same(configure(path, { seeds: 'fd00::1,[fd00::2]:8000' }).discovery.seeds, [{ host: 'fd00::1', port: 7947 }, { host: 'fd00::2', port: 8000 }]);
   t.same(configure(path, { dht: '10.0.0.1' }).discovery.dht, { port: 7951, bootstrap: [{ host: '10.0.0.1', port: 7951 }] });
   t.same(configure(path, { name: 'h1' }).discovery.dht, { port: 7951, bootstrap: [{ host: '10.0.0.1', port: 7951 }] }, 'what is not said stays');
   t.same(configure(path, { dht: true, seeds: '' }).discovery, { seeds: [], multicast: false, dht: { port: 7951, bootstrap: [{ host: '10.0.0.1', port: 7951 }] } });
   t.same(configure(path, { dht: false }).discovery, { seeds: [], multicast: false });
-  for (const wrong of ['host', '10.0.0.1:0', '10.0.0.1:70000', '10.0.0.1:1:1', '10.0.0', '10.0.0.1:x', 'fd00::1']) t.throws(() => configure(path, { seeds: wrong }), { code: 'WEFT-CONFIG' }, wrong);
+  for (const wrong of ['host', '10.0.0.1:0', '10.0.0.1:70000', '10.0.0.1:1:1', '10.0.0', '10.0.0.1:x', 'fd00::g', '[fd00::1']) t.throws(() => configure(path, { seeds: wrong }), { code: 'WEFT-CONFIG' }, wrong);
   t.end();
 });

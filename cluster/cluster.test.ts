@@ -202,6 +202,23 @@ void test('a node without peers shows what it last knew', async (t) => {
   await world.stop();
 });
 
+void test('a node that is killed just after it met another knows it', async (t) => {
+  const world = new World();
+  const [first] = await world.startThree();
+  await world.clock.advance(3_000);
+  first.state.publish('endpoint', 'a', endpoint('a'));
+  first.state.publish('node', 'id1', { id: 'id1', name: 'host1', number: 1, vtep: '192.0.2.1', underlayMtu: 1500, occupied: [], skippedPorts: [] });
+  await world.clock.advance(50);
+  t.same(world.sees(3), ['id1/a=10.1.0.2']);
+  const disk = memoryStore();
+  for (const { key, value } of world.disks.get(3)!.list('')) disk.put(key, value);
+  for (const i of [1, 2, 3]) await world.crash(i);
+  world.disks.set(3, disk);
+  const { state } = world.start(3);
+  t.same(state.list('node').map(({ owner }) => owner), ['id1']);
+  await world.stop();
+});
+
 void test('a disk that was put back to an older state', async (t) => {
   const world = new World();
   const [, , third] = await world.startThree();

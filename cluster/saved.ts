@@ -13,8 +13,8 @@ const DELAY_MS = 1_000;
 const ROWS_PER_TURN = 200;
 
 export interface SavedOwners {
-  /** That these records of an owner, or how far it is, changed. Written soon: many changes make one write. */
-  save(owner: string, ids: readonly string[]): void;
+  /** That these records of an owner, or how far it is, changed. Written within a second, so that many changes make one write; what is `urgent` within this turn or the next. */
+  save(owner: string, ids: readonly string[], urgent: boolean): void;
   /** All of it is to be forgotten. */
   forget(owner: string): void;
   /** What is to be written, now. */
@@ -73,8 +73,9 @@ export function createSavedOwners({ owners, clock, log, local }: { owners: Map<s
   }
 
   return {
-    save: (owner, ids) => {
-      if (dirty.size === 0) clock.setTimeout(writeSome, DELAY_MS);
+    save: (owner, ids, urgent) => {
+      if (urgent) clock.setTimeout(writeSome, 0);
+      else if (dirty.size === 0) clock.setTimeout(writeSome, DELAY_MS);
       const changed = dirty.get(owner) ?? new Set();
       for (const id of ids) changed.add(id);
       dirty.set(owner, changed);

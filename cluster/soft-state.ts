@@ -216,7 +216,9 @@ export function createSoftState({ self, clock, random, log, local, absenceMs = A
     owners.set(owner, state);
     const changes = accept(state, shipment, clock.now());
     for (const change of changes) view.tell(owner, change);
-    saved.save(owner, changes.map(({ before, after }) => recordId((after ?? before)!.table, (after ?? before)!.key)));
+    const changed = changes.map(({ before, after }) => (after ?? before)!);
+    // A node that is killed the moment after it met another must know whose the way is that it then finds in its kernel.
+    saved.save(owner, changed.map(({ table, key }) => recordId(table, key)), changed.some(({ table }) => table === 'node'));
     return changes.length > 0;
   }
 

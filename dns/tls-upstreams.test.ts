@@ -198,7 +198,7 @@ test('in sandboxes: nothing about the outside is asked in the clear', async (t) 
   t.same(listener.lengths.slice(-2), [128, 256], 'lengths tell little');
   const cookie = question('large.example', 'A', { additionals: [{ type: 'OPT', name: '.', udpPayloadSize: 512, flags: 0, options: [{ code: 10, data: Buffer.alloc(8, 1) }] } as unknown as packet.Answer] });
   const cut = decode(await askUdp(at.netns, cookie));
-  t.same([cut.flag_tc, cut.answers], [true, []], 'what is too large for the client is asked for over TCP');
+  t.ok(cut.flag_tc && cut.answers!.length > 0 && cut.answers!.length < 100, 'of what is too large for the client, as much as it can take');
   listener.close();
   t.equal(await get(at, 'new.example'), 'SERVFAIL');
   t.equal(await get(at, 'kept.example'), '93.184.216.34');
