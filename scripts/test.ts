@@ -23,6 +23,8 @@ const WAITING = [
   'vm-ipvlan', 'dead-host', 'alone', 'ipam', 'vm', 'bad-input', 'address-reuse', 'own-store', 'clone', 'external-etcd', 'readdress', 'reachability', 'islands', 'discovery',
   'hole-punching', 'outsider', 'compose', 'ipv6', 'networks', 'time-of-day', 'macvlan', 'full-disk', 'removal', 'join', 'backup', 'dns-clients', 'host-names', 'own-records', 'ipv6-underlay',
 ].map((name) => `integration/${name}.test.ts`);
+/** Clusters in trouble: they wait as well, for minutes, but not beside virtual machines. */
+const TROUBLED = ['cluster-faults', 'interop-trouble'].map((name) => `integration/${name}.test.ts`);
 const UNIT_TIMEOUT_MS = 240_000;
 const INTEGRATION_TIMEOUT_MS = 900_000;
 /** What a file that takes too long has to take its hosts away, before it is killed. */
@@ -142,7 +144,8 @@ if (part === 'all' || part === 'integration') {
   if (part === 'integration') await bundle();
   const integration = all.filter(isIntegration);
   await testFiles(WAITING.filter((file) => integration.includes(file)), WAITING_SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS);
-  await testFiles(integration.filter((file) => !WAITING.includes(file)), 1, INTEGRATION_TIMEOUT_MS);
+  await testFiles(TROUBLED.filter((file) => integration.includes(file)), SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS);
+  await testFiles(integration.filter((file) => ![...WAITING, ...TROUBLED].includes(file)), 1, INTEGRATION_TIMEOUT_MS);
   if ('integration/demo.ts'.includes(only)) await demo();
 }
 
