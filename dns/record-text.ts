@@ -3,14 +3,17 @@ import { bytesToIp } from '../base/ip.ts';
 import { weftError } from '../base/errors.ts';
 import { MAX_RECORDS, nameKey, TYPE, walkRecords, type NameBudget, type WireRecord } from './message.ts';
 
-/** All names of one reply, uncompressed. */
-const NAME_BYTES = 64 * 1024;
+/** All names that are written out, uncompressed. */
+const NAME_BYTES = 16 * 1024;
 /** Types that are asked for by name besides those that the resolver itself knows. */
 const NAMES: Readonly<Record<string, number>> = { ...TYPE, NAPTR: 35, DS: 43, DNSKEY: 48, TLSA: 52, SVCB: 64, HTTPS: 65, CAA: 257 };
+const TYPES = new Map(Object.entries(NAMES).map(([name, type]) => [type, name]));
+/** Answers that are written out. */
+const SHOWN = 100;
 const RCODES = ['NOERROR', 'FORMERR', 'SERVFAIL', 'NXDOMAIN', 'NOTIMP', 'REFUSED'];
 
 /** 28 → 'AAAA'; 'TYPE999' where it has no name here (RFC 3597 §5). */
-export const typeText = (type: number): string => Object.entries(NAMES).find(([, each]) => each === type)?.[0] ?? `TYPE${type}`;
+export const typeText = (type: number): string => TYPES.get(type) ?? `TYPE${type}`;
 
 /** Either of the two, in any case. Throws WEFT-RECORD-MALFORMED. */
 export function parseType(text: string): number {
@@ -23,14 +26,15 @@ export function parseType(text: string): number {
 
 export const rcodeText = (rcode: number): string => RCODES[rcode] ?? `RCODE${rcode}`;
 
-/** 'name TTL type data' of each answer; `end`: where the question ends. Empty where it cannot be read, or nobody would. */
+/** 'name TTL type data' of each answer, of the first hundred if there are more; `end`: where the question ends. Empty where it cannot be read, or nobody would. */
 export function answerTexts(reply: Buffer, end: number): string[] {
   const count = reply.readUInt16BE(6);
   const records: WireRecord[] = [];
   if (count > MAX_RECORDS || walkRecords(reply, end, count, (record) => records.push(record)) < 0) return [];
   const budget: NameBudget = { bytes: NAME_BYTES };
   const name = (offset: number): string => nameText(nameKey(reply, offset, budget));
-  return records.map((record) => `${name(record.owner)} ${record.ttl} ${typeText(record.type)} ${dataText(reply, record, name)}`);
+  const texts = records.slice(0, SHOWN).map((record) => `${name(record.owner)} ${record.ttl} ${typeText(record.type)} ${dataText(reply, record, name)}`);
+  return records.length > SHOWN ? [...texts, `and ${records.length - SHOWN} more`] : texts;
 }
 
 function dataText(reply: Buffer, { type, data, length }: WireRecord, name: (offset: number) => string): string {

@@ -105,6 +105,9 @@ test('records as text', async (t) => {
   });
   t.same(answerTexts(reply, query.length), ['x.test 1 A 10.0.0.1', 'x.test 2 AAAA fd00::1', 'x.test 0 MX 10 mail.test', 'x.test 0 SRV 1 2 3 y.test', 'x.test 0 TXT "ab"', String.raw`x.test 0 CAA \# 8 000569737375657a`]);
   t.same(answerTexts(reply.subarray(0, reply.length - 3), query.length), []);
+  const many = packet.encode({ type: 'response', questions: [{ name: 'x.test', type: 'A' }], answers: Array.from({ length: 103 }, (_, i) => A('x.test', `10.0.0.${i}`)) });
+  const texts = answerTexts(many, query.length);
+  t.same([texts.length, texts[99]?.split(' ').at(-1), texts[100]], [101, '10.0.0.99', 'and 3 more']);
   t.same([parseType('aaaa'), parseType('TYPE65'), typeText(65), typeText(999)], [28, 65, 'HTTPS', 'TYPE999']);
 });
 
