@@ -10,6 +10,7 @@ import { nacks, streamPings } from './versions.ts';
 
 /** A helper gives up early enough for its word to arrive in time (Lifeguard §IV.A: 80 % of the time-out). */
 const HELPER_SHARE = 0.8;
+/** Each probe carries its number twice: they stay short, and come again long after they were answered. */
 const SEQUENCES = 2 ** 16;
 
 export interface ProberOptions {
@@ -48,8 +49,7 @@ export function createProber(options: ProberOptions): Prober {
   const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets, onAnswer, now } = options;
   const waiting = new Map<number, { ack(payload: Buffer): void; nack(): void }>();
   let order: string[] = [];
-  // Not from 0: who does not see the packets has to guess which answer is awaited. Of 16 bits, since each probe carries it twice.
-  let sequence = random.int(SEQUENCES);
+  let sequence = 0;
 
   const nextSequence = (): number => (sequence = (sequence + 1) % SEQUENCES);
   const pingOf = (node: string, seq: number): Buffer => encodePing({ seq, node, sourceNode: name, source: address });
