@@ -37,8 +37,15 @@ const REST_MS = 60_000;
 const PORT = 7000;
 tap.setTimeout(600_000);
 
-/** Who had an address for a time. `known`: senders that a packet has come from; `sent` and `received` count theirs since then. */
-interface Tenure { id: number; name: string; ip: string; host: Host; known: Set<number>; sent: number; received: number }
+/** Who had an address for a time. `known`: senders that a packet has come from, with when; `sent`: theirs since then; `pending`: those that have not arrived, by number. */
+interface Tenure { id: number; name: string; ip: string; host: Host; known: Map<number, number>; sent: number; pending: Map<number, { sender: number; at: number }>; until: number }
+/** Instead of a packet's number: it does not count. */
+const PROBE = 0xffff;
+
+function lossesOf({ name, ip, host, known, sent, pending, until: end }: Tenure): string {
+  const runs = [...pending.values()].map(({ sender, at }) => `of h${sender + 1} ${Math.round(at - known.get(sender)!)} ms after its first and ${Math.round(end - at)} ms before the end`);
+  return `${name} of ${host.name} at ${ip}: ${pending.size} of ${sent} lost: ${runs.join(', ')}`;
+}
 
 class Storm {
   readonly tenures: Tenure[] = [];
@@ -57,7 +64,7 @@ class Storm {
   async live(host: Host, random: Random): Promise<void> {
     const id = this.tenures.length;
     const name = `s${id}`;
-    const tenure: Tenure = { id, name, ip: '', host, known: new Set(), sent: 0, received: 0 };
+    const tenure: Tenure = { id, name, ip: '', host, known: new Map(), sent: 0, pending: new Map(), until: 0 };
     this.tenures.push(tenure);
     const { address } = await control<SandboxAnswer>(host, 'POST', 'sandboxes', { name, network: this.#network });
     tenure.ip = withoutLength(address!);
@@ -65,15 +72,17 @@ class Storm {
     socket.on('message', (packet) => {
       const wanted = this.tenures[packet.readUInt32LE(0)]!;
       if (wanted === tenure) {
-        tenure.known.add(packet.readUInt8(4));
-        tenure.received += packet.readUInt8(5);
+        const sender = packet.readUInt8(4);
+        if (!tenure.known.has(sender)) tenure.known.set(sender, performance.now());
+        tenure.pending.delete(packet.readUInt16LE(5));
       } else this.misdelivered.push(`${wanted.name} of ${wanted.host.name} at ${wanted.ip}: reached ${tenure.name} of ${host.name}`);
     });
     this.#owners.set(tenure.ip, tenure);
     await until(`every host reaches ${name}`, () => tenure.known.size === this.#senders, KNOWN_MS);
     await wait(HOLD_MS / 2 + random.int(HOLD_MS));
     this.#owners.delete(tenure.ip);
-    await until(`what was sent to ${name} arrives`, () => tenure.received >= tenure.sent, LOST_MS).catch(() => undefined);
+    tenure.until = performance.now();
+    await until(`what was sent to ${name} arrives`, () => tenure.pending.size === 0, LOST_MS).catch(() => undefined);
     // It would keep the namespace.
     await new Promise<void>((done) => void socket.close(done));
     await control(host, 'DELETE', `sandboxes/${name}`);
@@ -82,11 +91,11 @@ class Storm {
   send(socket: Socket, sender: number): void {
     for (const tenure of this.#owners.values()) {
       const counts = tenure.known.has(sender);
-      const packet = Buffer.alloc(6);
+      const packet = Buffer.alloc(7);
       packet.writeUInt32LE(tenure.id, 0);
       packet.writeUInt8(sender, 4);
-      packet.writeUInt8(Number(counts), 5);
-      if (counts) tenure.sent++;
+      packet.writeUInt16LE(counts ? tenure.sent : PROBE, 5);
+      if (counts) tenure.pending.set(tenure.sent++, { sender, at: performance.now() });
       socket.send(packet, PORT, tenure.ip);
     }
   }
@@ -138,7 +147,7 @@ void test('addresses that go from hand to hand', async (t) => {
   t.comment(JSON.stringify({ seed: SEED, sandboxes: storm.tenures.length, addresses: owners.size, reused: reused.reduce((sum, each) => sum + each, 0), moved: moved.length, sent }));
   t.ok(owners.size <= 29 && moved.length > 0 && sent > storm.tenures.length, 'addresses changed hands, also between hosts, and were sent to all the while');
   t.same(storm.misdelivered, [], 'nobody gets what is for another');
-  t.same(storm.tenures.filter((tenure) => tenure.received !== tenure.sent).map(({ name, ip, host, sent: all, received }) => `${name} of ${host.name} at ${ip}: ${received} of ${all}`), [], 'everything arrives');
+  t.same(storm.tenures.filter(({ pending }) => pending.size > 0).map(lossesOf), [], 'everything arrives');
   for (const [i, host] of hosts.entries()) {
     await until(`${host.name} is as before`, async () => (await kernelView(host)) === before[i], 20_000).catch(() => undefined);
     t.equal(await kernelView(host), before[i], `${host.name} is as before`);

@@ -72,7 +72,9 @@ export function servePlugin({ name, network, ipam, onActivate, log: parentLog, c
     const method = (request.url ?? '').slice(1, 100);
     const { status, body, error } = await answer(method, request);
     if (closing) response.setHeader('connection', 'close');
-    response.writeHead(status, { 'content-type': CONTENT_TYPE });
+    // Not writeHead: without a length, Node would send the body in chunks.
+    response.statusCode = status;
+    response.setHeader('content-type', CONTENT_TYPE);
     response.end(`${JSON.stringify(body)}\n`);
     const fields = { call: method, us: Math.round((clock.now() - started) * 1000) };
     if (error === undefined) log.debug(fields, 'call');

@@ -13,15 +13,15 @@ import { bundle } from './bundle.ts';
 const ROOT = resolve(import.meta.dirname, '..');
 const BIN = join(ROOT, 'node_modules/.bin');
 const SIDE_BY_SIDE = 2;
-/** They use a third of a processor each, the virtual machines one. */
-const WAITING_SIDE_BY_SIDE = 3;
+/** Virtual machines, slow and patient: one at a time, since each keeps a processor busy, beside those that wait. */
+const MACHINES = ['vm-ipvlan', 'vm'].map((name) => `integration/${name}.test.ts`);
 /**
  * Integration tests that have hosts of their own, and most of the time nothing to do: a host has to be silent for long enough, an
- * address to rest, a store to move. Beside them virtual machines, slow and patient. The others measure, or fill the machine: one at a time.
+ * address to rest, a store to move. The others measure, or fill the machine: one at a time.
  */
 const WAITING = [
-  'vm-ipvlan', 'dead-host', 'alone', 'ipam', 'vm', 'bad-input', 'address-reuse', 'own-store', 'clone', 'external-etcd', 'readdress', 'reachability', 'islands', 'discovery',
-  'hole-punching', 'outsider', 'compose', 'ipv6', 'networks', 'time-of-day', 'macvlan', 'full-disk', 'removal', 'join', 'backup', 'dns-clients', 'host-names', 'own-records', 'ipv6-underlay',
+  'address-reuse', 'bad-input', 'ipv6', 'dead-host', 'alone', 'ipam', 'own-store', 'clone', 'external-etcd', 'readdress', 'reachability', 'islands', 'discovery',
+  'hole-punching', 'outsider', 'compose', 'networks', 'time-of-day', 'macvlan', 'full-disk', 'removal', 'join', 'backup', 'dns-clients', 'host-names', 'own-records', 'ipv6-underlay',
 ].map((name) => `integration/${name}.test.ts`);
 /** Clusters in trouble: they wait as well, for minutes, but not beside virtual machines. */
 const TROUBLED = ['cluster-faults', 'interop-trouble'].map((name) => `integration/${name}.test.ts`);
@@ -143,9 +143,10 @@ if (part === 'all' || part === 'unit') await testFiles(all.filter((file) => !isI
 if (part === 'all' || part === 'integration') {
   if (part === 'integration') await bundle();
   const integration = all.filter(isIntegration);
-  await testFiles(WAITING.filter((file) => integration.includes(file)), WAITING_SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS);
-  await testFiles(TROUBLED.filter((file) => integration.includes(file)), SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS);
-  await testFiles(integration.filter((file) => ![...WAITING, ...TROUBLED].includes(file)), 1, INTEGRATION_TIMEOUT_MS);
+  const withHosts = (files: readonly string[]): string[] => files.filter((file) => integration.includes(file));
+  await Promise.all([testFiles(withHosts(MACHINES), 1, INTEGRATION_TIMEOUT_MS), testFiles(withHosts(WAITING), SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS)]);
+  await testFiles(withHosts(TROUBLED), SIDE_BY_SIDE, INTEGRATION_TIMEOUT_MS);
+  await testFiles(integration.filter((file) => ![...MACHINES, ...WAITING, ...TROUBLED].includes(file)), 1, INTEGRATION_TIMEOUT_MS);
   if ('integration/demo.ts'.includes(only)) await demo();
 }
 

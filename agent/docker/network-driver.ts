@@ -151,7 +151,7 @@ export function createNetworkDriver(options: NetworkDriverOptions): NetworkDrive
       const answer = await controller.join(endpointId, sandboxKey);
       const { gateway, gatewayIpv6 } = answer;
       // Not awaited: names matter once the container has an interface, which is later than this answer.
-      options.starting.workload(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
+      options.starting.introduce(endpointId, networkId).catch((error: unknown) => log.debug({ err: error }, 'Docker did not say who joined'));
       return {
         interfaceName: { srcName: answer.sourceName, dstPrefix: answer.prefix },
         ...(gateway !== undefined && { gateway }),

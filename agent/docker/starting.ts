@@ -8,9 +8,12 @@ import type { Workloads } from './workloads.ts';
 /** What a container's start waits for Docker's word on who it is; in its own boot Docker answers nobody. */
 const SERVICE_TIMEOUT_MS = 2_000;
 
+/** What Docker is asked while it moves a link to its sandbox makes the move longer, by two milliseconds of twenty; names matter once that is over. */
+const ASK_AFTER_MS = 30;
+
 export interface Starting {
-  /** Name and labels of who joined, which are published as well; undefined when Docker does not say. Never inspects. */
-  workload(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined>;
+  /** Publishes name and labels of who has just joined, in a moment, if Docker says them. Never inspects. */
+  introduce(endpointId: string, dockerNetworkId: string): Promise<void>;
   /** Whose backend it becomes. */
   service(endpoint: Endpoint, dockerNetworkId: string): Promise<string>;
 }
@@ -32,7 +35,10 @@ export function createStarting({ workloads, isUp, publisher, claims, clock }: St
   }
 
   return {
-    workload,
+    introduce: async (endpointId, dockerNetworkId) => {
+      await sleep(clock, ASK_AFTER_MS);
+      await workload(endpointId, dockerNetworkId);
+    },
     service: async (endpoint, dockerNetworkId) => {
       const known = isUp() ? await Promise.race([workload(endpoint.id, dockerNetworkId).catch(() => undefined), sleep(clock, SERVICE_TIMEOUT_MS)]) : undefined;
       const held = endpoint.ports.map(({ protocol, hostPort }) => claims.held(protocol, hostPort)).find((service) => service !== undefined);
