@@ -114,14 +114,19 @@ export function servePlugin({ name, network, ipam, onActivate, log: parentLog, c
   };
 }
 
-/** All of the body; what is beyond the limit is read and dropped, so that the client gets to the answer. */
-async function readBody(request: http.IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size <= MAX_BODY) chunks.push(chunk);
-  }
-  if (size > MAX_BODY) throw weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `more than ${MAX_BODY} bytes` });
-  return Buffer.concat(chunks);
+/** All of the body; what is beyond the limit is read and dropped, so that the client gets to the answer. By events: a stream's iterator costs a call a tenth of a millisecond. */
+function readBody(request: http.IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= MAX_BODY) chunks.push(chunk);
+    });
+    request.on('end', () => {
+      if (size > MAX_BODY) reject(weftError('WEFT-INPUT-MALFORMED', { what: 'the request', detail: `more than ${MAX_BODY} bytes` }));
+      else resolve(Buffer.concat(chunks));
+    });
+    request.on('error', reject);
+  });
 }
