@@ -29,8 +29,8 @@ const AT_ONCE = 12;
 const HOLD_MS = 700;
 /** Within this every host has to know a new one, on a busy machine. */
 const KNOWN_MS = 20_000;
-/** A packet that has not arrived by then is lost, also on a busy machine. */
-const LOST_MS = 2_000;
+/** A packet that has not arrived by then is lost, also on a machine that stands still for seconds. */
+const LOST_MS = 10_000;
 const SEND_EVERY_MS = 50;
 /** ipam/README.md */
 const REST_MS = 60_000;
