@@ -140,7 +140,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
-  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), clock, random, log: log.child({ part: 'dns' }) });
+  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), roundTrip: cluster.gossip.roundTrip, clock, random, log: log.child({ part: 'dns' }) });
   const { publisher, resolver, sandboxes, joined, left } = names;
   const controller = createController({
     drivers: [overlay, bridge, macvlan, ipvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,

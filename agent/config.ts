@@ -91,6 +91,8 @@ const Schema = v.pipe(v.strictObject({
   dns: v.optional(v.strictObject({
     /** Seconds for which clients may keep the answers about containers. */
     ttl: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(LONGEST_NAME_TTL)), NAME_TTL),
+    /** Of several addresses behind a name: all in turn, or those of this node first and then the nearest ones. */
+    order: v.optional(v.picklist(['rotate', 'nearest']), 'rotate'),
     /** Take several questions with one system call where they wait. */
     batches: v.optional(v.boolean(), true),
     /** Whether programs of this host may ask for containers' names, and at which address of its loopback. */

@@ -7,6 +7,7 @@ import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
 import type { SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
+import { createNearness } from '../dns/nearness.ts';
 import { createOwnRecords } from '../dns/own-records.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
@@ -28,6 +29,8 @@ export interface NamesOptions {
   endpoints: Endpoints;
   /** Endpoints that are not Docker's. */
   isNative(endpointId: string): boolean;
+  /** Between this node and another, as estimated, in milliseconds; undefined while it is not known. */
+  roundTrip(node: string): number | undefined;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -40,12 +43,13 @@ export interface Names {
   readonly calls: DnsCalls;
   joined(network: Network, endpoint: Endpoint): void;
   left(network: Network, endpoint: Endpoint): void;
-  /** The operator's records are followed in the store from then on. */
+  /** The operator's records are followed in the store from then on, and how near the nodes are. */
   follow(): () => void;
 }
 
-export function createNames({ config, store, local, state, registry, endpoints, isNative, clock, random, log }: NamesOptions): Names {
-  const names = createNameTable();
+export function createNames({ config, store, local, state, registry, endpoints, isNative, roundTrip, clock, random, log }: NamesOptions): Names {
+  const nearness = config.dns.order === 'nearest' ? createNearness({ roundTrip, clock, onChange: () => names.reorder() }) : undefined;
+  const names = createNameTable(nearness?.stepOf);
   const records = createOwnRecords();
   const publisher = createPublisher({ state, names, endpoints, local });
   const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns });
@@ -77,7 +81,10 @@ export function createNames({ config, store, local, state, registry, endpoints, 
       publisher.left(endpoint);
       if (endpoint.sandbox !== undefined) sandboxes.left(endpoint.sandbox, network);
     },
-    follow: dnsRecords.follow,
+    follow: () => {
+      const stops = [dnsRecords.follow(), nearness?.follow()];
+      return () => stops.forEach((stop) => stop?.());
+    },
     calls: {
       dnsRecords: async () => dnsRecords.list(),
       addDnsRecord: dnsRecords.add,

@@ -20,7 +20,7 @@ export interface Publisher {
 interface Published { network: Network; endpoint: Endpoint; named: boolean }
 
 /** The names that are answered here: those of every node's containers, and those on networks of this node alone, which never leave it. */
-export interface LocalNames { put(record: NameRecord): void; remove(networkId: string, endpointId: string): void }
+export interface LocalNames { put(record: NameRecord, node?: string): void; remove(networkId: string, endpointId: string): void }
 
 const WORKLOADS = 'workloads/';
 
@@ -37,7 +37,7 @@ export function createPublisher({ state, names, endpoints, local }: PublisherOpt
   });
   const carriers = new Set<string>();
   state.watch('name', (change) => {
-    if (change.type === 'put') names.put(change.record.value);
+    if (change.type === 'put') names.put(change.record.value, change.local ? undefined : change.record.owner);
     else names.remove(change.record.value.networkId, change.record.value.endpointId);
   });
 

@@ -21,8 +21,8 @@ export interface SandboxNames {
   elsewhere: boolean | undefined;
 }
 
-/** By family, without duplicates. */
-export type NamedAddresses = Readonly<Record<Family, readonly string[]>>;
+/** By family, without duplicates. `groups`, where the nearest come first: how many in a row are equally near. */
+export type NamedAddresses = Readonly<Record<Family, readonly string[]>> & { readonly groups?: Readonly<Record<Family, readonly number[]>> };
 
 /** Someone behind a name: their primary name, and what they listen on: 'tcp/80'. */
 export interface NamedService { name: string; ports: readonly string[]; addresses: readonly string[] }

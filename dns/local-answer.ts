@@ -4,7 +4,7 @@
  */
 import type { Family } from '../base/prefix.ts';
 import type { NameSource } from './dns.ts';
-import { addressIn, findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
+import { addressIn, findAddresses, findName, findServices, type FoundAddresses, type JoinedNetwork } from './lookup.ts';
 import { TYPE } from './message.ts';
 import type { RecordSource, WireSets } from './own-records.ts';
 import type { Alias, Answer } from './response.ts';
@@ -73,9 +73,22 @@ function ofContainers({ names, joined, ttl, beginAt }: LocalOptions, name: strin
     const targets = findServices(names, joined, name);
     if (targets) return targets.length === 0 ? { kind: 'nodata' } : { kind: 'services', targets, first: beginAt(targets.length), ttl };
   }
-  const ips = findAddresses(names, joined, name, ASKED[type] ?? BOTH);
-  if (!ips) return undefined;
-  return ips.length === 0 || !(type in ASKED) ? { kind: 'nodata' } : { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
+  const found = findAddresses(names, joined, name, ASKED[type] ?? BOTH);
+  if (!found) return undefined;
+  return found.ips.length === 0 || !(type in ASKED) ? { kind: 'nodata' } : { kind: 'addresses', ...inTurn(found, beginAt), ttl };
+}
+
+/** Those that are equally near take turns. */
+function inTurn({ ips, groups }: FoundAddresses, beginAt: LocalOptions['beginAt']): Pick<Extract<Answer, { kind: 'addresses' }>, 'ips' | 'first' | 'near'> {
+  const [near, ...further] = groups ?? [];
+  if (near === undefined || further.length === 0) return { ips, first: beginAt(ips.length) };
+  let end = near;
+  const rest = further.flatMap((size) => {
+    const group = ips.slice(end, end += size);
+    const first = beginAt(size);
+    return [...group.slice(first), ...group.slice(0, first)];
+  });
+  return { ips: [...ips.slice(0, near), ...rest], first: beginAt(near), near };
 }
 
 function ofAddress({ records, joined, ttl }: LocalOptions, name: string, type: number): Answer | undefined {

@@ -13,19 +13,23 @@ export interface JoinedNetwork { id: string; name: string; suffix: string }
 const REVERSE_ZONE = '.in-addr.arpa';
 const REVERSE_ZONE_6 = '.ip6.arpa';
 
+/** `groups`, where the nearest come first: how many in a row are equally near. */
+export interface FoundAddresses { ips: readonly string[]; groups?: readonly number[] | undefined }
+
 /**
  * Addresses of some families behind a lower-case name: those of the first network that has any. Empty where the name has
  * others only, undefined where nothing is known of it.
  */
-export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string, families: readonly Family[]): readonly string[] | undefined {
+export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string, families: readonly Family[]): FoundAddresses | undefined {
   const [family] = families;
-  return findFirst(networks, name, (network, within) => {
+  return findFirst(networks, name, (network, within): FoundAddresses | undefined => {
     const found = names.addresses(network.id, within);
-    return found && (families.length === 1 ? found[family!] : addressesOf(found, families));
-  });
+    return found && (families.length === 1 ? { ips: found[family!], groups: found.groups?.[family!] } : together(found, families));
+  }, ({ ips }) => ips.length === 0);
 }
 
-const addressesOf = (found: NamedAddresses, families: readonly Family[]): readonly string[] => families.flatMap((each) => found[each]);
+const together = (found: NamedAddresses, families: readonly Family[]): FoundAddresses =>
+  ({ ips: families.flatMap((each) => found[each]), groups: found.groups && families.flatMap((each) => found.groups![each]) });
 
 /** Where a port of those behind a name is reached: `target` is the name of one of them. */
 export interface ServiceTarget { target: string; port: number; addresses: readonly string[] }
@@ -38,23 +42,23 @@ export function findServices(names: NameSource, networks: readonly JoinedNetwork
   if (name === undefined) return undefined;
   const wanted = `${protocol}/${Number(port)}`;
   return findFirst(networks, name, (network, within) => names.services(network.id, within)?.filter(({ ports }) => ports.includes(wanted))
-    .map((each: NamedService) => ({ target: `${each.name}.${network.name}`, port: Number(port), addresses: each.addresses })));
+    .map((each: NamedService) => ({ target: `${each.name}.${network.name}`, port: Number(port), addresses: each.addresses })), (all) => all.length === 0);
 }
 
-/** The first network's list that has anything in it, in Docker's order. */
-function findFirst<T>(networks: readonly JoinedNetwork[], name: string, listOf: (network: JoinedNetwork, name: string) => readonly T[] | undefined): readonly T[] | undefined {
-  let empty: readonly T[] | undefined;
+/** What the first network has that is not empty, in Docker's order. */
+function findFirst<T>(networks: readonly JoinedNetwork[], name: string, of: (network: JoinedNetwork, name: string) => T | undefined, isEmpty: (found: T) => boolean): T | undefined {
+  let empty: T | undefined;
   for (const network of networks) {
-    const found = listOf(network, name);
-    if (found && found.length > 0) return found;
+    const found = of(network, name);
+    if (found && !isEmpty(found)) return found;
     empty ??= found;
   }
   for (let dot = name.lastIndexOf('.'); dot > 0; dot = name.lastIndexOf('.', dot - 1)) {
     const suffix = name.slice(dot + 1);
     for (const network of networks) {
       if (network.suffix !== suffix) continue;
-      const found = listOf(network, name.slice(0, dot));
-      if (found && found.length > 0) return found;
+      const found = of(network, name.slice(0, dot));
+      if (found && !isEmpty(found)) return found;
       empty ??= found;
     }
   }

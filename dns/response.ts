@@ -26,11 +26,11 @@ export interface Alias { target: string; ttl: number }
 export interface ResponseRecord { owner?: Uint8Array; type: number; ttl: number; data: Uint8Array }
 
 /**
- * What is answered: addresses, beginning with the one at `first`; the name behind an address; who listens on a port; records of any kind; or
+ * What is answered: addresses, beginning with the one at `first`, of which the first `near` take turns, or all; the name behind an address; who listens on a port; records of any kind; or
  * that the name exists without such records. All of it may be found at the end of some `aliases`. TTLs in seconds.
  */
 export type Answer = (
-  | { kind: 'addresses'; ips: readonly string[]; first: number; ttl: number }
+  | { kind: 'addresses'; ips: readonly string[]; first: number; near?: number; ttl: number }
   | { kind: 'pointer'; name: string; ttl: number }
   | { kind: 'services'; targets: readonly ServiceTarget[]; first: number; ttl: number }
   | { kind: 'records'; records: readonly ResponseRecord[]; first: number }
@@ -47,7 +47,8 @@ export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode
   const owner = answer?.aliases ? writeAliases(records, answer.aliases) : POINTER_TO_QUESTION;
   let additional = 0;
   if (answer?.kind === 'addresses') {
-    for (let i = 0; i < answer.ips.length && !records.full; i++) records.address(owner, answer.ips[(answer.first + i) % answer.ips.length]!, answer.ttl);
+    const { ips, first, near = ips.length, ttl } = answer;
+    for (let i = 0; i < ips.length && !records.full; i++) records.address(owner, ips[i < near ? (first + i) % near : i]!, ttl);
   } else if (answer?.kind === 'pointer') {
     const name = encodeName(answer.name);
     // A name that DNS cannot carry is no answer: the address is known, its name cannot be told.

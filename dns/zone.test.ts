@@ -75,7 +75,7 @@ test('after any history the table says what the live records say', async () => {
 test('the order in which names are looked for', async (t) => {
   const table = createNameTable();
   const networks = ['web', 'Back.End', 'c', 'b.c'].map((name) => ({ id: `id-${name}`, name, suffix: name.toLowerCase() }));
-  const find = (name: string): string => (findAddresses(table, networks, name, [4]) ?? []).join(' ');
+  const find = (name: string): string => (findAddresses(table, networks, name, [4])?.ips ?? []).join(' ');
   table.put(record('id-web', 'e1', '10.0.0.1', 'c1'));
   table.put(record('id-Back.End', 'e2', '10.1.0.1', 'c1'));
   table.put(record('id-Back.End', 'e3', '10.1.0.2', 'only'));
@@ -118,7 +118,7 @@ test('names and addresses of both families', async (t) => {
   table.put({ ...record('id-web', 'e1', '10.0.0.1', 'dual'), ip6: 'fd20::1:a' });
   table.put(record('id-web', 'e2', '10.0.0.2', 'four', 'both'));
   table.put(record('id-six', 'e3', 'fd21::3', 'six', 'both'));
-  const find = (name: string, ...families: (4 | 6)[]): readonly string[] | undefined => findAddresses(table, networks, name, families);
+  const find = (name: string, ...families: (4 | 6)[]): readonly string[] | undefined => findAddresses(table, networks, name, families)?.ips;
   t.same(find('dual', 4), ['10.0.0.1']);
   t.same(find('dual', 6), ['fd20::1:a']);
   t.same(find('dual', 4, 6), ['10.0.0.1', 'fd20::1:a']);
@@ -148,7 +148,7 @@ test('services: by their own name, and all of them by tasks.NAME', async (t) => 
   table.put({ ...record('n1', 'e4', '10.0.0.4', 'tasks.api') });
   t.same(of(table, 'n1', 'tasks.api'), ['10.0.0.4'], 'who is really called that');
   const networks = [{ id: 'n1', name: 'N1', suffix: 'n1' }];
-  t.same(findAddresses(table, networks, 'tasks.labelled.n1', [4]), ['10.0.0.3']);
+  t.same(findAddresses(table, networks, 'tasks.labelled.n1', [4])?.ips, ['10.0.0.3']);
 });
 
 test('those whose health check fails are left out, unless it fails for all', async (t) => {

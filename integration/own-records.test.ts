@@ -3,7 +3,7 @@
  *     /    \
  *   h1      h2          Docker on both, a cluster of their own
  *
- * Records of the operator's own, in containers of both hosts; names by labels; who answers a name, and why; the log of queries.
+ * Records of the operator's own, in containers of both hosts; names by labels; who is nearest; who answers a name, and why; the log of queries.
  */
 import { readFileSync } from 'node:fs';
 import tap, { test, type Test } from 'tap';
@@ -35,15 +35,16 @@ async function inside(t: Test, host: Host, container: string): Promise<Netns> {
 test('records of the operator\'s own', async (t) => {
   const lab = await createLab({ name: 'records', hosts: 2, docker: true });
   t.teardown(() => lab.destroy());
-  const services = await formCluster(lab);
   const [h1, h2] = [lab.host(1), lab.host(2)];
+  await h1.must(['sh', '-c', `mkdir -p /etc/weft && echo '{ "dns": { "order": "nearest" } }' > /etc/weft/weft.json`]);
+  const services = await formCluster(lab);
   for (const network of ['web', 'back']) {
     await weftJson(h1, 'network', 'create', network);
     for (const host of [h1, h2]) await until(`Docker of ${host.name} has ${network}`, async () => (await host.tryDocker('network', 'inspect', network)).code === 0);
   }
-  await run(h1, 'probe1', '--network', 'web');
+  await run(h1, 'probe1', '--network', 'web', '--network-alias', 'both');
   await run(h2, 'probe2', '--network', 'back');
-  await run(h2, 'shop', '--network', 'web', '--label', 'weft.dns.names=shop.test,*.shop.test,no name');
+  await run(h2, 'shop', '--network', 'web', '--network-alias', 'both', '--label', 'weft.dns.names=shop.test,*.shop.test,no name');
   const [one, two] = [await inside(t, h1, 'probe1'), await inside(t, h2, 'probe2')];
   const shop = await addressOf(h2, 'shop');
   await until('names are there', async () => await get(one, 'shop.test') === shop);
@@ -52,6 +53,12 @@ test('records of the operator\'s own', async (t) => {
     t.equal(await get(one, 'www.SHOP.test'), shop);
     t.equal(await get(one, 'a.b.shop.test'), shop);
     t.not(await get(two, 'shop.test'), shop, 'on another network it has no such name');
+  });
+
+  await t.test('the one of this host first', async (t) => {
+    const here = await addressOf(h1, 'probe1');
+    await until('both are there', async () => (await get(one, 'both')).split(' ').length === 2);
+    for (let i = 0; i < 20; i++) t.equal(outcome(await askUdp(one, question('both'))), `${here} ${shop}`);
   });
 
   await t.test('on both hosts, of a network or of all', async (t) => {

@@ -1,0 +1,94 @@
+import { test } from 'tap';
+import { seededRandom } from '../base/random.ts';
+import { VirtualClock } from '../base/virtual-clock.ts';
+import { createAnswerCache } from './answer-cache.ts';
+import { createCachingForwarder } from './caching.ts';
+import { createChain } from './chain.ts';
+import type { DockerResolver } from './docker-resolver.ts';
+import { createNearness } from './nearness.ts';
+import { createOwnRecords } from './own-records.ts';
+import { createMemory } from './remembered.ts';
+import { outcome, question } from './testing.ts';
+import { createNameTable } from './zone.ts';
+
+const out = Buffer.alloc(4_096);
+
+/** A sandbox on a network where 'api' has what is put; `ms`: round trips to the other nodes. */
+function scene(ms: Record<string, number>) {
+  const clock = new VirtualClock();
+  const nearness = createNearness({ roundTrip: (node) => ms[node], clock, onChange: () => names.reorder() });
+  const names = createNameTable(nearness.stepOf);
+  const random = seededRandom(1);
+  const direct: DockerResolver = { ask: () => Promise.resolve('absent'), isAbsent: () => true, close: () => {} };
+  const source = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock }) };
+  const chain = createChain({
+    names, records: createOwnRecords(), networks: () => networks, docker: source, upstreams: source, ttl: 5, remembered: createMemory({ now: clock.now, random })(), random, count: () => {},
+  });
+  const networks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false };
+  let remembered = 0;
+  const ask = (type?: string): string => {
+    const message = question('api', type);
+    const again = chain.again(message, message.length, out);
+    if (again > 0) remembered++;
+    return outcome(out.subarray(0, again || chain(message, 'udp', out) as number));
+  };
+  return {
+    names, clock, nearness, ask, remembered: () => remembered,
+    put: (ip: string, node?: string, ip6?: string) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, ...(ip6 !== undefined && { ip6 }), name: `c-${ip}`, names: ['api'], service: 'api' }, node),
+    /** All answers there are, in alphabetical order. */
+    answers: (type?: string) => [...new Set(Array.from({ length: 200 }, () => ask(type)))].sort(),
+  };
+}
+
+test('this node\'s first, then the nearest; those that are equally near take turns', async (t) => {
+  const { put, answers, remembered } = scene({ near: 9, nearer: 0.3, rack: 1.9, far: 80 });
+  put('10.0.0.9', 'unknown');
+  put('10.0.0.8', 'far');
+  put('10.0.0.3', 'near');
+  put('10.0.0.2', 'rack');
+  put('10.0.0.1', 'nearer');
+  t.same(answers(), ['10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.8 10.0.0.9', '10.0.0.2 10.0.0.1 10.0.0.3 10.0.0.8 10.0.0.9'], 'a fraction of a millisecond makes no difference');
+  put('10.0.0.5');
+  for (const answer of answers()) t.match(answer, /^10\.0\.0\.5 (10\.0\.0\.1 10\.0\.0\.2|10\.0\.0\.2 10\.0\.0\.1) 10\.0\.0\.3 10\.0\.0\.8 10\.0\.0\.9$/);
+  put('10.0.0.4');
+  for (const answer of answers()) t.match(answer, /^(10\.0\.0\.4 10\.0\.0\.5|10\.0\.0\.5 10\.0\.0\.4) (10\.0\.0\.1 10\.0\.0\.2|10\.0\.0\.2 10\.0\.0\.1) 10\.0\.0\.3 10\.0\.0\.8 10\.0\.0\.9$/);
+  t.equal(new Set(answers().map((answer) => answer.split(' ')[0])).size, 2);
+  t.ok(remembered() > 500, 'most of them in remembered bytes');
+});
+
+test('each family by itself', async (t) => {
+  const { put, answers } = scene({ far: 80 });
+  put('10.0.0.8', 'far', 'fd00::8');
+  put('10.0.0.1', undefined, 'fd00::1');
+  put('10.0.0.2');
+  t.same(answers('AAAA'), ['fd00::1 fd00::8']);
+  t.same(answers(), ['10.0.0.1 10.0.0.2 10.0.0.8', '10.0.0.2 10.0.0.1 10.0.0.8']);
+  for (const answer of answers('ANY')) t.match(answer, /^10\.0\.0\.[12] 10\.0\.0\.[12] 10\.0\.0\.8 fd00::1 fd00::8$/);
+});
+
+test('the order follows the round trips, and nothing is disturbed while no step changes', async (t) => {
+  const ms: Record<string, number> = {};
+  const { put, names, clock, nearness, answers, ask } = scene(ms);
+  put('10.0.0.1', 'a');
+  put('10.0.0.2', 'b');
+  t.same(answers(), ['10.0.0.1 10.0.0.2', '10.0.0.2 10.0.0.1'], 'of neither anything is known');
+  const stop = nearness.follow();
+  Object.assign(ms, { a: 40, b: 1 });
+  await clock.advance(5_000);
+  t.same(answers(), ['10.0.0.2 10.0.0.1']);
+  const { version } = names;
+  Object.assign(ms, { a: 60, b: 0.2 });
+  await clock.advance(60_000);
+  t.equal(names.version, version);
+  Object.assign(ms, { a: 1, b: 40 });
+  t.equal(ask(), '10.0.0.2 10.0.0.1');
+  await clock.advance(5_000);
+  t.same(answers(), ['10.0.0.1 10.0.0.2']);
+  delete ms['a'];
+  await clock.advance(5_000);
+  t.same(answers(), ['10.0.0.2 10.0.0.1'], 'who is gone is the farthest');
+  stop();
+  ms['a'] = 1;
+  await clock.advance(60_000);
+  t.same(answers(), ['10.0.0.2 10.0.0.1']);
+});
