@@ -63,6 +63,7 @@ export function createAgentApi(options: AgentApiOptions): AgentApi {
       ...(problem === undefined ? [] : [`this node could not write its own state: ${problem}; nothing new starts here until there is room`]),
       ...options.replicator.conflicts().map((name) => `this host has a Docker network ${name} of its own, so the cluster's cannot be used here: \`docker network rm ${name}\` makes room for it`),
       ...options.ipam.problems(),
+      ...[resolver.problem()].filter((each) => each !== undefined),
       ...options.otherProblems(),
       ...self().skippedPorts.map((port) => (port.includes('/[::]:')
         ? `port ${port} is in use by a program of this host: by IPv6 it is published on the other nodes only`

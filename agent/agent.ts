@@ -12,7 +12,7 @@ import { startCluster } from '../cluster/cluster.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
 import { addressesOf } from '../cluster/state.ts';
 import { watchDisturbances, watchLinks } from '../drivers/disturbances.ts';
-import { lastNodeNumber } from '../drivers/overlay/addressing.ts';
+import { lastNodeNumber, nodeAddress } from '../drivers/overlay/addressing.ts';
 import { openTransport } from '../gossip/net-transport.ts';
 import { createPortClaims } from '../ingress/claims.ts';
 import { createMesh } from '../ingress/mesh.ts';
@@ -140,7 +140,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
-  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), roundTrip: cluster.gossip.roundTrip, clock, random, log: log.child({ part: 'dns' }) });
+  const names = createNames({ config, store, local, state, registry, endpoints, isNative: (endpointId) => commands.isNative(endpointId), address: nodeAddress(config.nodePrefix, number), roundTrip: cluster.gossip.roundTrip, clock, random, log: log.child({ part: 'dns' }) });
   const { publisher, resolver, sandboxes, joined, left } = names;
   const controller = createController({
     drivers: [overlay, bridge, macvlan, ipvlan], networks: registry, endpoints, addresses: createAddressClaims(addresses, id), events: { joined, left }, log,

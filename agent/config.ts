@@ -99,6 +99,8 @@ const Schema = v.pipe(v.strictObject({
     host: v.optional(v.pipe(
       v.union([v.boolean(), v.pipe(v.string(), v.ipv4())]), v.transform((host) => (host === true ? HOST_DNS_ADDRESS : host === false ? undefined : host)),
     ), false),
+    /** Whether containers' namespaces are left alone, and who asks at an address of this host is answered instead: the node's own one in the fabric, or this one. */
+    listen: v.optional(v.union([v.boolean(), v.pipe(v.string(), v.ipv4())]), false),
     /** Name servers for the outside world, asked over TLS; none: Docker's resolver and the host's name servers. */
     upstreams: v.optional(v.array(v.pipe(
       v.string(), v.check((text) => parseTlsServer(text) !== undefined, 'give name servers such as tls://9.9.9.9#dns.quad9.net'), v.transform((text) => parseTlsServer(text)!),

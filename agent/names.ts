@@ -5,7 +5,7 @@ import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
-import type { SoftState } from '../cluster/state.ts';
+import { addressesOf, type SoftState } from '../cluster/state.ts';
 import type { Resolver } from '../dns/dns.ts';
 import { createNearness } from '../dns/nearness.ts';
 import { createOwnRecords } from '../dns/own-records.ts';
@@ -17,7 +17,7 @@ import type { Config } from './config.ts';
 import { createDnsRecords } from './dns-records.ts';
 import { createQueryLog } from './query-log.ts';
 import type { NetworkRegistry } from './networks.ts';
-import { createPublisher, type Publisher } from './publisher.ts';
+import { addressesIn, createPublisher, type Publisher } from './publisher.ts';
 import { createSandboxes, type Sandboxes } from './sandboxes.ts';
 
 export interface NamesOptions {
@@ -29,6 +29,8 @@ export interface NamesOptions {
   endpoints: Endpoints;
   /** Endpoints that are not Docker's. */
   isNative(endpointId: string): boolean;
+  /** This node's own address in the fabric. */
+  address: string;
   /** Between this node and another, as estimated, in milliseconds; undefined while it is not known. */
   roundTrip(node: string): number | undefined;
   clock: Clock;
@@ -47,12 +49,13 @@ export interface Names {
   follow(): () => void;
 }
 
-export function createNames({ config, store, local, state, registry, endpoints, isNative, roundTrip, clock, random, log }: NamesOptions): Names {
+export function createNames({ config, store, local, state, registry, endpoints, isNative, address, roundTrip, clock, random, log }: NamesOptions): Names {
   const nearness = config.dns.order === 'nearest' ? createNearness({ roundTrip, clock, onChange: () => names.reorder() }) : undefined;
   const names = createNameTable(nearness?.stepOf);
   const records = createOwnRecords();
   const publisher = createPublisher({ state, names, endpoints, local });
-  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns });
+  const { listen } = config.dns;
+  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns, listen: listen === true ? address : listen || undefined });
   const sandboxes = createSandboxes({ resolver, log });
   const dnsRecords = createDnsRecords({ store, local, registry, records, log });
 
@@ -75,7 +78,8 @@ export function createNames({ config, store, local, state, registry, endpoints, 
     publisher, resolver, sandboxes,
     joined: (network, endpoint) => {
       publisher.joined(network, endpoint);
-      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, isNative(endpoint.id));
+      const addresses = addressesIn(endpoint);
+      if (endpoint.sandbox !== undefined) sandboxes.joined(endpoint.sandbox, network, addresses ? addressesOf(addresses) : [], isNative(endpoint.id));
     },
     left: (network, endpoint) => {
       publisher.left(endpoint);

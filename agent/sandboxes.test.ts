@@ -15,11 +15,11 @@ test('the resolver is told all subnets of a sandbox, and which of them are the L
   const resolver = { attach: async (sandbox: SandboxNames) => void told.push(sandbox), detach: () => {}, attached: () => [] };
   const sandboxes = createSandboxes({ resolver, log: silentLogger });
   t.teardown(sandboxes.close);
-  sandboxes.joined(path, network('lan', { driver: 'macvlan', subnets: [{ subnet: '192.168.50.0/24' }], options: { parent: 'eth1' } }), false);
-  sandboxes.joined(path, network('web', { subnets: [{ subnet: '10.192.4.0/24' }, { subnet: 'fd20::/64' }], internal: true }), false);
+  sandboxes.joined(path, network('lan', { driver: 'macvlan', subnets: [{ subnet: '192.168.50.0/24' }], options: { parent: 'eth1' } }), ['192.168.50.9'], false);
+  sandboxes.joined(path, network('web', { subnets: [{ subnet: '10.192.4.0/24' }, { subnet: 'fd20::/64' }], internal: true }), ['10.192.4.9', 'fd20::9'], false);
   await sandboxes.repair();
   t.same(told.at(-1), {
-    path, elsewhere: undefined, networks: [
+    path, elsewhere: undefined, addresses: ['192.168.50.9', '10.192.4.9', 'fd20::9'], networks: [
       { id: 'lan', name: 'lan', subnets: ['192.168.50.0/24'], shared: true, internal: false },
       { id: 'web', name: 'web', subnets: ['10.192.4.0/24', 'fd20::/64'], shared: false, internal: true },
     ],
@@ -32,14 +32,14 @@ test('whether a sandbox is on networks of Docker\'s own as well is what Docker s
   const resolver = { attach: async (sandbox: SandboxNames) => void told.push([sandbox.path, sandbox.elsewhere]), detach: () => {}, attached: () => [] };
   const sandboxes = createSandboxes({ resolver, log: silentLogger });
   t.teardown(sandboxes.close);
-  sandboxes.joined(native, network('web', {}), true);
-  sandboxes.joined(contained, network('web', {}), false);
+  sandboxes.joined(native, network('web', {}), [], true);
+  sandboxes.joined(contained, network('web', {}), [], false);
   await sandboxes.repair();
   t.same(new Map(told), new Map([[native, false], [contained, undefined]]), 'of a sandbox without Docker it is known');
   told.length = 0;
   for (const elsewhere of [true, true, false, undefined]) sandboxes.elsewhere(contained, elsewhere);
   t.same(told.map(([, elsewhere]) => elsewhere), [true, false, undefined], 'told once for each change');
-  sandboxes.joined(contained, network('back', {}), false);
+  sandboxes.joined(contained, network('back', {}), [], false);
   sandboxes.elsewhere(contained, true);
   sandboxes.left(contained, network('web', {}));
   t.same(told.at(-1), [contained, true], 'it is no less true when another network is left');

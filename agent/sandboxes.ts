@@ -15,7 +15,7 @@ import { sharesSubnet } from './network-scope.ts';
 
 export interface Sandboxes {
   /** `native`: Docker knows nothing of this sandbox. */
-  joined(path: string, network: Network, native: boolean): void;
+  joined(path: string, network: Network, addresses: readonly string[], native: boolean): void;
   left(path: string, network: Network): void;
   /** Whether Docker has the sandbox on networks of its own as well; undefined: it cannot be asked. Those that we do not know are passed over. */
   elsewhere(path: string, elsewhere: boolean | undefined): void;
@@ -24,7 +24,8 @@ export interface Sandboxes {
   close(): void;
 }
 
-interface Sandbox { networks: Map<string, Network>; elsewhere: boolean | undefined }
+/** `networks`: with its addresses on each of them. */
+interface Sandbox { networks: Map<string, { network: Network; addresses: readonly string[] }>; elsewhere: boolean | undefined }
 
 export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'attach' | 'detach' | 'attached'>; log: Logger }): Sandboxes {
   const sandboxes = new Map<string, Sandbox>();
@@ -35,8 +36,8 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
     if (!sandbox || !isNetns(path)) return;
     try {
       await resolver.attach({
-        path, elsewhere: sandbox.elsewhere,
-        networks: [...sandbox.networks.values()].map((network) => ({
+        path, elsewhere: sandbox.elsewhere, addresses: [...sandbox.networks.values()].flatMap(({ addresses }) => addresses),
+        networks: [...sandbox.networks.values()].map(({ network }) => ({
           id: network.id, name: network.name, internal: network.internal,
           subnets: network.subnets.map(({ subnet }) => subnet), shared: sharesSubnet(network),
         })),
@@ -67,9 +68,9 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
   }
 
   return {
-    joined: (path, network, native) => {
-      const sandbox = sandboxes.get(path) ?? { networks: new Map<string, Network>(), elsewhere: native ? false : undefined };
-      sandbox.networks.set(network.id, network);
+    joined: (path, network, addresses, native) => {
+      const sandbox: Sandbox = sandboxes.get(path) ?? { networks: new Map(), elsewhere: native ? false : undefined };
+      sandbox.networks.set(network.id, { network, addresses });
       sandboxes.set(path, sandbox);
       watchDirectory(path);
       // Docker waits for the answer to Join; the container's first query comes later.

@@ -17,6 +17,8 @@ export interface SandboxNames {
   path: string;
   /** The networks it is on: names of these, and of no other, are answered from records. */
   networks: SandboxNetwork[];
+  /** Its own addresses on these, by which it is known where it asks this node itself. */
+  addresses?: readonly string[];
   /** Whether it is on networks of Docker's own as well, whose names Docker alone knows; undefined: nobody knows, now. */
   elsewhere: boolean | undefined;
 }
@@ -72,6 +74,8 @@ export interface Resolver {
   attached(): string[];
   /** Queries by outcome since start. */
   stats(): Record<string, number>;
+  /** Why nobody is answered, where containers ask this node itself. */
+  problem(): string | undefined;
   /** How long each source took since start. */
   latencies(): Record<Origin, Histogram>;
   /** Asks as the sandbox would. Rejects with WEFT-DNS-ABSENT where it is not hooked up, WEFT-RECORD-MALFORMED. */

@@ -38,6 +38,9 @@ export interface DockerResolver extends Forwarder {
   isAbsent(): boolean;
 }
 
+/** For sandboxes in which it is not asked. */
+export const NO_DOCKER_RESOLVER: DockerResolver = { ask: () => Promise.resolve('absent'), isAbsent: () => true, close: () => {} };
+
 export function createDockerResolver({ netns, ports, clock, random, log }: DockerResolverOptions): DockerResolver {
   const pending = new Map<number, Pending>();
   const connections = new Set<Socket>();

@@ -6,31 +6,20 @@ import { promisify } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { check, sys } from '../linux/ffi.ts';
 import type { Chain } from './chain.ts';
 import { HOST_DOMAIN } from './host-names.ts';
-import { boundSocket } from './sockets.ts';
+import { openServer } from './sockets.ts';
 import { serveTcp } from './tcp-server.ts';
 import { serveUdp } from './udp-server.ts';
 
 const PORT = 53;
-const BACKLOG = 64;
 
 export interface HostStubOptions { address: string; chain: Chain; batches: boolean; clock: Clock; log: Logger; onDrop: () => void; port?: number }
 
 /** Serves over UDP and TCP until it is closed. Throws KernelError, leaving nothing behind: EADDRINUSE where another name server has the address. */
 export function serveHost({ address, chain, batches, clock, log, onDrop, port = PORT }: HostStubOptions): { close(): void } {
   const onError = (error: Error): void => log.debug({ detail: error.message }, 'a socket for names of the host failed');
-  const udp = boundSocket('udp', address, port);
-  let tcp: number | undefined;
-  try {
-    tcp = boundSocket('tcp', address, port);
-    check('listen for names of the host', sys.listen(tcp, BACKLOG));
-  } catch (error) {
-    sys.close(udp);
-    if (tcp !== undefined) sys.close(tcp);
-    throw error;
-  }
+  const { udp, tcp } = openServer(address, port);
   const stopUdp = serveUdp(udp, { chain, batches, onError });
   const overTcp = serveTcp(tcp, { chain, clock, onDrop, onError });
   return {

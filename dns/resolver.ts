@@ -11,12 +11,13 @@ import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
 import { createChain } from './chain.ts';
 import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery } from './dns.ts';
-import { createDockerResolver } from './docker-resolver.ts';
+import { createDockerResolver, NO_DOCKER_RESOLVER } from './docker-resolver.ts';
 import type { SandboxNetworks } from './forwarding.ts';
 import { createHostNames } from './host-names.ts';
 import { openHostDns } from './host-stub.ts';
 import { hookUp } from './hookup.ts';
 import { createLatencies, timed } from './latency.ts';
+import { openNodeListener } from './node-listener.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
 import type { RecordSource } from './own-records.ts';
 import { createMemory } from './remembered.ts';
@@ -47,6 +48,8 @@ export interface ResolverOptions {
   /** All networks, as they are now, for programs of the host, and the address where these ask, if they may. Without networks the host is left alone. */
   networks?: () => readonly { id: string; name: string }[];
   host?: string | undefined;
+  /** IPv4: sandboxes are left alone, and may ask here. */
+  listen?: string | undefined;
   /** Asked over TLS, and nobody else then. */
   upstreams?: readonly TlsServer[];
   /** A PEM file with the authorities that may vouch for these. */
@@ -57,13 +60,16 @@ interface Attached {
   /** Tells a namespace from another one that was mounted at the same path since. */
   inode: number;
   networks: SandboxNetworks;
+  addresses: readonly string[];
   /** Its part of the cache. */
   scope: string;
   trace(name: string, type: string): Promise<NameTrace>;
+  /** It has other addresses now. */
+  move(addresses: readonly string[]): void;
   close(): void;
 }
 
-export function createResolver({ names, records, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
+export function createResolver({ names, records, log, clock, random, ttl, batches, hostServers = resolvConf(), networks, host, listen, upstreams: tlsServers = [], ca }: ResolverOptions): Resolver {
   const attached = new Map<string, Attached>();
   const instance = Buffer.from(random.bytes(4)).toString('hex');
   let hookups = 0;
@@ -84,13 +90,18 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     address: host, chain: createHostNames({ names, networks, ttl, random, count: (outcome) => void counts[outcome]++ }), batches, clock, log, onDrop: () => void counts.dropped++,
   });
 
+  const listening = listen === undefined ? undefined : openNodeListener({ address: listen, clock, log, onDrop: () => void counts.dropped++, onStranger: () => void counts.denied++ });
+
   function open(sandbox: SandboxNames, inode: number): Attached {
-    const netns = openNetns(sandbox.path);
+    const netns = listening ? undefined : openNetns(sandbox.path);
     // One of its own each time: a last answer that comes while we leave is nobody's when we are back.
     const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
-    const entry: Attached = { inode, scope, networks: describe(sandbox), trace: async (name, type) => (await import('./trace.ts')).traceName({ ...ways, clock }, name, type), close: () => {} };
-    const direct = timed(createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog }), 'docker', latencies, clock);
+    const entry: Attached = {
+      inode, scope, networks: describe(sandbox, netns !== undefined), addresses: sandbox.addresses ?? [],
+      trace: async (name, type) => (await import('./trace.ts')).traceName({ ...ways, clock, isBehindDocker: netns === undefined }, name, type), move: () => {}, close: () => {},
+    };
+    const direct = netns ? timed(createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog }), 'docker', latencies, clock) : NO_DOCKER_RESOLVER;
     const cached = createCachingForwarder({
       cache, scope, forwarder: direct, clock,
       discards: (reply, end) => hasAddressIn(reply, end, entry.networks.subnets),
@@ -104,17 +115,20 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       observation: { clock, took: latencies.add, observer: () => (listener?.wants(sandbox.path) ? report : undefined) },
     });
     try {
-      const hookup = hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ });
-      entry.close = () => void hookup.close().then(() => {
+      const served = netns
+        ? { ...hookUp({ netns, tableName: `weft-dns-${instance}-${hookups}`, chain, batches, clock, log: sandboxLog, onDrop: () => void counts.dropped++ }), move: () => {} }
+        : listening!.add(entry.addresses, chain);
+      entry.move = served.move;
+      entry.close = () => void served.close().then(() => {
         direct.close();
         cache.clear(scope);
         remembered.clear();
-        netns.close();
+        netns?.close();
       });
       return entry;
     } catch (error) {
       remembered.clear();
-      netns.close();
+      netns?.close();
       throw error;
     }
   }
@@ -130,7 +144,8 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       const inode = isNetns(sandbox.path) ? statSync(sandbox.path).ino : undefined;
       const present = attached.get(sandbox.path);
       if (present && present.inode === inode) {
-        const networks = describe(sandbox);
+        if (!isDeepStrictEqual(present.addresses, sandbox.addresses ?? [])) present.move(present.addresses = sandbox.addresses ?? []);
+        const networks = describe(sandbox, !listening);
         if (isDeepStrictEqual(present.networks, networks)) return;
         present.networks = networks;
         // What Docker says may be another thing on other networks.
@@ -147,6 +162,7 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     detach,
     attached: () => [...attached.keys()],
     stats: () => ({ ...counts }),
+    problem: () => (listening?.problem === undefined ? undefined : `containers of this host cannot ask for names at ${listen}: ${listening.problem}`),
     latencies: latencies.histograms,
     trace: async (path, name, type) => {
       const entry = attached.get(path);
@@ -158,11 +174,13 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       for (const path of attached.keys()) detach(path);
       outside.close();
       hostDns?.close();
+      listening?.close();
     },
   };
 }
 
-function describe({ networks, elsewhere }: SandboxNames): SandboxNetworks {
+/** `asksDocker`: what only Docker knows is asked of it here. Who asks this node itself has asked Docker before. */
+function describe({ networks, elsewhere }: SandboxNames, asksDocker: boolean): SandboxNetworks {
   const subnetsOf = (of: SandboxNames['networks']): Prefix[] => of.flatMap(({ subnets }) => subnets.flatMap((text) => parsePrefix(text) ?? []));
   const passing = subnetsOf(networks);
   return {
@@ -171,6 +189,6 @@ function describe({ networks, elsewhere }: SandboxNames): SandboxNetworks {
     subnets: subnetsOf(networks.filter(({ shared }) => !shared)),
     ipv4: passing.some(({ family }) => family === 4),
     internal: networks.every(({ internal }) => internal),
-    elsewhere,
+    elsewhere: asksDocker ? elsewhere : false,
   };
 }

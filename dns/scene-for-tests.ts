@@ -14,9 +14,9 @@ import { createNameTable, type NameTable } from './zone.ts';
 export const WEB = { id: 'n-web', name: 'web', subnets: ['10.192.4.0/24'], shared: false, internal: false };
 export const BACK = { id: 'n-back', name: 'back', subnets: ['10.192.5.0/24'], shared: false, internal: false };
 
-export function scene(t: Test, hostServers: () => string[] = () => [], encrypted: Pick<ResolverOptions, 'upstreams' | 'ca'> = {}): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
+export function scene(t: Test, hostServers: () => string[] = () => [], more: Pick<ResolverOptions, 'upstreams' | 'ca' | 'listen'> = {}): { names: NameTable; resolver: Resolver; put(network: { id: string; name: string }, name: string, ip: string): void } {
   const names = createNameTable();
-  const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, hostServers, ...encrypted });
+  const resolver = createResolver({ names, records: createOwnRecords(), log: silentLogger, clock: systemClock, random: systemRandom, ttl: 5, batches: true, hostServers, ...more });
   t.teardown(resolver.close);
   return {
     names, resolver,

@@ -19,6 +19,8 @@ const SOCK = { udp: 2, tcp: 1 } as const;
 const SOCK_FLAGS = 0o2000000 | 0o4000; // close-on-exec, non-blocking
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SOL_IP = 0;
+const IP_FREEBIND = 15;
 const SOCKADDR_LENGTH = 16;
 const BACKLOG = 64;
 const MSG_DONTWAIT = 0x40;
@@ -92,10 +94,25 @@ export function directSender(fd: number): (data: Buffer, length: number, port: n
 
 const newSocket = (protocol: keyof typeof SOCK): number => check('open a socket in the sandbox', sys.socket(AF_INET, SOCK[protocol] | SOCK_FLAGS, 0));
 
+/** An address and port of the host's, over UDP and TCP. `absent`: nobody may have the address yet. Both are for the caller to close. Throws KernelError, leaving nothing open. */
+export function openServer(ip: string, port: number, { absent = false } = {}): { udp: number; tcp: number } {
+  const fds: number[] = [];
+  try {
+    const udp = add(fds, boundSocket('udp', ip, port, { absent }));
+    const tcp = add(fds, boundSocket('tcp', ip, port, { absent }));
+    check(`listen at ${ip}:${port}`, sys.listen(tcp, BACKLOG));
+    return { udp, tcp };
+  } catch (error) {
+    for (const fd of fds) sys.close(fd);
+    throw error;
+  }
+}
+
 /** Call it inside the namespace. */
-export function boundSocket(protocol: keyof typeof SOCK, ip: string, port: number): number {
+export function boundSocket(protocol: keyof typeof SOCK, ip: string, port: number, { absent = false } = {}): number {
   const fd = newSocket(protocol);
   try {
+    if (absent) check('prepare a socket', sys.setsockopt(fd, SOL_IP, IP_FREEBIND, Buffer.from([1, 0, 0, 0]), 4));
     if (protocol === 'tcp') check('prepare a socket in the sandbox', sys.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, Buffer.from([1, 0, 0, 0]), 4));
     check(`bind ${ip}:${port} in the sandbox`, sys.bind(fd, socketAddress(ip, port), SOCKADDR_LENGTH));
     return fd;

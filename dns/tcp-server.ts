@@ -27,13 +27,30 @@ export interface TcpServerOptions {
 }
 
 /** Takes the descriptor over. */
-export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServerOptions): { close(): void } {
-  /** Those that have been quiet for the longest first; true: others are working on its query. */
-  const connections = new Map<Socket, boolean>();
+export function serveTcp(fd: number, { onError, ...options }: TcpServerOptions): { close(): void } {
+  const service = createTcpService(options);
   // Clients may close their side and still wait for the answer.
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, serve);
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, service.serve);
   server.on('error', onError);
   server.listen({ fd });
+  return {
+    close: () => {
+      server.close();
+      service.close();
+    },
+  };
+}
+
+/** What becomes of connections that somebody else accepted. */
+export interface TcpService {
+  serve(socket: Socket): void;
+  /** Ends those that there are. */
+  close(): void;
+}
+
+export function createTcpService({ chain, clock, onDrop }: Omit<TcpServerOptions, 'onError'>): TcpService {
+  /** Those that have been quiet for the longest first; true: others are working on its query. */
+  const connections = new Map<Socket, boolean>();
 
   /** Idle connections may be closed at need (RFC 7766 §6.2.3), so that those who only hold them keep nobody out. */
   function makeRoom(): boolean {
@@ -138,8 +155,8 @@ export function serveTcp(fd: number, { chain, clock, onDrop, onError }: TcpServe
   }
 
   return {
+    serve,
     close: () => {
-      server.close();
       for (const socket of connections.keys()) socket.destroy();
     },
   };

@@ -16,7 +16,11 @@ import { encodeName, OPT_LENGTH, writeOpt } from './response.ts';
 /** What we take over UDP. */
 const OUT_BYTES = 4096;
 
-export interface TraceOptions extends Omit<ChainOptions, 'count' | 'remembered' | 'observation'> { clock: Clock }
+export interface TraceOptions extends Omit<ChainOptions, 'count' | 'remembered' | 'observation'> {
+  clock: Clock;
+  /** Docker's resolver is asked before, and sends here what it does not know. */
+  isBehindDocker?: boolean;
+}
 
 type Asked = Awaited<ReturnType<CachingForwarder['find'] | Forwarder['ask']>>;
 
@@ -71,7 +75,7 @@ export async function traceName(options: TraceOptions, name: string, typeName: s
   const from = seen?.from ?? (outcome === 'cached' || outcome === 'stale' ? 'cache' : outcome === 'docker' ? 'docker' : outcome === 'upstream' ? 'upstreams' : undefined);
   const facts: Facts = {
     heard, from, outcome, isEmpty: rcode === RCODE.NOERROR && answers.length === 0, type: typeText(type), networks: options.networks().joined.map((network) => network.name),
-    keeps: options.networks().elsewhere === false, encrypted: options.encrypted ?? false,
+    keeps: options.networks().elsewhere === false, encrypted: options.encrypted ?? false, isBehindDocker: options.isBehindDocker ?? false,
   };
   return { name, type: facts.type, rcode: rcodeText(rcode), answers, ...(from && { from }), ms: seen?.ms ?? 0, steps: [ofRecords(facts), ofContainers(facts), ofCache(facts), ofDocker(facts), ofUpstreams(facts)] };
 }
@@ -88,6 +92,7 @@ interface Facts {
   keeps: boolean;
   /** The outside is asked over TLS, by weftd alone. */
   encrypted: boolean;
+  isBehindDocker: boolean;
 }
 
 const step = (source: Origin, { heard }: Facts, detail: string): TraceStep => ({ source, ...(heard[source] && { ms: heard[source].ms }), detail });
@@ -126,6 +131,7 @@ function ofDocker(facts: Facts): TraceStep {
   const why = settled(facts);
   if (why !== undefined) return step('docker', facts, why);
   const { heard, from, outcome } = facts;
+  if (facts.isBehindDocker) return { source: 'docker', detail: 'not asked: it asks this host for what it does not know' };
   if (!heard.docker) return step('docker', facts, facts.from !== 'cache' && facts.encrypted ? 'not asked: the outside is asked over TLS only' : 'not asked: it was in the cache');
   if (outcome === 'discarded') return step('docker', facts, 'it knows an address of a Weft network, which counts only from the cluster itself: no such name');
   return step('docker', facts, said(heard.docker, from === 'docker', 'nobody listens for Docker in the container'));

@@ -1,11 +1,15 @@
 /**
- *   h1      no Docker, no etcd
- *   c1      network namespace on the network web
+ *   h1      Docker, no etcd
+ *   c1      network namespace on the networks web (overlay) and lan (bridge), c2 on lan alone
+ *   probe   container on web whose --dns is h1
  *
- * Names of containers for programs of their host: off, on, over a restart of weftd, and off again.
+ * Names of containers for programs of their host: off, on, over a restart of weftd, and off again. Names for who asks the host itself, while
+ * namespaces are left alone.
  */
 import tap, { test } from 'tap';
+import type { StatusAnswer } from '../agent/api.ts';
 import type { Host } from './lab/host.ts';
+import { IMAGE } from './lab/image.ts';
 import { createLab } from './lab/lab.ts';
 import { until } from './lab/run.ts';
 import { ready, startWeftd, weft, weftJson } from './lab/weft.ts';
@@ -14,11 +18,11 @@ tap.setTimeout(240_000);
 
 const CONFIG = '/etc/weft/weft.json';
 
-/** What Node's own resolver, c-ares, is told. */
-async function ask(host: Host, name: string): Promise<string> {
-  const { stdout } = await host.exec([process.execPath, '-e', `
+/** What Node's own resolver, c-ares, is told: on the host, or in a namespace there. */
+async function ask(host: Host, name: string, { at = '127.0.0.87', from = [] as string[] } = {}): Promise<string> {
+  const { stdout } = await host.exec([...from, process.execPath, '-e', `
     const resolver = new (require('node:dns').promises.Resolver)({ timeout: 1000, tries: 1 });
-    resolver.setServers(['127.0.0.87']);
+    resolver.setServers(['${at}']);
     resolver.resolve4('${name}').then((ips) => console.log(ips.join(' ')), ({ code }) => console.log(code));
   `]);
   return stdout.trim();
@@ -28,7 +32,7 @@ const configure = (host: Host, dns: object): Promise<string> =>
   host.must([process.execPath, '-e', `const fs = require('node:fs'); fs.writeFileSync('${CONFIG}', JSON.stringify({ ...JSON.parse(fs.readFileSync('${CONFIG}', 'utf8')), dns: ${JSON.stringify(dns)} }))`]);
 
 test('names of containers from their host', async (t) => {
-  const lab = await createLab({ name: 'hostnames', hosts: 1 });
+  const lab = await createLab({ name: 'hostnames', hosts: 1, docker: true });
   t.teardown(() => lab.destroy());
   const h1 = lab.host(1);
   t.equal((await weft(h1, 'up', '--no-start', '--name', 'h1')).code, 0);
@@ -51,4 +55,25 @@ test('names of containers from their host', async (t) => {
   t.equal(await ask(h1, 'example.org'), 'EREFUSED', 'it is no resolver for anything else');
   await restart({});
   t.equal(await ask(h1, 'c1.web.weft'), 'ECONNREFUSED');
+
+  await t.test('who asks the host itself', async (t) => {
+    const { node } = await weftJson<StatusAnswer>(h1, 'status');
+    const at = `10.255.0.${node.number}`;
+    await weftJson(h1, 'network', 'create', '-d', 'bridge', 'lan');
+    await weftJson(h1, 'sandbox', 'add', 'c1', '--network', 'lan');
+    await weftJson(h1, 'sandbox', 'add', 'c2', '--network', 'lan');
+    const inside = (name: string): string[] => ['ip', 'netns', 'exec', name];
+    const [c1] = address.split('/');
+    t.equal(await ask(h1, 'c1.web', { at: '127.0.0.11', from: inside('c1') }), c1, 'hooked up, as it is by default');
+    await restart({ listen: true });
+    await until('it answers', async () => await ask(h1, 'c1.web', { at, from: inside('c1') }) === c1, 10_000);
+    t.equal(await ask(h1, 'c1.web', { at: '127.0.0.11', from: inside('c1') }), 'ECONNREFUSED', 'nobody is in the namespace');
+    t.equal(await h1.must([...inside('c1'), 'nft', 'list', 'tables']), '');
+    t.match(await ask(h1, 'c1.lan', { at, from: inside('c2') }), /^\d/, 'on a bridge');
+    t.not(await ask(h1, 'c1.web', { at, from: inside('c2') }), c1, 'not of a network that it is not on');
+    t.equal(await ask(h1, 'c1.web', { at }), 'EREFUSED', 'the host is on none');
+    await until('Docker has the network', async () => (await h1.tryDocker('network', 'inspect', 'web')).code === 0);
+    await h1.docker('run', '-d', '--stop-signal', 'KILL', '--name', 'probe', '--network', 'web', '--dns', at, IMAGE, 'sleep', '100000');
+    t.match(await h1.docker('exec', 'probe', 'nslookup', 'c1.web'), c1, 'what Docker does not know it asks here');
+  });
 });
