@@ -88,6 +88,9 @@ export interface DnsLookupRequest { name: string; type?: string; from: string }
 /** Whose queries are logged. */
 export interface QueryLogAnswer { all: boolean; containers: string[] }
 
+/** Where programs of the host may ask for names, and whether systemd-resolved asks there. */
+export interface HostDnsAnswer { address?: string; resolved: boolean }
+
 export interface DnsCalls {
   dnsRecords(): Promise<DnsRecordAnswer[]>;
   /** All that the name has of that type afterwards. */
@@ -99,6 +102,9 @@ export interface DnsCalls {
   dnsLog(): Promise<QueryLogAnswer>;
   /** Without `from` for all; off for all is off for each. */
   setDnsLog(request: { on: boolean; from?: string }): Promise<QueryLogAnswer>;
+  dnsHost(): Promise<HostDnsAnswer>;
+  /** Until weftd's next start, when its configuration counts. Without an address at the default one. */
+  setDnsHost(request: { on: boolean; address?: string }): Promise<HostDnsAnswer>;
 }
 
 export interface AgentApi extends IpamCalls, DnsCalls {

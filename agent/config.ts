@@ -35,7 +35,7 @@ const GOSSIP_PORT = 7947;
 const DHT_PORT = 7951;
 
 /** An address of the loopback that no other name server has by default. */
-const HOST_DNS_ADDRESS = '127.0.0.87';
+export const HOST_DNS_ADDRESS = '127.0.0.87';
 /** Seconds. */
 const NAME_TTL = 5;
 const LONGEST_NAME_TTL = 3_600;

@@ -33,6 +33,8 @@ const DnsRecord = v.strictObject({ name: value, type: v.optional(value), value: 
 const DnsLookup = v.strictObject({ name: value, type: v.optional(value), from: text });
 const DnsLog = v.strictObject({ on: v.boolean(), from: v.optional(text) });
 
+const DnsHost = v.strictObject({ on: v.boolean(), address: v.optional(v.pipe(v.string(), v.ipv4('give an IPv4 address of the loopback, such as 127.0.0.87'))) });
+
 const RemoveNode = v.strictObject({ force: v.optional(v.boolean()) });
 const MakeToken = v.strictObject({ rotate: v.optional(v.boolean()) });
 const Fix = v.strictObject({ ids: v.array(v.pipe(v.string(), v.maxLength(2_000))) });
@@ -73,6 +75,8 @@ const ROUTES: Record<string, Route> = {
   'POST dns-lookups': (api, _, body) => api.dnsLookup(valid(DnsLookup, 'the question', body) as Parameters<AgentApi['dnsLookup']>[0]),
   'GET dns-log': (api) => api.dnsLog(),
   'POST dns-log': (api, _, body) => api.setDnsLog(valid(DnsLog, 'the switch', body) as Parameters<AgentApi['setDnsLog']>[0]),
+  'GET dns-host': (api) => api.dnsHost(),
+  'POST dns-host': (api, _, body) => api.setDnsHost(valid(DnsHost, 'the switch', body) as Parameters<AgentApi['setDnsHost']>[0]),
   'GET node-blocks': (api, reference) => api.planReclaim(reference),
   'DELETE node-blocks': (api, reference) => api.reclaim(reference),
 };

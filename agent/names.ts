@@ -6,14 +6,14 @@ import type { Random } from '../base/random.ts';
 import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
 import { addressesOf, type SoftState } from '../cluster/state.ts';
-import type { Resolver } from '../dns/dns.ts';
+import type { HostDnsState, Resolver } from '../dns/dns.ts';
 import { createNearness } from '../dns/nearness.ts';
 import { createOwnRecords } from '../dns/own-records.ts';
 import { createResolver } from '../dns/resolver.ts';
 import { createNameTable } from '../dns/zone.ts';
 import type { LocalStore, Store } from '../store/store.ts';
-import type { DnsCalls } from './api.ts';
-import type { Config } from './config.ts';
+import type { DnsCalls, HostDnsAnswer } from './api.ts';
+import { HOST_DNS_ADDRESS, type Config } from './config.ts';
 import { createDnsRecords } from './dns-records.ts';
 import { createQueryLog } from './query-log.ts';
 import type { NetworkRegistry } from './networks.ts';
@@ -97,6 +97,10 @@ export function createNames({ config, store, local, state, registry, endpoints, 
       dnsLog: async () => queryLog.state(),
       // One that is gone can still be switched off.
       setDnsLog: async ({ on, from }) => queryLog.set(on, from === undefined || !on ? from : sandboxOf(from).name),
+      dnsHost: async () => described(resolver.host!.state()),
+      setDnsHost: async ({ on, address: at = HOST_DNS_ADDRESS }) => described(await resolver.host!.change(on ? at : undefined)),
     },
   };
 }
+
+const described = ({ address, resolved }: HostDnsState): HostDnsAnswer => ({ ...(address !== undefined && { address }), resolved });

@@ -82,6 +82,7 @@ export const ERRORS = {
   'WEFT-RECORD-MANY': { cause: '{name} has {most} {type} records already', fix: 'remove some of them with `weft dns rm {name} {type} VALUE`' },
   'WEFT-RECORD-UNKNOWN': { cause: 'there is no record {record}', fix: '`weft dns ls` shows them; those of one network are removed with --network' },
   'WEFT-DNS-ABSENT': { cause: 'weftd does not answer names in {sandbox}', fix: 'its log says why; it tries again by itself every 30 s' },
+  'WEFT-DNS-ADDRESS': { cause: 'programs of this host cannot be answered at {address}: {detail}', fix: 'see who has port 53 there (`ss -lntup`), or choose another address: `weft dns host on --address`' },
   'WEFT-NODE-UNKNOWN': { cause: 'there is not one node {node}', fix: '`weft node ls` shows the nodes; where several have one name, give the id' },
   'WEFT-NODE-EXISTS': { cause: 'there is a node {node} already', fix: 'join under another name: --name' },
   'WEFT-NODE-NUMBERS': { cause: 'the numbers of nodes end at {last}, and all are taken', fix: 'take nodes out that are gone (`weft node rm`), or give all nodes a larger nodePrefix' },

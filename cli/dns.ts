@@ -1,6 +1,7 @@
-/** `weft dns`: the operator's own records; who answers a name, and how; the log of queries. */
+/** `weft dns`: the operator's own records; who answers a name, and how; the log of queries; names for programs of the host. */
 import type { Command } from 'commander';
-import type { AddDnsRecordRequest, DnsLookupRequest, DnsRecordAnswer, DnsRecordRequest, QueryLogAnswer } from '../agent/api.ts';
+import type { AddDnsRecordRequest, DnsLookupRequest, DnsRecordAnswer, DnsRecordRequest, HostDnsAnswer, QueryLogAnswer } from '../agent/api.ts';
+import { changeConfig, readRawConfig } from '../agent/config.ts';
 import { weftError } from '../base/errors.ts';
 import type { NameTrace } from '../dns/dns.ts';
 import type { Origin } from '../dns/origin.ts';
@@ -10,6 +11,8 @@ import { table } from './table.ts';
 export interface DnsCommandOptions {
   ask<T>(method: string, path: string, body?: object): Promise<T>;
   show<T>(answer: T, text: (answer: T) => string): void;
+  /** Path of weftd's configuration. */
+  config(): string;
 }
 
 const recordTable = (records: DnsRecordAnswer[]): string =>
@@ -30,12 +33,23 @@ const traceText = ({ name, type, rcode, answers, from, ms, steps }: NameTrace): 
 const logText = ({ all, containers }: QueryLogAnswer): string =>
   (all ? 'queries of all containers are logged' : containers.length === 0 ? 'no queries are logged' : `queries of ${containers.join(', ')} are logged`);
 
+const hostText = ({ address, resolved }: HostDnsAnswer): string => (address === undefined
+  ? 'programs of this host are not answered'
+  : `programs of this host ask for NAME.NETWORK.weft at ${address}${resolved ? ', and systemd-resolved does it for them' : ': point a resolver of this host there'}`);
+
+/** For weftd's next start; everything else stays as it was. */
+function keepHost(path: string, on: boolean, address: string | undefined): void {
+  const { host: _, ...before } = (readRawConfig(path)['dns'] ?? {}) as Record<string, unknown>;
+  const dns = { ...before, ...(on && { host: address ?? true }) };
+  changeConfig(path, { dns: Object.keys(dns).length > 0 ? dns : undefined });
+}
+
 function seconds(text: string): number {
   if (!/^\d{1,10}$/.test(text)) throw weftError('WEFT-RECORD-MALFORMED', { what: `the TTL ${text}`, detail: 'it is no number of seconds', hint: 'write it as 60' });
   return Number(text);
 }
 
-export function addDnsCommands(program: Command, { ask, show }: DnsCommandOptions): void {
+export function addDnsCommands(program: Command, { ask, show, config }: DnsCommandOptions): void {
   const dns = program.command('dns').description('names of your own');
 
   dns.command('add <name> <type> <value...>')
@@ -68,6 +82,17 @@ export function addDnsCommands(program: Command, { ask, show }: DnsCommandOption
     .action(async (state: string | undefined, { from }: { from?: string }) => {
       if (state !== undefined && state !== 'on' && state !== 'off') throw weftError('WEFT-CALL-UNKNOWN', { call: `dns log ${state}` });
       show(await (state === undefined ? ask<QueryLogAnswer>('GET', 'dns-log') : ask<QueryLogAnswer>('POST', 'dns-log', defined({ on: state === 'on', from }))), logText);
+    });
+
+  dns.command('host [state]')
+    .description('answer programs of this host that ask for NAME.NETWORK.weft (`on`), or no more (`off`); without either: where they are answered')
+    .option('--address <address>', 'at this address of its loopback (default: 127.0.0.87)')
+    .action(async (state: string | undefined, { address }: { address?: string }) => {
+      if (state !== undefined && state !== 'on' && state !== 'off') throw weftError('WEFT-CALL-UNKNOWN', { call: `dns host ${state}` });
+      if (state === undefined) return show(await ask<HostDnsAnswer>('GET', 'dns-host'), hostText);
+      const answer = await ask<HostDnsAnswer>('POST', 'dns-host', defined({ on: state === 'on', address }));
+      keepHost(config(), state === 'on', address);
+      show(answer, hostText);
     });
 
   dns.command('ls').description('the records that were added').action(async () => {

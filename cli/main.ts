@@ -130,7 +130,7 @@ node.command('promote <node>')
 
 addNetworkCommands(program, { ask, show });
 addIpamCommands(program, { ask, show });
-addDnsCommands(program, { ask, show });
+addDnsCommands(program, { ask, show, config: configPath });
 
 const sandbox = program.command('sandbox').description('network namespaces on Weft networks, without Docker');
 

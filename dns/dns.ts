@@ -65,6 +65,15 @@ export interface QueryListener {
   heard(path: string, query: SeenQuery): void;
 }
 
+/** `address`: where programs of the host may ask; undefined: nowhere. `resolved`: systemd-resolved asks there for them. */
+export interface HostDnsState { address: string | undefined; resolved: boolean }
+
+export interface HostDns {
+  state(): HostDnsState;
+  /** Answers at this address from now on, or nowhere. Rejects with WEFT-DNS-ADDRESS, and all is as it was. */
+  change(address: string | undefined): Promise<HostDnsState>;
+}
+
 export interface Resolver {
   /** Hooks the resolver up in a sandbox, or tells it about changed networks. Idempotent; WEFT-SANDBOX-GONE when the namespace is not there. */
   attach(sandbox: SandboxNames): Promise<void>;
@@ -74,6 +83,8 @@ export interface Resolver {
   attached(): string[];
   /** Queries by outcome since start. */
   stats(): Record<string, number>;
+  /** Names for programs of the host; undefined where it is left alone. */
+  readonly host: HostDns | undefined;
   /** Why nobody is answered, where containers ask this node itself. */
   problem(): string | undefined;
   /** How long each source took since start. */

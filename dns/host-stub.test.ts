@@ -88,5 +88,31 @@ test('on, on again after a restart, off; and an address that is taken is no reas
   t.match(warnings, [{ address: ADDRESS, detail: /address already in use|EADDRINUSE/ }]);
   second.close();
   openHostDns({ ...options(), address: undefined, resolved, log }).close();
+  await new Promise((resolve) => setImmediate(resolve));
   t.notOk(existsSync(resolved.dropIn));
+});
+
+test('changed while weftd runs', async (t) => {
+  const { resolved, reloads } = resolvedAt(t, true);
+  const host = openHostDns({ ...options(), address: undefined, resolved });
+  t.teardown(host.close);
+  t.same(await host.change(undefined), { address: undefined, resolved: false });
+  t.equal(reloads(), 0, 'nothing has changed');
+  t.same(await host.change(ADDRESS), { address: ADDRESS, resolved: true });
+  t.equal(await overUdp(t, 'c1.web.weft'), '10.1.0.5');
+  await host.change(ADDRESS);
+  t.equal(reloads(), 1);
+  await t.rejects(host.change('192.0.2.1'), { code: 'WEFT-DNS-ADDRESS' });
+  t.same(host.state(), { address: ADDRESS, resolved: true }, 'as it was');
+  t.equal(await overTcp('c1.web.weft'), '10.1.0.5');
+  const other = ADDRESS.replace(/^127\.79/, '127.78');
+  t.match(await Promise.all([host.change(undefined), host.change(other)]), [{ address: undefined }, { address: other }]);
+  t.same(host.state(), { address: other, resolved: true }, 'what is said last counts');
+  t.match(readFileSync(resolved.dropIn, 'utf8'), `DNS=${other}\n`);
+  t.equal(await overTcp('c1.web.weft'), 'absent');
+  t.same(await host.change(undefined), { address: undefined, resolved: false });
+  t.notOk(existsSync(resolved.dropIn));
+  const untold = openHostDns({ ...options(), address: undefined, resolved: { ...resolved, reload: () => Promise.reject(new Error('no bus')) } });
+  t.teardown(untold.close);
+  t.same(await untold.change(ADDRESS), { address: ADDRESS, resolved: false }, 'it is answered all the same');
 });

@@ -4,9 +4,10 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import type { Clock } from '../base/clock.ts';
-import { errorText } from '../base/errors.ts';
+import { errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Chain } from './chain.ts';
+import type { HostDns, HostDnsState } from './dns.ts';
 import { HOST_DOMAIN } from './host-names.ts';
 import { openServer } from './sockets.ts';
 import { serveTcp } from './tcp-server.ts';
@@ -68,21 +69,50 @@ export async function routeByResolved({ address, running = RESOLVED, dropIn = DR
 export interface HostDnsOptions extends Omit<HostStubOptions, 'address'> { address: string | undefined; resolved?: Omit<ResolvedOptions, 'address'> }
 
 /** Both of it, where it is wanted; what was set up before is taken back where it is not. Never throws: the host's own names do not depend on it. */
-export function openHostDns({ address, resolved, log, ...options }: HostDnsOptions): { close(): void } {
-  const route = (to: string | undefined): void => void routeByResolved({ ...resolved, address: to })
-    .catch((error: unknown) => log.warn({ detail: errorText(error) }, 'systemd-resolved could not be told about names in Weft\'s domain'));
-  if (address === undefined) {
-    route(undefined);
-    return { close: () => {} };
+export function openHostDns({ address, resolved: resolvedAt, log, ...options }: HostDnsOptions): HostDns & { close(): void } {
+  let stub: { close(): void } | undefined;
+  let state: HostDnsState = { address: undefined, resolved: false };
+  let routed: Promise<unknown> = Promise.resolve();
+
+  /** One at a time: what is said last counts. */
+  function route(): Promise<HostDnsState> {
+    const { address: to } = state;
+    const done = routed.then(() => routeByResolved({ ...resolvedAt, address: to })).catch((error: unknown) => {
+      log.warn({ detail: errorText(error) }, 'systemd-resolved could not be told about names in Weft\'s domain');
+      return false;
+    }).then((resolved) => {
+      if (state.address === to) state = { address: to, resolved };
+      return { address: to, resolved };
+    });
+    routed = done;
+    return done;
   }
+
+  function serve(next: string | undefined): void {
+    if (next === state.address) return;
+    const opened = next === undefined ? undefined : serveHost({ ...options, address: next, log });
+    stub?.close();
+    stub = opened;
+    state = { address: next, resolved: false };
+  }
+
   try {
-    const stub = serveHost({ ...options, address, log });
-    route(address);
-    // What resolved was told stays: weftd is back soon, and nobody else knows these names.
-    return stub;
+    serve(address);
   } catch (error) {
     log.warn({ address, detail: errorText(error) }, 'programs of this host cannot ask for names in Weft\'s domain');
-    route(undefined);
-    return { close: () => {} };
   }
+  void route();
+  return {
+    state: () => state,
+    change: async (next) => {
+      try {
+        serve(next);
+      } catch (error) {
+        throw weftError('WEFT-DNS-ADDRESS', { address: next!, detail: errorText(error) }, { cause: error });
+      }
+      return route();
+    },
+    // What resolved was told stays: weftd is back soon, and nobody else knows these names.
+    close: () => stub?.close(),
+  };
 }

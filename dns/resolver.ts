@@ -162,6 +162,7 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     detach,
     attached: () => [...attached.keys()],
     stats: () => ({ ...counts }),
+    host: hostDns,
     problem: () => (listening?.problem === undefined ? undefined : `containers of this host cannot ask for names at ${listen}: ${listening.problem}`),
     latencies: latencies.histograms,
     trace: async (path, name, type) => {

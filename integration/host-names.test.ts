@@ -47,14 +47,26 @@ test('names of containers from their host', async (t) => {
     await service.start();
     await ready(h1);
   };
-  for (let starts = 0; starts < 2; starts++) {
-    await restart({ host: true });
-    await until('it is answered', async () => await ask(h1, 'c1.web.weft') === address.split('/')[0], 10_000);
-  }
+  const [c1] = address.split('/');
+  t.match((await weft(h1, 'dns', 'host')).stdout, /^programs of this host are not answered$/m);
+  t.match((await weft(h1, 'dns', 'host', 'on')).stdout, /ask for NAME\.NETWORK\.weft at 127\.0\.0\.87: point a resolver of this host there$/m);
+  t.equal(await ask(h1, 'c1.web.weft'), c1, 'at once');
+  await service.stop();
+  await service.start();
+  await ready(h1);
+  await until('it is answered after a restart, too', async () => await ask(h1, 'c1.web.weft') === c1, 10_000);
   t.equal(await ask(h1, 'c2.web.weft'), 'ENOTFOUND');
   t.equal(await ask(h1, 'example.org'), 'EREFUSED', 'it is no resolver for anything else');
-  await restart({});
+  t.same(await weftJson(h1, 'dns', 'host', 'on', '--address', '127.0.0.99'), { address: '127.0.0.99', resolved: false });
+  t.equal(await ask(h1, 'c1.web.weft', { at: '127.0.0.99' }), c1);
   t.equal(await ask(h1, 'c1.web.weft'), 'ECONNREFUSED');
+  t.match((await weft(h1, 'dns', 'host', 'on', '--address', '192.0.2.1')).stderr, /WEFT-DNS-ADDRESS.*192\.0\.2\.1.*weft dns host on --address/);
+  t.match((await weft(h1, 'dns', 'host', 'on', '--address', 'lo')).stderr, 'WEFT-INPUT-MALFORMED');
+  t.match((await weft(h1, 'dns', 'host', 'maybe')).stderr, 'WEFT-CALL-UNKNOWN');
+  t.match(JSON.parse(await h1.must(['cat', CONFIG])), { dns: { host: '127.0.0.99' } }, 'what was refused is not written');
+  t.same(await weftJson(h1, 'dns', 'host', 'off'), { resolved: false });
+  t.equal(await ask(h1, 'c1.web.weft', { at: '127.0.0.99' }), 'ECONNREFUSED');
+  t.notOk('dns' in (JSON.parse(await h1.must(['cat', CONFIG])) as object));
 
   await t.test('who asks the host itself', async (t) => {
     const { node } = await weftJson<StatusAnswer>(h1, 'status');
@@ -63,7 +75,6 @@ test('names of containers from their host', async (t) => {
     await weftJson(h1, 'sandbox', 'add', 'c1', '--network', 'lan');
     await weftJson(h1, 'sandbox', 'add', 'c2', '--network', 'lan');
     const inside = (name: string): string[] => ['ip', 'netns', 'exec', name];
-    const [c1] = address.split('/');
     t.equal(await ask(h1, 'c1.web', { at: '127.0.0.11', from: inside('c1') }), c1, 'hooked up, as it is by default');
     await restart({ listen: true });
     await until('it answers', async () => await ask(h1, 'c1.web', { at, from: inside('c1') }) === c1, 10_000);
