@@ -7,6 +7,7 @@ import type { Endpoints } from '../cnm/controller.ts';
 import type { Endpoint, Network } from '../cnm/model.ts';
 import { addressesOf, type SoftState } from '../cluster/state.ts';
 import type { HostDnsState, Resolver } from '../dns/dns.ts';
+import { createLabelledRecords } from '../dns/labelled-records.ts';
 import { createNearness } from '../dns/nearness.ts';
 import { createOwnRecords } from '../dns/own-records.ts';
 import { createResolver } from '../dns/resolver.ts';
@@ -17,7 +18,7 @@ import { HOST_DNS_ADDRESS, type Config } from './config.ts';
 import { createDnsRecords } from './dns-records.ts';
 import { createQueryLog } from './query-log.ts';
 import type { NetworkRegistry } from './networks.ts';
-import { addressesIn, createPublisher, type Publisher } from './publisher.ts';
+import { addressesIn, createPublisher, type LocalNames, type Publisher } from './publisher.ts';
 import { createSandboxes, type Sandboxes } from './sandboxes.ts';
 
 export interface NamesOptions {
@@ -53,7 +54,18 @@ export function createNames({ config, store, local, state, registry, endpoints, 
   const nearness = config.dns.order === 'nearest' ? createNearness({ roundTrip, clock, onChange: () => names.reorder() }) : undefined;
   const names = createNameTable(nearness?.stepOf);
   const records = createOwnRecords();
-  const publisher = createPublisher({ state, names, endpoints, local });
+  const labelled = createLabelledRecords(records);
+  const told: LocalNames = {
+    put: (record, node) => {
+      names.put(record, node);
+      labelled.put(record);
+    },
+    remove: (networkId, endpointId) => {
+      names.remove(networkId, endpointId);
+      labelled.remove(networkId, endpointId);
+    },
+  };
+  const publisher = createPublisher({ state, names: told, endpoints, local });
   const { listen } = config.dns;
   const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns, listen: listen === true ? address : listen || undefined });
   const sandboxes = createSandboxes({ resolver, log });

@@ -53,7 +53,7 @@ export function createPublisher({ state, names, endpoints, local }: PublisherOpt
     if (workload && carriers.has(endpoint.id)) {
       const record: NameRecord = {
         networkId: network.id, networkName: network.name, endpointId: endpoint.id, ...addresses, name: workload.name, names: workload.names, service: workload.service,
-        ...(workload.ports && { ports: workload.ports }), ...(workload.unready && { unready: true }),
+        ...(workload.ports && { ports: workload.ports }), ...(workload.unready && { unready: true }), ...(workload.records && { records: workload.records }),
       };
       if (network.scope === 'node') names.put(record);
       else state.publish('name', endpoint.id, record);

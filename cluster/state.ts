@@ -29,10 +29,11 @@ export interface WireguardPlace { publicKey: string; port: number }
 export interface EndpointRecord { networkId: string; endpointId: string; ip: string; ip6?: string; mac: string }
 /**
  * Names of an endpoint. Published only when its link has carrier. `ports`: what its container exposes, as 'tcp/80'; `unready`: its
- * health check has not passed, or does not any more, so that others of the same name are preferred.
+ * health check has not passed, or does not any more, so that others of the same name are preferred; `records`: further DNS records by its labels.
  */
 export interface NameRecord {
   networkId: string; networkName: string; endpointId: string; ip: string; ip6?: string; name: string; names: string[]; service: string; ports?: string[]; unready?: boolean;
+  records?: { name: string; type: string; value: string }[];
 }
 /** Addresses of an endpoint or of names. */
 export const addressesOf = ({ ip, ip6 }: { ip: string; ip6?: string }): string[] => (ip6 === undefined ? [ip] : [ip, ip6]);

@@ -7,6 +7,8 @@ const VERSION = 2;
 const MAX_OWNERS = 10_000;
 const MAX_RECORDS = 100_000;
 const MAX_TEXT = 255;
+/** Of a DNS record. */
+const MAX_VALUE = 1_024;
 
 /** owner → how far the sender is with it. */
 export type Digest = Record<string, Progress>;
@@ -33,6 +35,7 @@ const VALUES = {
   endpoint: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), mac: v.pipe(text, v.mac()) }),
   name: v.looseObject({
     networkId: id, networkName: text, endpointId: id, ip, ip6: v.optional(ip), name: text, names: list(text), service: text, ports: v.optional(list(text)), unready: v.optional(v.boolean()),
+    records: v.optional(list(v.looseObject({ name: text, type: text, value: v.pipe(v.string(), v.maxLength(MAX_VALUE)) }))),
   }),
   backend: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), protocol, port, targetPort: port, service: text, mode: v.picklist(['ingress', 'host']), hostIp: v.optional(ip) }),
 } satisfies Record<TableName, v.GenericSchema>;

@@ -80,6 +80,8 @@ export interface Workload {
   ports?: string[];
   /** It has a health check that has not passed yet, or does not any more. */
   unready?: boolean;
+  /** Further DNS records by its labels. */
+  records?: { name: string; type: string; value: string }[];
 }
 
 /** What Docker (or the native sandbox code) does with an endpoint's link. */

@@ -1,4 +1,4 @@
-/** The index of the records that operators keep themselves, for one network or for all of them. */
+/** The index of the records that operators keep themselves, for one network or for all of them; behind them those by labels of containers. */
 import { RECORD_TYPE_CODES, recordData, type RecordType } from './record-values.ts';
 import { wildcardFor } from './wildcard.ts';
 
@@ -28,11 +28,15 @@ export interface OwnRecords extends RecordSource {
   put(own: OwnName): void;
   /** Unknown names are not an error. */
   remove(networkId: string | undefined, name: string): void;
+  /** All that labels say of a name on a network; without sets there is nothing any more. */
+  putLabelled(own: OwnName & { networkId: string }): void;
 }
 
 /** The scope of those that are for all networks; no network has this id. */
 const EVERYWHERE = '';
 const ALL = { id: EVERYWHERE };
+/** Before a network's id: the scope of what labels say there. */
+const LABELLED = 'labels ';
 const NOTHING: readonly WireSets[] = [];
 
 export function createOwnRecords(): OwnRecords {
@@ -40,6 +44,11 @@ export function createOwnRecords(): OwnRecords {
   /** By scope and address; made when somebody asks for the first time since a change. */
   let reverse: Map<string, string> | undefined;
   let version = 0;
+  /** Of scopes by labels: most clusters have none. */
+  let labelled = 0;
+
+  const inOrder = (networks: readonly { id: string }[]): readonly { id: string }[] =>
+    (labelled === 0 ? [...networks, ALL] : [...networks, ALL, ...networks.map(({ id }) => ({ id: LABELLED + id }))]);
 
   function changed(): void {
     version++;
@@ -48,7 +57,7 @@ export function createOwnRecords(): OwnRecords {
 
   function collect(networks: readonly { id: string }[], from: (names: ReadonlyMap<string, WireSets>) => WireSets | undefined): readonly WireSets[] {
     if (scopes.size === 0) return NOTHING;
-    return [...networks, ALL].flatMap(({ id }) => {
+    return inOrder(networks).flatMap(({ id }) => {
       const names = scopes.get(id);
       return (names && from(names)) ?? [];
     });
@@ -71,6 +80,27 @@ export function createOwnRecords(): OwnRecords {
     return found;
   }
 
+  function put(scope: string, { name, sets }: OwnName): void {
+    let names = scopes.get(scope);
+    if (!names) {
+      scopes.set(scope, names = new Map());
+      if (scope.startsWith(LABELLED)) labelled++;
+    }
+    names.set(name, new Map(Object.entries(sets).map(([type, { values, ttl }]) =>
+      [RECORD_TYPE_CODES[type as RecordType], { ttl, values, data: values.map((value) => recordData(type as RecordType, value)) }])));
+    changed();
+  }
+
+  function remove(scope: string, name: string): void {
+    const names = scopes.get(scope);
+    if (!names?.delete(name)) return;
+    if (names.size === 0) {
+      scopes.delete(scope);
+      if (scope.startsWith(LABELLED)) labelled--;
+    }
+    changed();
+  }
+
   return {
     get version() { return version; },
     find: (networks, name) => collect(networks, (names) => names.get(name)),
@@ -81,24 +111,14 @@ export function createOwnRecords(): OwnRecords {
     nameOf: (networks, ip) => {
       if (scopes.size === 0) return undefined;
       const names = reverse ??= byAddress();
-      for (const { id } of [...networks, ALL]) {
+      for (const { id } of inOrder(networks)) {
         const name = names.get(`${id} ${ip}`);
         if (name !== undefined) return name;
       }
       return undefined;
     },
-    put: ({ name, networkId = EVERYWHERE, sets }) => {
-      let names = scopes.get(networkId);
-      if (!names) scopes.set(networkId, names = new Map());
-      names.set(name, new Map(Object.entries(sets).map(([type, { values, ttl }]) =>
-        [RECORD_TYPE_CODES[type as RecordType], { ttl, values, data: values.map((value) => recordData(type as RecordType, value)) }])));
-      changed();
-    },
-    remove: (networkId = EVERYWHERE, name) => {
-      const names = scopes.get(networkId);
-      if (!names?.delete(name)) return;
-      if (names.size === 0) scopes.delete(networkId);
-      changed();
-    },
+    put: (own) => put(own.networkId ?? EVERYWHERE, own),
+    remove: (networkId = EVERYWHERE, name) => remove(networkId, name),
+    putLabelled: (own) => (Object.keys(own.sets).length > 0 ? put(LABELLED + own.networkId, own) : remove(LABELLED + own.networkId, own.name)),
   };
 }

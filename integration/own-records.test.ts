@@ -44,7 +44,7 @@ test('records of the operator\'s own', async (t) => {
   }
   await run(h1, 'probe1', '--network', 'web', '--network-alias', 'both');
   await run(h2, 'probe2', '--network', 'back');
-  await run(h2, 'shop', '--network', 'web', '--network-alias', 'both', '--label', 'weft.dns.names=shop.test,*.shop.test,no name');
+  await run(h2, 'shop', '--network', 'web', '--network-alias', 'both', '--label', 'weft.dns.names=shop.test,*.shop.test,no name', '--label', 'weft.dns.txt.shop.test=open', '--label', 'weft.dns.cname.market.test=shop');
   const [one, two] = [await inside(t, h1, 'probe1'), await inside(t, h2, 'probe2')];
   const shop = await addressOf(h2, 'shop');
   await until('names are there', async () => await get(one, 'shop.test') === shop);
@@ -52,6 +52,8 @@ test('records of the operator\'s own', async (t) => {
   await t.test('labels', async (t) => {
     t.equal(await get(one, 'www.SHOP.test'), shop);
     t.equal(await get(one, 'a.b.shop.test'), shop);
+    t.equal(await get(one, 'shop.test', 'TXT'), 'open');
+    t.equal(await get(one, 'market.test'), `${shop} shop`);
     t.not(await get(two, 'shop.test'), shop, 'on another network it has no such name');
   });
 

@@ -57,12 +57,14 @@ export function createWorkloads({ docker, onWorkload, onInspected, log }: Worklo
       const container = (await docker.containers({ all: true, name: entry.Name })).find((each) => each.Names.includes(`/${entry.Name}`));
       const labels = container?.Labels ?? {};
       const composeService = labels['com.docker.compose.service'];
+      const { names, records } = dnsLabels(labels);
       return {
         endpointId,
         ...(container && { containerId: container.Id }),
         name: entry.Name,
-        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID), ...dnsLabels(labels).names]),
+        names: unique([entry.Name, composeService, container?.Id.slice(0, SHORT_ID), ...names]),
         service: serviceName(labels, entry.Name),
+        ...(records.length > 0 && { records }),
       };
     },
     inspect,
@@ -79,13 +81,15 @@ export function workloadsOf(container: ContainerInspect): Workload[] {
   const name = container.Name.replace(/^\//, '');
   const ports = Object.keys(container.Config.ExposedPorts ?? {}).map(asPort).sort();
   const health = container.State.Health?.Status ?? 'none';
+  const labelled = dnsLabels(container.Config.Labels ?? {});
   return Object.values(container.NetworkSettings.Networks).filter((each) => each.EndpointID).map((each) => ({
     endpointId: each.EndpointID,
     containerId: container.Id,
     name,
-    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID), ...dnsLabels(container.Config.Labels ?? {}).names]),
+    names: unique([name, ...(each.Aliases ?? []), ...(each.DNSNames ?? []), container.Id.slice(0, SHORT_ID), ...labelled.names]),
     service: serviceName(container.Config.Labels ?? {}, name),
     ...(ports.length > 0 && { ports }),
+    ...(labelled.records.length > 0 && { records: labelled.records }),
     ...(health !== 'none' && health !== 'healthy' && { unready: true }),
   }));
 }
