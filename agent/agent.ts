@@ -165,7 +165,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   const lifecycle = createLifecycle({ registry, controller, addresses, occupiedHere: own.occupied, defaultPools: config.defaultPools, endpointsOn, betweenRepairs, log });
 
   const commands = createSandboxCommands({
-    local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, kernel: { host: hostRtnl, openNetns, openRtnl },
+    local, registry, controller, endpoints, publisher, publish: ports.publish, revoke: ports.revoke, nameServer: names.nameServer, kernel: { host: hostRtnl, openNetns, openRtnl },
   });
   const docker = createDocker({
     config, node: id, local, registry, lifecycle, inUse, controller, endpoints, isNative: commands.isNative, addresses, publisher, ports, claims, own, onElsewhere: sandboxes.elsewhere, clock, log,

@@ -11,6 +11,7 @@ import { createLabelledRecords } from '../dns/labelled-records.ts';
 import { createNearness } from '../dns/nearness.ts';
 import { createOwnRecords } from '../dns/own-records.ts';
 import { createResolver } from '../dns/resolver.ts';
+import { RESOLVER_ADDRESS } from '../dns/sockets.ts';
 import { createNameTable } from '../dns/zone.ts';
 import type { LocalStore, Store } from '../store/store.ts';
 import type { DnsCalls, HostDnsAnswer } from './api.ts';
@@ -44,6 +45,8 @@ export interface Names {
   readonly resolver: Resolver;
   readonly sandboxes: Sandboxes;
   readonly calls: DnsCalls;
+  /** Where programs in sandboxes ask. */
+  readonly nameServer: string;
   joined(network: Network, endpoint: Endpoint): void;
   left(network: Network, endpoint: Endpoint): void;
   /** The operator's records are followed in the store from then on, and how near the nodes are. */
@@ -66,8 +69,8 @@ export function createNames({ config, store, local, state, registry, endpoints, 
     },
   };
   const publisher = createPublisher({ state, names: told, endpoints, local });
-  const { listen } = config.dns;
-  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns, listen: listen === true ? address : listen || undefined });
+  const listen = config.dns.listen === true ? address : config.dns.listen || undefined;
+  const resolver = createResolver({ names, records, networks: registry.list, log, clock, random, ...config.dns, listen });
   const sandboxes = createSandboxes({ resolver, log });
   const dnsRecords = createDnsRecords({ store, local, registry, records, log });
 
@@ -87,7 +90,7 @@ export function createNames({ config, store, local, state, registry, endpoints, 
   }
 
   return {
-    publisher, resolver, sandboxes,
+    publisher, resolver, sandboxes, nameServer: listen ?? RESOLVER_ADDRESS,
     joined: (network, endpoint) => {
       publisher.joined(network, endpoint);
       const addresses = addressesIn(endpoint);

@@ -31,6 +31,8 @@ export interface SandboxCommandsOptions {
   endpoints: Endpoints;
   publisher: Publisher;
   kernel: SandboxKernel;
+  /** Where programs in sandboxes ask for names. */
+  nameServer: string;
   publish(endpoint: Endpoint, service: string): Promise<void>;
   revoke(endpointId: string): Promise<void>;
 }
@@ -81,7 +83,7 @@ export function createSandboxCommands(options: SandboxCommandsOptions): SandboxC
         // `ip netns exec` puts this file in place of the host's.
         undo.push(() => rmSync(`/etc/netns/${request.name}`, { recursive: true, force: true }));
         mkdirSync(`/etc/netns/${request.name}`, { recursive: true });
-        writeFileSync(`/etc/netns/${request.name}/resolv.conf`, 'nameserver 127.0.0.11\n');
+        writeFileSync(`/etc/netns/${request.name}/resolv.conf`, `nameserver ${options.nameServer}\n`);
       }
       if (!isNetns(netns)) throw weftError('WEFT-SANDBOX-GONE', { path: netns });
       const endpoint = await controller.createEndpoint({ networkId: network.id, id: endpointId, ...(request.address !== undefined && { address: request.address }), ...(request.addressIpv6 !== undefined && { addressIpv6: request.addressIpv6 }), ports });

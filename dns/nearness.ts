@@ -4,8 +4,8 @@
  */
 import type { Clock } from '../base/clock.ts';
 
-/** Below that nodes are in one place: the rest is what their load does to the measurement. Each further step is twice as long. */
-const ONE_PLACE_MS = 2;
+/** Up to that nodes are in one place: over a loopback device estimates are 1 to 3.5 ms, which is what weftd itself takes. Each further step is twice as long. */
+const ONE_PLACE_MS = 5;
 const REFRESH_MS = 5_000;
 
 export interface NearnessOptions {

@@ -80,6 +80,8 @@ test('names of containers from their host', async (t) => {
     await until('it answers', async () => await ask(h1, 'c1.web', { at, from: inside('c1') }) === c1, 10_000);
     t.equal(await ask(h1, 'c1.web', { at: '127.0.0.11', from: inside('c1') }), 'ECONNREFUSED', 'nobody is in the namespace');
     t.equal(await h1.must([...inside('c1'), 'nft', 'list', 'tables']), '');
+    await weftJson(h1, 'sandbox', 'add', 'c3', '--network', 'web');
+    t.match(await h1.must([...inside('c3'), 'cat', '/etc/resolv.conf']), `nameserver ${at}\n`);
     t.match(await ask(h1, 'c1.lan', { at, from: inside('c2') }), /^\d/, 'on a bridge');
     t.not(await ask(h1, 'c1.web', { at, from: inside('c2') }), c1, 'not of a network that it is not on');
     t.equal(await ask(h1, 'c1.web', { at }), 'EREFUSED', 'the host is on none');
