@@ -75,20 +75,20 @@ function ofContainers({ names, joined, ttl, beginAt }: LocalOptions, name: strin
   }
   const found = findAddresses(names, joined, name, ASKED[type] ?? BOTH);
   if (!found) return undefined;
-  return found.ips.length === 0 || !(type in ASKED) ? { kind: 'nodata' } : { kind: 'addresses', ...inTurn(found, beginAt), ttl };
+  return found.ips.length === 0 || !(type in ASKED) ? { kind: 'nodata' } : inTurn(found, beginAt, ttl);
 }
 
 /** Those that are equally near take turns. */
-function inTurn({ ips, groups }: FoundAddresses, beginAt: LocalOptions['beginAt']): Pick<Extract<Answer, { kind: 'addresses' }>, 'ips' | 'first' | 'near'> {
-  const [near, ...further] = groups ?? [];
-  if (near === undefined || further.length === 0) return { ips, first: beginAt(ips.length) };
+function inTurn({ ips, groups }: FoundAddresses, beginAt: LocalOptions['beginAt'], ttl: number): Answer {
+  if (groups === undefined || groups.length < 2) return { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
+  const [near, ...further] = groups as [number, ...number[]];
   let end = near;
   const rest = further.flatMap((size) => {
     const group = ips.slice(end, end += size);
     const first = beginAt(size);
     return [...group.slice(first), ...group.slice(0, first)];
   });
-  return { ips: [...ips.slice(0, near), ...rest], first: beginAt(near), near };
+  return { kind: 'addresses', ips: [...ips.slice(0, near), ...rest], first: beginAt(near), near, ttl };
 }
 
 function ofAddress({ records, joined, ttl }: LocalOptions, name: string, type: number): Answer | undefined {
