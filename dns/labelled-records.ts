@@ -18,7 +18,8 @@ export function createLabelledRecords(records: Pick<OwnRecords, 'putLabelled'>):
   const networks = new Map<string, Map<string, Labelled[]>>();
 
   /** What all endpoints of a network say about these names. */
-  function refresh(networkId: string, names: Iterable<string>): void {
+  function refresh(networkId: string, names: ReadonlySet<string>): void {
+    if (names.size === 0) return;
     const all = [...networks.get(networkId)?.values() ?? []].flat();
     for (const name of names) records.putLabelled({ name, networkId, sets: setsOf(all.filter((each) => each.name === name)) });
   }
