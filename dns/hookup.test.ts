@@ -4,9 +4,9 @@ import { systemClock } from '../base/clock.ts';
 import { silentLogger, type Logger } from '../base/log.ts';
 import { space } from '../linux/testing.ts';
 import type { Netns } from '../linux/types.ts';
-import type { Chain } from './chain.ts';
 import { hookUp, type Hookup } from './hookup.ts';
 import { foreignPorts } from './resolver-ports.ts';
+import type { Chain } from './responder.ts';
 
 const chain: Chain = Object.assign(() => 0, { again: () => 0 });
 

@@ -1,7 +1,7 @@
 import { test } from 'tap';
 import { space } from '../linux/testing.ts';
 import { sys } from '../linux/ffi.ts';
-import type { Responder } from './chain.ts';
+import type { Responder } from './responder.ts';
 import { datagramSocket, directSender, openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
 import { until } from './testing.ts';
 import { serveUdp } from './udp-server.ts';

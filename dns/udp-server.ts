@@ -3,7 +3,7 @@
  * taken and answered together.
  */
 import { createDatagramBatch, type DatagramBatch } from '../linux/datagram-batch.ts';
-import type { Chain } from './chain.ts';
+import type { Chain } from './responder.ts';
 import { datagramSocket, directSender } from './sockets.ts';
 
 /** The largest answer of our own over UDP. */
