@@ -19,7 +19,7 @@ import { RCODE } from './message.ts';
 import type { Origin } from './origin.ts';
 import type { RecordSource } from './own-records.ts';
 import { parseQuery, type Query } from './query.ts';
-import type { Remembered, RememberedAnswer } from './remembered.ts';
+import { NOTHING_KNOWN, type KnownAnswers, type Remembered, type RememberedAnswer } from './remembered.ts';
 import { rcodeOf } from './reply.ts';
 import { createResponder, MAX_TCP_SIZE, type Chain, type Responder } from './responder.ts';
 import { encodeFailure, encodeResponse, type Alias, type Answer } from './response.ts';
@@ -56,13 +56,13 @@ export function createChain({ names, records, ttl, remembered, random, observati
   let version = -1;
   let joined: readonly JoinedNetwork[] | undefined;
 
-  function again(message: Buffer, length: number, out: Buffer): number {
-    if (observation?.observer()) return 0;
-    if (version === versionNow() && joined === networks().joined) return remembered.write(message, length, out);
+  function known(): KnownAnswers {
+    if (observation?.observer()) return NOTHING_KNOWN;
+    if (version === versionNow() && joined === networks().joined) return remembered;
     remembered.clear();
     version = versionNow();
     ({ joined } = networks());
-    return 0;
+    return remembered;
   }
 
   /** The operator's name for one that others know. */
@@ -131,7 +131,7 @@ export function createChain({ names, records, ttl, remembered, random, observati
     });
   };
 
-  return Object.assign(observation ? observed(observation) : answer, { again });
+  return Object.assign(observation ? observed(observation) : answer, { known });
 }
 
 /** In which of its orders an answer is given. */

@@ -8,6 +8,7 @@ import { findName, findServices, type JoinedNetwork } from './lookup.ts';
 import { RCODE, TYPE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
+import { NOTHING_KNOWN } from './remembered.ts';
 import { createResponder, type Chain } from './responder.ts';
 import { encodeResponse, type Answer } from './response.ts';
 
@@ -62,5 +63,5 @@ export function createHostNames({ names, networks, ttl, random, count }: HostNam
     }
     count(answer.kind === 'nodata' ? 'nodata' : 'answered');
     return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
-  }), { again: () => 0 });
+  }), { known: () => NOTHING_KNOWN });
 }

@@ -2,6 +2,7 @@
 import type { Transport } from './forwarder.ts';
 import type { Outcome } from './outcomes.ts';
 import { parseQuery, refusalOf, type Query } from './query.ts';
+import type { KnownAnswers } from './remembered.ts';
 import { encodeRejection, encodeResponse } from './response.ts';
 
 /** Over TCP: what its length field can say (RFC 1035 §4.2.2). */
@@ -14,8 +15,8 @@ export const MAX_TCP_SIZE = 65_535;
 export type Responder = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
 
 export type Chain = Responder & {
-  /** Over UDP: writes the answer to the question in the first `length` bytes where the same was asked before; 0: ask the chain. */
-  again(message: Buffer, length: number, out: Buffer): number;
+  /** Over UDP: what was asked before. To be asked for in each turn of the event loop; what is not there is the chain's to answer. */
+  known(): KnownAnswers;
 };
 
 /** `limit`: the length of answer that the client takes. */
