@@ -7,14 +7,13 @@
  *   table ip NAME { flags owner
  *     chain out-udp { type filter hook output priority -310; policy accept
  *       oif != lo accept
- *       ip daddr 127.0.0.11 udp dport 53 notrack udp dport set UDP
- *       ip saddr 127.0.0.11 udp sport UDP notrack udp sport set 53 }
+ *       ip saddr 127.0.0.11 udp sport UDP notrack udp sport set 53
+ *       ip daddr 127.0.0.11 udp dport 53 notrack udp dport set UDP }
  *     chain out-tcp { type nat hook output priority -110; policy accept
  *       ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:TCP } }
  *
- * Datagrams pass by connection tracking: it costs a query a fifth of all that it takes, and would keep a client that keeps its socket with
- * the resolver that it first met. So neither who comes nor who goes, or is killed, needs to have flows forgotten, and what Docker's resolver
- * was asked before is answered by it. Numbers from linux/netfilter/nf_tables.h.
+ * Datagrams pass by connection tracking, which would keep a client that keeps its socket with the resolver that it first met: who comes, goes or
+ * is killed has no flows to be forgotten, and what Docker's resolver was asked before is answered by it. Numbers from linux/netfilter/nf_tables.h.
  */
 import { IP_PROTOCOL } from '../base/ip-protocols.ts';
 import { attribute, nested, text } from './attributes.ts';
@@ -63,15 +62,16 @@ export function hookDns(netns: Netns, { tableName, udpPort, tcpPort }: DnsHookOp
   const remove = table(MSG.DELTABLE);
   const chain = (name: string, type: string, priority: number): Message =>
     table(MSG.NEWCHAIN, text(3, name), nested(4, be32(1, NF_INET_LOCAL_OUT), be32(2, priority)), be32(5, NF_ACCEPT), text(7, type));
-  const rule = (name: string, expressions: Buffer[]): Message => table(MSG.NEWRULE, text(2, name), nested(4, ...expressions));
+  const rule = (name: string, ...expressions: Buffer[]): Message => table(MSG.NEWRULE, text(2, name), nested(4, ...expressions));
   const flush = (name: string): Message => table(MSG.DELRULE, text(2, name));
-  const answers = [rule('out-udp', notLoopback), rule('out-udp', rewrite('source', udpPort, DNS_PORT))];
+  const { notLoopback, answer, answered, query, turned, connection, redirected } = template ??= encodeOnce();
+  const answers = [rule('out-udp', notLoopback), rule('out-udp', answer, ...portIs('source', udpPort), answered)];
   const install = (flags: number): void => transact(socket.fd, what, [
     // A table without an owner may be left of a crash: adding to it first makes sure that there is one to delete.
     table(MSG.NEWTABLE), remove,
     table(MSG.NEWTABLE, be32(2, flags)),
-    chain('out-udp', 'filter', BEFORE_TRACKING), ...answers, rule('out-udp', rewrite('destination', DNS_PORT, udpPort)),
-    chain('out-tcp', 'nat', BEFORE_DOCKER), rule('out-tcp', redirect(tcpPort)),
+    chain('out-udp', 'filter', BEFORE_TRACKING), ...answers, rule('out-udp', query, loadPort(REGISTER_1, udpPort), turned),
+    chain('out-tcp', 'nat', BEFORE_DOCKER), rule('out-tcp', connection, loadPort(REGISTER_2, tcpPort), redirected),
   ]);
 
   let owned = true;
@@ -115,18 +115,19 @@ const message = (type: number, ...attributes: Buffer[]): Message => ({
 
 /** NFTA_LIST_ELEM { NFTA_EXPR_NAME, NFTA_EXPR_DATA } */
 const expression = (name: string, ...data: Buffer[]): Buffer => nested(1, text(1, name), nested(2, ...data));
-const value = (bytes: Uint8Array): Buffer => nested(3, attribute(1, bytes));
+/** NFTA_DATA_VALUE, and NFTA_DATA_VERDICT with its code. */
+const value = (bytes: Uint8Array): Buffer => attribute(1, bytes);
+const verdict = (code: number): Buffer => nested(2, be32(1, code));
 const portBytes = (port: number): Uint8Array => Uint8Array.of(port >>> 8, port & 255);
 
 /** Goes on only where register 1 holds these bytes, or, `unless`, where it holds others. */
-const compare = (bytes: Uint8Array, unless = false): Buffer => expression('cmp', be32(1, REGISTER_1), be32(2, unless ? 1 : 0), value(bytes));
+const compare = (bytes: Uint8Array, unless = false): Buffer => expression('cmp', be32(1, REGISTER_1), be32(2, unless ? 1 : 0), nested(3, value(bytes)));
 /** Of a header: network (1) or transport (2). */
 const payloadIs = (base: number, offset: number, bytes: Uint8Array): Buffer[] =>
   [expression('payload', be32(1, REGISTER_1), be32(2, base), be32(3, offset), be32(4, bytes.length)), compare(bytes)];
 const metaIs = (key: number, bytes: Uint8Array, unless?: boolean): Buffer[] => [expression('meta', be32(1, REGISTER_1), be32(2, key)), compare(bytes, unless)];
 
 const immediate = (register: number, data: Buffer): Buffer => expression('immediate', be32(1, register), nested(2, data));
-const bytes = (of: Uint8Array): Buffer => attribute(1, of);
 
 const RESOLVER = Uint8Array.of(127, 0, 0, 11);
 const META = { OIF: 5, L4PROTO: 16 } as const;
@@ -134,24 +135,25 @@ const META = { OIF: 5, L4PROTO: 16 } as const;
 const AT = { source: { address: 12, port: 0 }, destination: { address: 16, port: 2 } } as const;
 const UDP_CHECKSUM = 6;
 
-/** The other packets of the container: one look at each. */
-const notLoopback = [...metaIs(META.OIF, Uint8Array.of(LOOPBACK_INDEX, 0, 0, 0), true), immediate(VERDICT, nested(2, be32(1, NF_ACCEPT)))];
+const fromOrTo = (end: keyof typeof AT, protocol: number): Buffer[] => [...payloadIs(1, AT[end].address, RESOLVER), ...metaIs(META.L4PROTO, Uint8Array.of(protocol))];
+const portIs = (end: keyof typeof AT, port: number): Buffer[] => payloadIs(2, AT[end].port, portBytes(port));
+const loadPort = (register: number, port: number): Buffer => immediate(register, value(portBytes(port)));
+/** From register 1 into the header; the checksum, of the Internet's kind, follows. */
+const writePort = (end: keyof typeof AT): Buffer => expression('payload', be32(5, REGISTER_1), be32(2, 2), be32(3, AT[end].port), be32(4, 2), be32(6, 1), be32(7, UDP_CHECKSUM), be32(8, 0));
 
-const matching = (end: keyof typeof AT, protocol: number, port: number): Buffer[] =>
-  [...payloadIs(1, AT[end].address, RESOLVER), ...metaIs(META.L4PROTO, Uint8Array.of(protocol)), ...payloadIs(2, AT[end].port, portBytes(port))];
-
-/** Gives datagrams from or to one port of the resolver's address another one. */
-const rewrite = (end: keyof typeof AT, from: number, to: number): Buffer[] => [
-  ...matching(end, IP_PROTOCOL.udp, from),
-  nested(1, text(1, 'notrack')),
-  immediate(REGISTER_1, bytes(portBytes(to))),
-  // From register 1 to the transport header; the checksum, of the Internet's kind, follows.
-  expression('payload', be32(5, REGISTER_1), be32(2, 2), be32(3, AT[end].port), be32(4, 2), be32(6, 1), be32(7, UDP_CHECKSUM), be32(8, 0)),
-];
-
-const redirect = (port: number): Buffer[] => [
-  ...matching('destination', IP_PROTOCOL.tcp, DNS_PORT),
-  immediate(REGISTER_1, bytes(RESOLVER)), immediate(REGISTER_2, bytes(portBytes(port))),
-  // type destination, family, address from register 1, port from register 2
-  expression('nat', be32(1, 1), be32(2, NFPROTO_IPV4), be32(3, REGISTER_1), be32(5, REGISTER_2)),
-];
+/** The same in every sandbox, before and behind its ports: encoding all of it each time would take longer than the kernel does. */
+const encodeOnce = () => {
+  const untracked = nested(1, text(1, 'notrack'));
+  return {
+    /** The other packets of the container: one look at each. */
+    notLoopback: Buffer.concat([...metaIs(META.OIF, Uint8Array.of(LOOPBACK_INDEX, 0, 0, 0), true), immediate(VERDICT, verdict(NF_ACCEPT))]),
+    answer: Buffer.concat(fromOrTo('source', IP_PROTOCOL.udp)),
+    answered: Buffer.concat([untracked, loadPort(REGISTER_1, DNS_PORT), writePort('source')]),
+    query: Buffer.concat([...fromOrTo('destination', IP_PROTOCOL.udp), ...portIs('destination', DNS_PORT), untracked]),
+    turned: writePort('destination'),
+    connection: Buffer.concat([...fromOrTo('destination', IP_PROTOCOL.tcp), ...portIs('destination', DNS_PORT), immediate(REGISTER_1, value(RESOLVER))]),
+    // type destination, family, address from register 1, port from register 2
+    redirected: expression('nat', be32(1, 1), be32(2, NFPROTO_IPV4), be32(3, REGISTER_1), be32(5, REGISTER_2)),
+  };
+};
+let template: ReturnType<typeof encodeOnce> | undefined;
