@@ -18,12 +18,11 @@ import type { JoinedNetwork } from './lookup.ts';
 import { RCODE } from './message.ts';
 import type { Origin } from './origin.ts';
 import type { RecordSource } from './own-records.ts';
-import { parseQuery, refusalOf, type Query } from './query.ts';
-import type { Remembered, RememberedAnswer } from './remembered.ts';
+import { parseQuery, type Query } from './query.ts';
+import { NOTHING_KNOWN, type KnownAnswers, type Remembered, type RememberedAnswer } from './remembered.ts';
 import { rcodeOf } from './reply.ts';
-import { encodeFailure, encodeRejection, encodeResponse, type Alias, type Answer } from './response.ts';
-
-const MAX_TCP_SIZE = 65_535;
+import { createResponder, MAX_TCP_SIZE, type Chain, type Responder } from './responder.ts';
+import { encodeFailure, encodeResponse, type Alias, type Answer } from './response.ts';
 
 export interface Observation {
   clock: Pick<Clock, 'now'>;
@@ -44,17 +43,6 @@ export interface ChainOptions extends Omit<ForwardingOptions, 'beginAt'> {
   observation?: Observation;
 }
 
-/**
- * Answers one query. Own answers are written into `out` at once, and their length is returned (0: no answer is due);
- * what must be forwarded comes as a promise, which never rejects. `out` holds as much as the transport carries.
- */
-export type Responder = (message: Buffer, transport: Transport, out: Buffer) => number | Promise<Buffer>;
-
-export type Chain = Responder & {
-  /** Over UDP: writes the answer to the question in the first `length` bytes where the same was asked before; 0: ask the chain. */
-  again(message: Buffer, length: number, out: Buffer): number;
-};
-
 export function createChain({ names, records, ttl, remembered, random, observation, ...options }: ChainOptions): Chain {
   const { networks, count } = options;
   /** Clients take the first address: each answer begins elsewhere, so that they spread. */
@@ -68,13 +56,13 @@ export function createChain({ names, records, ttl, remembered, random, observati
   let version = -1;
   let joined: readonly JoinedNetwork[] | undefined;
 
-  function again(message: Buffer, length: number, out: Buffer): number {
-    if (observation?.observer()) return 0;
-    if (version === versionNow() && joined === networks().joined) return remembered.write(message, length, out);
+  function known(): KnownAnswers {
+    if (observation?.observer()) return NOTHING_KNOWN;
+    if (version === versionNow() && joined === networks().joined) return remembered;
     remembered.clear();
     version = versionNow();
     ({ joined } = networks());
-    return 0;
+    return remembered;
   }
 
   /** The operator's name for one that others know. */
@@ -92,25 +80,8 @@ export function createChain({ names, records, ttl, remembered, random, observati
 
   /** Of the question in hand: set before `answer` returns. */
   let from: Origin | undefined;
-  let query: ReturnType<typeof parseQuery> = 'silence';
 
-  const answer: Responder = (message, transport, out) => {
-    from = undefined;
-    query = parseQuery(message);
-    if (query === 'silence') {
-      count('ignored');
-      return 0;
-    }
-    if ('rcode' in query) {
-      count('rejected');
-      return encodeRejection(out, message, query.rcode);
-    }
-    const limit = Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE);
-    const refusal = refusalOf(query);
-    if (refusal !== undefined) {
-      count('denied');
-      return encodeResponse(out, message, query, refusal, undefined, limit);
-    }
+  const answer = createResponder(count, (query, limit, message, transport, out) => {
     const remember = (length: number, how: RememberedAnswer): void => {
       if (transport === 'udp' && version === versionNow() && joined === networks().joined) remembered.add(message, out.subarray(0, length), how);
     };
@@ -137,15 +108,18 @@ export function createChain({ names, records, ttl, remembered, random, observati
     if (found.source === 'cached') remember(length, { turns: turns || 1, turn, until: found.until, onUse: uses.cached });
     count(found.source === 'stale' ? 'stale' : 'cached');
     return length;
-  };
+  });
 
   const observed = ({ clock, took, observer }: Observation): Responder => (message, transport, out) => {
+    from = undefined;
     const began = clock.now();
     const result = answer(message, transport, out);
     const now = clock.now();
     if (from !== undefined) took(from, now - began);
     const report = observer();
-    if (!report || typeof query === 'string' || 'rcode' in query) return result;
+    if (!report) return result;
+    const query = parseQuery(message);
+    if (typeof query === 'string' || 'rcode' in query) return result;
     const seen = { name: query.key, type: query.type, transport, from };
     if (typeof result === 'number') {
       report({ ...seen, rcode: rcodeOf(out), ms: now - began });
@@ -157,7 +131,7 @@ export function createChain({ names, records, ttl, remembered, random, observati
     });
   };
 
-  return Object.assign(observation ? observed(observation) : answer, { again });
+  return Object.assign(observation ? observed(observation) : answer, { known });
 }
 
 /** In which of its orders an answer is given. */

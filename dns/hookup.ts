@@ -7,8 +7,7 @@ import { sys } from '../linux/ffi.ts';
 import { hookDns } from '../linux/owned-table.ts';
 import { raiseLoopback } from '../linux/loopback.ts';
 import type { Netns } from '../linux/types.ts';
-import type { Chain } from './chain.ts';
-import { forgetResolverFlows } from './flows.ts';
+import type { Chain } from './responder.ts';
 import { openListeners } from './sockets.ts';
 import { serveTcp } from './tcp-server.ts';
 import { serveUdp } from './udp-server.ts';
@@ -26,7 +25,7 @@ export interface HookupOptions {
 }
 
 export interface Hookup {
-  /** The table goes at once, the rest when the queries that have already come in are answered. Never rejects. */
+  /** Queries go elsewhere at once, and we when those that have already come in are answered. Never rejects. */
   close(): Promise<void>;
 }
 
@@ -46,20 +45,12 @@ export function hookUp({ netns, tableName, chain, batches, clock, log, onDrop }:
     undo.unshift(() => ours.forEach((fd) => sys.close(fd)));
     undo.unshift(serveTcp(handOver(tcp), { chain, clock, onDrop, onError }).close);
     undo.unshift(serveUdp(handOver(udp), { chain, batches, onError }));
-    // When we go, clients whose flows lead to us must find Docker's resolver; not before, or our last answers miss them.
-    undo.unshift(() => forgetResolverFlows(netns));
     const hook = hookDns(netns, { tableName, udpPort: port, tcpPort: port });
     undo.unshift(hook.close);
     if (!hook.owned) log.warn({}, 'this kernel cannot tie the resolver\'s table to weftd: if weftd is killed, no name resolves until it is back');
-    try {
-      forgetResolverFlows(netns, hook.socket);
-    } catch (error) {
-      log.warn({ detail: errorText(error) }, 'clients that keep their socket stay with the resolver that they had');
-    }
-    const [unhook, ...rest] = undo;
     return {
       close: async () => {
-        const { errors } = await runAll([unhook!, turn, turn, ...rest]);
+        const { errors } = await runAll([hook.release, turn, turn, ...undo]);
         for (const error of errors) log.warn({ detail: errorText(error) }, 'something of the resolver stayed in a sandbox');
       },
     };

@@ -3,18 +3,18 @@
  * is to take this for a resolver of the world's names.
  */
 import type { Random } from '../base/random.ts';
-import type { Chain } from './chain.ts';
 import type { NameSource } from './dns.ts';
 import { findName, findServices, type JoinedNetwork } from './lookup.ts';
 import { RCODE, TYPE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
-import { parseQuery, refusalOf, type Query } from './query.ts';
-import { encodeRejection, encodeResponse, type Answer } from './response.ts';
+import type { Query } from './query.ts';
+import { NOTHING_KNOWN } from './remembered.ts';
+import { createResponder, type Chain } from './responder.ts';
+import { encodeResponse, type Answer } from './response.ts';
 
 /** No name of the outside's, nor one that is set aside for something else. */
 export const HOST_DOMAIN = 'weft';
 const SUFFIX = `.${HOST_DOMAIN}`;
-const MAX_TCP_SIZE = 65_535;
 
 export interface HostNamesOptions {
   names: NameSource;
@@ -55,23 +55,13 @@ export function createHostNames({ names, networks, ttl, random, count }: HostNam
     return behind === undefined ? RCODE.REFUSED : { kind: 'pointer', name: behind + SUFFIX, ttl };
   }
 
-  return Object.assign((message: Buffer, transport: 'udp' | 'tcp', out: Buffer): number => {
-    const query = parseQuery(message);
-    if (query === 'silence') {
-      count('ignored');
-      return 0;
-    }
-    if ('rcode' in query) {
-      count('rejected');
-      return encodeRejection(out, message, query.rcode);
-    }
-    const limit = Math.min(out.length, transport === 'udp' ? query.udpSize : MAX_TCP_SIZE);
-    const answer = refusalOf(query) ?? answerTo(query);
+  return Object.assign(createResponder(count, (query, limit, message, _, out) => {
+    const answer = answerTo(query);
     if (typeof answer === 'number') {
       count('denied');
       return encodeResponse(out, message, query, answer, undefined, limit);
     }
     count(answer.kind === 'nodata' ? 'nodata' : 'answered');
     return encodeResponse(out, message, query, RCODE.NOERROR, answer, limit);
-  }, { again: () => 0 });
+  }), { known: () => NOTHING_KNOWN });
 }

@@ -37,7 +37,7 @@ function scene(outside: Reactions = () => ({ rcode: 3 }), { elsewhere = false, i
   });
   const ask = async (name: string, type?: string, extra = {}): Promise<Buffer> => {
     const message = question(name, type, extra);
-    const again = chain.again(message, message.length, out);
+    const again = chain.known().write(message, message.length, out);
     const answer = again > 0 ? again : chain(message, 'udp', out);
     return typeof answer === 'number' ? Buffer.from(out.subarray(0, answer)) : answer;
   };

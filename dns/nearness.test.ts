@@ -28,7 +28,7 @@ function scene(ms: Record<string, number>) {
   let remembered = 0;
   const ask = (type?: string): string => {
     const message = question('api', type);
-    const again = chain.again(message, message.length, out);
+    const again = chain.known().write(message, message.length, out);
     if (again > 0) remembered++;
     return outcome(out.subarray(0, again || chain(message, 'udp', out) as number));
   };

@@ -7,7 +7,8 @@ import { silentLogger } from '../base/log.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { sys } from '../linux/ffi.ts';
 import { space } from '../linux/testing.ts';
-import type { Chain } from './chain.ts';
+import { NOTHING_KNOWN } from './remembered.ts';
+import type { Chain } from './responder.ts';
 import { openNodeListener } from './node-listener.ts';
 import { BACK, sandboxOf, scene, WEB } from './scene-for-tests.ts';
 import { openServer } from './sockets.ts';
@@ -73,7 +74,7 @@ const says = (text: string): Chain => Object.assign((message: Buffer, _: unknown
   const length = message.copy(out);
   out.writeUInt16BE(0x8180 | text.length, 2);
   return length;
-}, { again: () => 0 });
+}, { known: () => NOTHING_KNOWN });
 
 test('an address that another one has by now stays that one\'s', async (t) => {
   const at = listenAt(2);

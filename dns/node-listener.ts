@@ -6,10 +6,10 @@ import { createServer, type Server } from 'node:net';
 import type { Clock, TimerHandle } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { Chain } from './chain.ts';
 import { RCODE } from './message.ts';
-import { parseQuery } from './query.ts';
-import { encodeRejection, encodeResponse } from './response.ts';
+import { NOTHING_KNOWN } from './remembered.ts';
+import { createResponder, type Chain } from './responder.ts';
+import { encodeResponse } from './response.ts';
 import { datagramSocket, directSender, openServer } from './sockets.ts';
 import { createTcpService, type TcpService } from './tcp-server.ts';
 
@@ -49,21 +49,17 @@ interface Client { chain: Chain; tcp: TcpService }
 /** Never throws: what stands in the way may go. */
 export function openNodeListener({ address, clock, log, onDrop, onStranger }: NodeListenerOptions): NodeListener {
   const clients = new Map<string, Client>();
-  const strangers = makeClient(Object.assign(refuse, { again: () => 0 }));
+  // Whoever is told so can ask another name server.
+  const strangers = makeClient(Object.assign(createResponder(onStranger, (query, limit, message, _, out) => {
+    onStranger();
+    return encodeResponse(out, message, query, RCODE.REFUSED, undefined, limit);
+  }), { known: () => NOTHING_KNOWN }));
   let problem: string | undefined;
   let stop = (): void => {};
   let timer: TimerHandle;
 
   function makeClient(chain: Chain): Client {
     return { chain, tcp: createTcpService({ chain, clock, onDrop }) };
-  }
-
-  /** Whoever is told so can ask another name server. */
-  function refuse(message: Buffer, _: 'udp' | 'tcp', out: Buffer): number {
-    onStranger();
-    const query = parseQuery(message);
-    if (query === 'silence') return 0;
-    return 'rcode' in query ? encodeRejection(out, message, query.rcode) : encodeResponse(out, message, query, RCODE.REFUSED, undefined, out.length);
   }
 
   const onError = (error: Error): void => log.debug({ detail: error.message }, 'a socket for names at this node\'s address failed');
@@ -100,7 +96,7 @@ export function openNodeListener({ address, clock, log, onDrop, onStranger }: No
     socket.on('error', onError);
     socket.on('message', (message, { address: ip, port }) => {
       const { chain } = clientAt(ip);
-      const answer = chain.again(message, message.length, out) || chain(message, 'udp', out);
+      const answer = chain.known().write(message, message.length, out) || chain(message, 'udp', out);
       if (typeof answer !== 'number') {
         void answer.then((reply) => {
           if (isOpen) socket.send(reply, port, ip, sent);

@@ -25,9 +25,14 @@ export interface RememberedAnswer {
   onUse: () => void;
 }
 
-export interface Remembered {
+export interface KnownAnswers {
   /** Writes the answer to the question in the first `length` bytes; 0: it is not known. */
   write(message: Buffer, length: number, out: Buffer): number;
+}
+
+export const NOTHING_KNOWN: KnownAnswers = { write: () => 0 };
+
+export interface Remembered extends KnownAnswers {
   /** `answer` is copied. */
   add(message: Buffer, answer: Buffer, how: RememberedAnswer): void;
   clear(): void;

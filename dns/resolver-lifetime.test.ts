@@ -4,12 +4,12 @@ import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
-import { test } from 'tap';
+import { test, type Test } from 'tap';
 import { createNetns, deleteNetns } from '../linux/netns.ts';
 import { space, type Space } from '../linux/testing.ts';
 import type { Netns } from '../linux/types.ts';
 import { docker, drained, get, getTcp, sandboxOf, scene, WEB } from './scene-for-tests.ts';
-import { datagramSocket, openClient, RESOLVER_ADDRESS } from './sockets.ts';
+import { datagramSocket, directSender, openClient, RESOLVER_ADDRESS } from './sockets.ts';
 import { withLength } from './tcp-exchange.ts';
 import { A, askUdp, fakeResolver, fakeUpstream, outcome, question, until } from './testing.ts';
 
@@ -19,24 +19,51 @@ function witness(at: Space, inside: Netns): () => boolean {
   return () => at.rtnl.link(index) === undefined;
 }
 
+/** A program that keeps its socket: asks, and what it is told. */
+function keeper(t: Test, { netns }: Space): (name: string) => Promise<string> {
+  const client = datagramSocket(openClient(netns, 'udp'));
+  t.teardown(() => client.close());
+  client.connect(53, RESOLVER_ADDRESS);
+  return async (name) => {
+    client.send(question(name), () => {});
+    return outcome((await once(client, 'message') as [Buffer])[0]);
+  };
+}
+
 test('a client that keeps its socket comes to us when we come, and goes when we go', async (t) => {
   const at = space(t);
   docker(t, at, (name) => [A(name, '6.6.6.6')]);
   const { resolver, put } = scene(t);
   put(WEB, 'c1', '10.192.4.2');
-  const client = datagramSocket(openClient(at.netns, 'udp'));
-  t.teardown(() => client.close());
-  client.connect(53, RESOLVER_ADDRESS);
-  const keepAsking = async (): Promise<string> => {
-    client.send(question('c1'), () => {});
-    return outcome((await once(client, 'message') as [Buffer])[0]);
-  };
-  t.equal(await keepAsking(), '6.6.6.6');
+  const ask = keeper(t, at);
+  t.equal(await ask('c1'), '6.6.6.6');
   await resolver.attach(sandboxOf(at, WEB));
-  t.equal(await keepAsking(), '10.192.4.2');
+  t.equal(await ask('c1'), '10.192.4.2');
   resolver.detach(at.path);
   await drained();
-  t.equal(await keepAsking(), '6.6.6.6');
+  t.equal(await ask('c1'), '6.6.6.6');
+});
+
+test('what was asked just before we come or go is answered by who was asked', async (t) => {
+  const at = space(t);
+  docker(t, at, (name) => [A(name, '6.6.6.6')]);
+  const { resolver, put } = scene(t);
+  put(WEB, 'c1', '10.192.4.2');
+  const fd = openClient(at.netns, 'udp');
+  const send = directSender(fd);
+  const client = datagramSocket(fd);
+  t.teardown(() => client.close());
+  const asked = (name: string): Promise<string> => {
+    const query = question(name);
+    send(query, query.length, 53, RESOLVER_ADDRESS);
+    return once(client, 'message').then(([reply]) => outcome(reply as Buffer));
+  };
+  const ofDocker = asked('c1');
+  await resolver.attach(sandboxOf(at, WEB));
+  t.equal(await ofDocker, '6.6.6.6');
+  const ours = asked('c1');
+  resolver.detach(at.path);
+  t.equal(await ours, '10.192.4.2');
 });
 
 test('detaching frees the namespace', async (t) => {
@@ -160,10 +187,12 @@ test('weftd is killed: Docker\'s resolver answers at once', async (t) => {
   `], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => holder.kill('SIGKILL'));
   await once(holder.stdout, 'data');
-  t.equal(await get(at, 'c1'), '10.192.4.2');
+  const ask = keeper(t, at);
+  t.equal(await ask('c1'), '10.192.4.2');
   t.equal(await getTcp(at, 'c1'), '10.192.4.2');
   holder.kill('SIGKILL');
   await once(holder, 'exit');
+  t.equal(await ask('c1'), '6.6.6.6', 'who keeps its socket is not kept waiting');
   t.equal(await get(at, 'c1'), '6.6.6.6');
   t.equal(await getTcp(at, 'c1'), '6.6.6.6');
   t.notMatch(at.run('nft', 'list', 'tables'), /weft-dns/);

@@ -5,8 +5,8 @@
  */
 import { createServer, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import type { Responder } from './chain.ts';
 import { HEADER } from './message.ts';
+import type { Responder } from './responder.ts';
 import { withLength } from './tcp-exchange.ts';
 
 const MAX_CONNECTIONS = 64;

@@ -1,7 +1,8 @@
 import { test } from 'tap';
 import { space } from '../linux/testing.ts';
 import { sys } from '../linux/ffi.ts';
-import type { Responder } from './chain.ts';
+import { NOTHING_KNOWN } from './remembered.ts';
+import type { Responder } from './responder.ts';
 import { datagramSocket, directSender, openClient, openListeners, RESOLVER_ADDRESS } from './sockets.ts';
 import { until } from './testing.ts';
 import { serveUdp } from './udp-server.ts';
@@ -19,8 +20,8 @@ for (const batches of [false, true]) {
       return new Promise((resolve) => setTimeout(() => resolve(message), 5));
     };
     /** 'a…' of odd rounds is known at once. */
-    const again = (message: Buffer, length: number, out: Buffer): number => (/^a-\d-\d*[13579]-/.test(message.toString('latin1', 0, length)) ? message.copy(out, 0, 0, length) : 0);
-    const close = serveUdp(udp, { chain: Object.assign(respond, { again }), batches, onError: (error) => t.fail(error.message) });
+    const write = (message: Buffer, length: number, out: Buffer): number => (/^a-\d-\d*[13579]-/.test(message.toString('latin1', 0, length)) ? message.copy(out, 0, 0, length) : 0);
+    const close = serveUdp(udp, { chain: Object.assign(respond, { known: () => ({ write }) }), batches, onError: (error) => t.fail(error.message) });
     t.teardown(close);
     const clients = Array.from({ length: 3 }, () => {
       const socket = datagramSocket(openClient(netns, 'udp'));
@@ -53,7 +54,7 @@ test('who floods us has 64 datagrams answered in a turn, and then others have th
     perTurn[turn] = (perTurn[turn] ?? 0) + 1;
     return 0;
   };
-  t.teardown(serveUdp(udp, { chain: Object.assign(respond, { again: () => 0 }), batches: true, onError: (error) => t.fail(error.message) }));
+  t.teardown(serveUdp(udp, { chain: Object.assign(respond, { known: () => NOTHING_KNOWN }), batches: true, onError: (error) => t.fail(error.message) }));
   const client = openClient(netns, 'udp');
   t.teardown(() => sys.close(client));
   const send = directSender(client);

@@ -42,7 +42,7 @@ test('datagrams are taken and answered together, each by who asked', async (t) =
     for (let count = batch.receive(fd); count > 0; count = batch.receive(fd)) {
       for (let i = 0; i < count; i++) {
         if (batch.length(i) < 0) continue;
-        const message = batch.buffer(i).subarray(0, batch.length(i));
+        const message = batch.questions[i]!.subarray(0, batch.length(i));
         total++;
         t.equal(batch.peer(i).address, '127.0.0.1');
         t.equal(clients[Number(message.toString().split('/')[1])]!.address().port, batch.peer(i).port);
@@ -51,9 +51,9 @@ test('datagrams are taken and answered together, each by who asked', async (t) =
           batch.release(i);
         }
         // The third client is never answered.
-        batch.setLength(i, batch.peer(i).port === clients[3]!.address().port ? 0 : message.copy(batch.out(i)));
+        if (batch.peer(i).port !== clients[3]!.address().port) batch.answer(i, message.copy(batch.answers[i]!));
       }
-      batch.send(fd, (i) => t.fail(`${i} was not sent`));
+      batch.send(fd, () => t.fail('one was not sent'));
     }
     // Whatever the kernel has the address of must outlive a collection.
     if (round % 20 === 0) Array.from({ length: 50 }, () => Buffer.alloc(1 << 20));

@@ -9,7 +9,7 @@ const recvmmsg = libc.func('int recvmmsg(int fd, void *messages, uint count, int
 const sendmmsg = libc.func('int sendmmsg(int fd, void *messages, uint count, int flags)');
 
 /** Datagrams in one call, and the largest of them. */
-const COUNT = 32;
+const COUNT = 64;
 const BYTES = 4096;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
@@ -22,26 +22,26 @@ const AT_WORD = { FLAGS: 12, LENGTH: 14 } as const;
 /** struct iovec: address, length. */
 const VECTOR = 16;
 const VECTOR_WORDS = VECTOR / 4;
+/** In words, as above. */
+const AT_LENGTH = 2;
 const SOCKADDR = 16;
 
 export interface DatagramBatch {
   /** Takes what waits, without waiting; how many it were. What was taken before is gone. */
   receive(fd: number): number;
-  /** Where it is, until the next receive. */
-  buffer(i: number): Buffer;
+  /** Where they are, until the next receive. */
+  readonly questions: readonly Buffer[];
+  /** Where the answers to them are written, 4096 bytes at most. */
+  readonly answers: readonly Buffer[];
   /** -1: longer than its buffer. */
   length(i: number): number;
   /** Its buffer is the caller's from now on. */
   release(i: number): void;
   peer(i: number): { address: string; port: number };
-  /** Where the answer to it is written, 4096 bytes at most. */
-  out(i: number): Buffer;
-  /** Of the answer; 0: there is none. */
-  setLength(i: number, length: number): void;
-  /** As it was written. */
-  answer(i: number): Buffer;
-  /** Sends the answers to their peers. `failed` is called with those that the kernel did not take. */
-  send(fd: number, failed: (i: number) => void): void;
+  /** There is an answer, of so many bytes. */
+  answer(i: number, length: number): void;
+  /** Sends the answers to their peers. `failed` is called for each that the kernel does not take, with its errno in place. */
+  send(fd: number, failed: () => void): void;
 }
 
 /** `words` and `sizes` are the same memory as `headers` and `vectors`. */
@@ -52,35 +52,36 @@ export function createDatagramBatch(): DatagramBatch | undefined {
   if (process.arch !== 'x64' && process.arch !== 'arm64') return undefined;
   const names = Buffer.alloc(COUNT * SOCKADDR);
   const [incoming, outgoing] = [makeSide(names), makeSide(names)];
-  const lengths = new Uint32Array(COUNT);
+  const { sizes: lengths } = outgoing;
   let received = 0;
 
   return {
     receive: (fd) => {
       received = Math.max(0, Number(recvmmsg(fd, incoming.headers, COUNT, MSG_DONTWAIT, null)));
-      lengths.fill(0);
+      for (let i = 0; i < received; i++) lengths[i * VECTOR_WORDS + AT_LENGTH] = 0;
       return received;
     },
-    buffer: (i) => incoming.buffers[i]!,
+    questions: incoming.buffers,
+    answers: outgoing.buffers,
     length: (i) => ((incoming.words[i * HEADER_WORDS + AT_WORD.FLAGS]! & MSG_TRUNC) === 0 ? incoming.words[i * HEADER_WORDS + AT_WORD.LENGTH]! : -1),
     release: (i) => place(incoming, i, Buffer.allocUnsafeSlow(BYTES)),
     peer: (i) => {
       const at = i * SOCKADDR;
       return { port: names.readUInt16BE(at + 2), address: names.subarray(at + 4, at + 8).join('.') };
     },
-    out: (i) => outgoing.buffers[i]!,
-    setLength: (i, length) => {
-      lengths[i] = length;
-      outgoing.sizes[i * VECTOR_WORDS + 2] = length;
-    },
-    answer: (i) => outgoing.buffers[i]!.subarray(0, lengths[i]),
+    answer: (i, length) => void (lengths[i * VECTOR_WORDS + AT_LENGTH] = length),
     send: (fd, failed) => {
       for (let i = 0; i < received;) {
         let end = i;
-        while (end < received && lengths[end]! > 0) end++;
-        const sent = end > i ? Math.max(0, Number(sendmmsg(fd, outgoing.headers.subarray(i * HEADER), end - i, MSG_DONTWAIT))) : 0;
-        for (let left = i + sent; left < end; left++) failed(left);
-        i = end + 1;
+        while (end < received && lengths[end * VECTOR_WORDS + AT_LENGTH]! > 0) end++;
+        if (end === i) {
+          i++;
+          continue;
+        }
+        // It ends with the first that fails, and says why only when that is the first of all.
+        const sent = Number(sendmmsg(fd, i === 0 ? outgoing.headers : outgoing.headers.subarray(i * HEADER), end - i, MSG_DONTWAIT));
+        if (sent < 0) failed();
+        i += Math.max(1, sent);
       }
     },
   };
