@@ -19,7 +19,7 @@ import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
 import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
-import { OPEN_PORT, createPairs, ensurePort, ensurePorts, linksOf, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePorts, linksOf, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
 
 /** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
@@ -43,6 +43,7 @@ export interface BridgeLinks {
   migrate(network: Network, endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
   /** Sysctls aside: whoever purges the host puts all of them back. */
   purge(): Promise<void>;
+  close(): void;
 }
 
 const localnetOf = (link: string): string => `net/ipv4/conf/${link}/route_localnet`;
@@ -78,6 +79,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       apart.addPortMac(port, mac);
       found.push({ what: `the address of port ${uplink} was missing` });
     }
+    pairs.ensureTrunk(apart, { index: port, name: uplink }, bridge, { mac, port }, found);
     return bridge;
   }
 
@@ -158,7 +160,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     ensurePorts: (network, endpoints, bridge, found) => {
       const settings = settingsOf(network);
       const inside = placeOf(settings);
-      return ensurePorts(inside, endpoints, (endpoint) => ensurePort(inside, endpoint, bridge, settings.mtu, found, portOptions(network, endpoint)));
+      return ensurePorts(inside, endpoints, (endpoint) => pairs.ensure(inside, endpoint, bridge, settings.mtu, found, portOptions(network, endpoint)));
     },
     removePort: (network, endpoint) => pairs.remove(placeOf(settingsOf(network)), endpoint),
 
@@ -200,6 +202,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       await deleteLinks(host, ({ name, kind, group }) => OURS_ON_HOST.test(name) || (kind === 'bridge' && group === MADE_BY_WEFT));
       await deleteLinks(apart, ({ name }) => OURS_APART.test(name));
     },
+    close: pairs.close,
   };
 }
 
