@@ -52,6 +52,15 @@ test('what a port has let in is handed over', async (t) => {
     t.ok(await passes(fromX, atY, ipv4(EVERYBODY, '10.20.0.255')));
     shortcuts.forget('y');
     t.ok(await passes(fromX, atY, toY), 'by the bridge again');
+
+    shortcuts.set('former', { bridge, mac: Y, port: portX, leaves: true });
+    shortcuts.set('y', { bridge, mac: Y, port: portY, leaves: true });
+    inside.rtnl.setLink(portY, { master: null });
+    shortcuts.forget('former');
+    t.ok(await passes(fromX, atY, toY), 'an address that is another\'s by now keeps its entry');
+    shortcuts.forget('y');
+    t.notOk(await passes(fromX, atY, toY));
+    inside.rtnl.setLink(portY, { master: bridge });
   });
 
   t.test('to other nodes', async (t) => {

@@ -71,35 +71,42 @@ export function createShortcuts(): Shortcuts {
   const places = new Map<string, Place>();
   const completed = new Set<number>();
   const staying = new Set<string | undefined>();
+  /** Who has an entry: an address may be another's before its last owner is gone. */
+  const owners = new Map<string, string>();
   const forget = (endpointId: string): void => {
     const place = places.get(endpointId);
     if (!place) return;
     places.delete(endpointId);
+    const key = keyOf(place);
+    if (owners.get(key.toString('hex')) !== endpointId) return;
+    owners.delete(key.toString('hex'));
     staying.delete(place.ip);
-    table.delete(keyOf(place));
+    table.delete(key);
   };
   const write = (place: Place): void => table.set(keyOf(place), valueOf({ ...place, leaves: place.leaves && !staying.has(place.ip) }));
   return {
     from: (bridge, { out, tunnel }) => {
       const link = completed.has(bridge) ? tunnel : undefined;
       return {
-        name: [id, bridge, link ?? '', ...(out ? [out.gatewayMac, out.uplink, ...out.inside] : [])].join(' '),
+        name: `${id}-${digest(JSON.stringify([bridge, link, out]))}`,
         write: (program, registers) => {
           if (out) leave(program, fd, bridge, out, registers);
           handOver(program, fd, bridge, registers, link);
         },
       };
     },
-    trunkProgram: (bridge) => ({ name: `weft-${version()}/${id} ${bridge}`, get instructions() { return writeTrunkProgram(fd, bridge); } }),
+    trunkProgram: (bridge) => ({ name: `weft-${version()}/${id}-${bridge}`, get instructions() { return writeTrunkProgram(fd, bridge); } }),
     set: (endpointId, place) => {
       const before = places.get(endpointId);
-      if (before && !keyOf(before).equals(keyOf(place))) table.delete(keyOf(before));
+      const key = keyOf(place);
+      if (before && !keyOf(before).equals(key)) forget(endpointId);
       places.set(endpointId, place);
+      owners.set(key.toString('hex'), endpointId);
       write(place);
     },
     stay: (ips) => {
       for (const ip of ips) staying.add(ip);
-      for (const place of places.values()) if (place.ip !== undefined && ips.includes(place.ip)) write(place);
+      for (const [id, place] of places) if (place.ip !== undefined && ips.includes(place.ip) && owners.get(keyOf(place).toString('hex')) === id) write(place);
     },
     forget,
     complete: (bridge) => void completed.add(bridge),
@@ -183,6 +190,8 @@ function writeTrunkProgram(fd: number, bridge: number): Buffer {
   return handOver(program, fd, bridge, REGISTERS).assemble();
 }
 
+const digest = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex').slice(0, 12);
+
 /** Of the way in which they are written. */
-const version = (): string => (known ??= createHash('sha256').update(writeTrunkProgram(0, 0)).digest('hex').slice(0, 12));
+const version = (): string => (known ??= digest(writeTrunkProgram(0, 0)));
 let known: string | undefined;

@@ -42,6 +42,8 @@ export interface Pairs {
   ensure(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options?: PortOptions): void;
   /** Frames come out of the bridge's port `link` for endpoints behind other ones. `gateway`: without a `port` the bridge itself. */
   ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, bridge: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
+  /** It is going. */
+  forgetTrunk(link: string): void;
   /** All endpoints on the bridge have been made or ensured since this was created. */
   complete(bridge: number): void;
   /** By the bridge's end: wherever Docker left the other one, it goes with it. */
@@ -92,9 +94,10 @@ export function createPairs(host: Rtnl): Pairs {
       enter(inside, endpoint, bridge, link.index, options);
     },
     ensureTrunk: (inside, link, bridge, { mac, port }, found) => {
-      shortcuts.set(`gateway ${bridge}`, { bridge, mac, port, leaves: false });
+      shortcuts.set(link.name, { bridge, mac, port, leaves: false });
       ensureProgram(inside, link, shortcuts.trunkProgram(bridge), found, `what came in by ${link.name} all went by its bridge`);
     },
+    forgetTrunk: shortcuts.forget,
     complete: shortcuts.complete,
     remove: async (inside, { id }) => {
       cancel(id);

@@ -68,6 +68,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     for (const family of ['ip', 'ip6', 'arp']) writeSysctl(apart.netns, `net/bridge/bridge-nf-call-${family}tables`, '0');
     const [name, uplink, gateway] = [apartBridge(network.id), apartUplink(network.id), hostBridge(network.id)];
     const mac = gatewayMac(network.id);
+    const isNew = apart.glance(uplink) === undefined;
     const bridge = ensureLink(apart, name, { mtu, up: true }, linkMaker(apart, { kind: 'bridge', name }), found);
     ensureLink(host, gateway, { mtu, mac, up: true }, () => {
       host.addLink({ kind: 'veth', name: gateway, mtu, mac, peer: { name: uplink, mtu, netns: apart.netns, master: bridge, up: true } });
@@ -79,7 +80,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       apart.addPortMac(port, mac);
       found.push({ what: `the address of port ${uplink} was missing` });
     }
-    pairs.ensureTrunk(apart, { index: port, name: uplink }, bridge, { mac, port }, found);
+    pairs.ensureTrunk(apart, { index: port, name: uplink }, bridge, { mac, port }, isNew ? [] : found);
     return bridge;
   }
 
@@ -143,6 +144,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     remove: async (network) => {
       const { name } = settingsOf(network);
       if (name === undefined) {
+        pairs.forgetTrunk(apartUplink(network.id));
         await Promise.all([host.deleteLink(hostBridge(network.id)), apart.deleteLink(apartBridge(network.id))]);
         return;
       }

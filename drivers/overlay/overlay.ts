@@ -161,14 +161,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const [socket, local] = isEncrypted(network) ? [rtnl, sealedAddress(options.self().number)] : [hostRtnl, options.self().vtep];
     const mac = gatewayMac(network.id);
     await removeUnless(rtnl, tunnel, ({ vxlan }) => vxlan?.vni === network.vni && vxlan?.local === local && vxlan?.port === options.vxlanPort);
-    const isNew = rtnl.glance(bridge) === undefined;
+    const [isNew, isWithout] = [bridge, tunnel].map((link) => rtnl.glance(link) === undefined);
     const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, ...BRIDGE }), found);
     const dev = ensureLink(rtnl, tunnel, { mtu, master: br, up: true }, () => {
       socket.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
     }, found);
     // Frames that come in would teach the bridge that an endpoint which moved here is still there.
     rtnl.setBridgePort(dev, OPEN_PORT);
-    pairs.ensureTrunk(rtnl, { index: dev, name: tunnel }, br, { mac }, isNew ? [] : found);
+    pairs.ensureTrunk(rtnl, { index: dev, name: tunnel }, br, { mac }, isWithout ? [] : found);
     // Nobody is behind it yet.
     if (isNew) pairs.complete(br);
     rtnl.setBridge(br, BRIDGE);
@@ -231,6 +231,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     deleteNetwork: async (network) => {
       halfBuilt.delete(network.id);
       forwarding.forget(network.id);
+      pairs.forgetTrunk(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayBridge(network.id));
       refreshFabric();

@@ -120,7 +120,8 @@ export interface FabricRules {
  * makes NAT choose another port where their replies would clash. Within a network everything
  * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace. An
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
- * through the host, and what the host sends to one that nobody has would go back and forth.
+ * through the host, and what the host sends to one that nobody has would go back and forth. What comes from the host and has a container's
+ * address has not been translated for a published port: the host drops that, unless somebody took its rules away.
  */
 export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends, sealed }: FabricRules): string => {
   const tunnels = sealed ? `{ "${TUNNEL}", "${SEALED_TUNNEL}" }` : `"${TUNNEL}"`;
@@ -151,6 +152,7 @@ ${sealed ? SEALED_FORWARD : ''}
     iifname . oifname @networks accept
     ip daddr @subnets oifname "uplink" drop
     ip6 daddr @subnets6 oifname "uplink" drop
+    ip saddr @subnets iifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
     iifname ${tunnels} ip saddr ${nodePrefix} accept
