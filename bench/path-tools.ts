@@ -1,12 +1,13 @@
 /** Traffic between two network namespaces: iperf3 and sockperf (Debian's packages), and what they cost. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { must, run, until } from '../integration/lab/run.ts';
 
 /** Both ends as paths of network namespaces, and where the second one is reached from the first. */
 export interface Path { client: string; server: string; address: string }
 
 export interface Costs {
-  /** 64-byte UDP datagrams sent per second of the sender's CPU, which runs the kernel's part of every hop. */
+  /** 64-byte UDP datagrams sent per second of the sender's core, which runs the kernel's part of every hop. The receiver has the other core. */
   packetsPerCpuSecond: number;
   /** Median TCP round trip with both ends on one core, microseconds. */
   roundTripUs: number;
@@ -20,6 +21,10 @@ const SOCKPERF_PORT = '11111';
 const SECONDS = '1';
 /** Of the core that both ends of a round trip share. */
 const CORE = ['taskset', '-c', '0'];
+/** Of sender and receiver of packets: where they move about, the kernel's part of the path runs now beside the sender and now instead of it. */
+const CORES = ['-A', '0,1'];
+/** Of times in /proc/stat (USER_HZ). */
+const TICKS = 100;
 
 const enter = (netns: string, command: readonly string[]): string[] => ['nsenter', `--net=${netns}`, ...command];
 
@@ -47,7 +52,7 @@ export async function serve(netns: string): Promise<() => void> {
 
 interface IperfReport {
   end: {
-    sum: { packets: number; seconds: number };
+    sum: { packets: number };
     sum_sent: { bits_per_second: number };
     cpu_utilization_percent: { host_total: number; remote_total: number };
   };
@@ -58,17 +63,25 @@ async function iperf({ client, address }: Path, ...options: string[]): Promise<I
   return (JSON.parse(output) as IperfReport).end;
 }
 
+/** Seconds that core 0 has been busy with, whoever for: a sender's own account leaves out what the kernel's threads do. */
+function busySeconds(): number {
+  const [, user, nice, system, , , interrupts, softInterrupts] = readFileSync('/proc/stat', 'utf8').split('\n').find((line) => line.startsWith('cpu0 '))!.split(' ').map(Number) as number[];
+  return (user! + nice! + system! + interrupts! + softInterrupts!) / TICKS;
+}
+
 /** `before`: done ahead of each of the three. */
 export async function measure(path: Path, before: () => Promise<unknown> = () => Promise.resolve()): Promise<Costs> {
   await before();
-  const { sum, cpu_utilization_percent: udp } = await iperf(path, '-u', '-l', '64', '-b', '0');
+  const start = busySeconds();
+  const { sum } = await iperf(path, '-u', '-l', '64', '-b', '0', ...CORES);
+  const busy = busySeconds() - start;
   await before();
   const { sum_sent: sent, cpu_utilization_percent: tcp } = await iperf(path);
   await before();
   const pings = await must(enter(path.client, [...CORE, 'sockperf', 'ping-pong', '--tcp', '-i', path.address, '-p', SOCKPERF_PORT, '-t', SECONDS]), { timeoutMs: 20_000 });
   const [, oneWay = 'NaN'] = /percentile 50\.000 =\s+([\d.]+)/.exec(pings) ?? [];
   return {
-    packetsPerCpuSecond: sum.packets / (sum.seconds * udp.host_total / 100),
+    packetsPerCpuSecond: sum.packets / busy,
     // sockperf halves the round trip.
     roundTripUs: 2 * Number(oneWay),
     tcpBitsPerCpuSecond: sent.bits_per_second / ((tcp.host_total + tcp.remote_total) / 100),

@@ -80,7 +80,7 @@ try {
   await h1.docker('network', 'create', 'ub');
   await until('the network is on both hosts', async () => (await h3.tryDocker('network', 'inspect', 'wo')).code === 0);
   const bare = await containers('bare', 'wo', [h1, h3]);
-  // Until the next look at the kernel's state, half a minute at most.
+  // Docker's, that is: weftd's own table is not to be flushed by anybody else, so packets are tracked all the same.
   const withoutRules = (): Promise<unknown> => Promise.all([bare.client, bare.server].map((netns) => must(['nsenter', `--net=${netns}`, 'nft', 'flush', 'ruleset'])));
   const outside = (client: string): Path => ({ client, server: netnsOf(lab.namespace('outside')), address: OUTSIDER_ADDRESS });
   const overlay = await containers('wo', 'wo', [h1, h3]);

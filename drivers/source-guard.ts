@@ -39,10 +39,22 @@ const SKB = 9;
 /** Without any address: a family that it has none of is kept out. `anyIp`: it may have every address, and speak whatever it likes. */
 export interface Source { mac: string; ip?: string; ip6?: string; anyIp?: boolean }
 
-/** The same program, by the same name, for the same addresses; it is written when it is asked for, and named at once. */
-export const sourceGuard = (source: Source): IngressProgram => ({
-  name: `weft-${digest(Buffer.from(version() + JSON.stringify([source.mac, source.ip, source.ip6, source.anyIp ?? false])))}`,
-  get instructions() { return write(source); },
+/** What becomes of a frame that is let in, where not the bridge is to have it. */
+export interface Onward {
+  /** Programs that differ have to have different ones. */
+  readonly name: string;
+  /** The end of a program. The registers hold the context, and the packet's address and end. */
+  write(program: BpfAssembler, registers: Registers): void;
+}
+export interface Registers { skb: number; data: number; end: number }
+
+/**
+ * The same program, by the same name, for the same addresses; it is written when it is asked for, and named at once. Names that differ
+ * after a slash alone are of guards with another way onward.
+ */
+export const sourceGuard = (source: Source, onward?: Onward): IngressProgram => ({
+  name: `weft-${digest(Buffer.from(version() + JSON.stringify([source.mac, source.ip, source.ip6, source.anyIp ?? false])))}${onward ? `/${onward.name}` : ''}`,
+  get instructions() { return write(source, onward); },
 });
 
 const digest = (data: Buffer): string => createHash('sha256').update(data).digest('hex').slice(0, 12);
@@ -52,13 +64,13 @@ const version = (): string => (known ??= digest(Buffer.concat([write(SAMPLE), wr
 const SAMPLE: Source = { mac: '02:00:00:00:00:01', ip: '192.0.2.1', ip6: '2001:db8::1' };
 let known: string | undefined;
 
-function write({ mac, ip, ip6, anyIp = false }: Source): Buffer {
+function write({ mac, ip, ip6, anyIp = false }: Source, onward?: Onward): Buffer {
   const program = new BpfAssembler();
   program.move(SKB, 1).set(PULLED, 0).label('start').load(DATA, SKB, CONTEXT.data, 4).load(END, SKB, CONTEXT.dataEnd, 4);
   require(program, anyIp ? ETHERNET.header : IPV4.end);
   if (anyIp) {
     same(program, ETHERNET.source, macToBytes(mac), 'drop');
-    return finish(program.jump('pass').label('drop').return(TC_ACT_SHOT));
+    return finish(program.jump('pass').label('drop').return(TC_ACT_SHOT), onward);
   }
   // What is in a frame with a VLAN's tag cannot be seen from here without looking for it.
   program.load(2, SKB, CONTEXT.vlanPresent, 4).ifNot(2, 0, 'drop');
@@ -69,15 +81,17 @@ function write({ mac, ip, ip6, anyIp = false }: Source): Buffer {
   program.label('drop').return(TC_ACT_SHOT);
   if (ip !== undefined) ofIpv4(program, macToBytes(mac), ipToBytes(ip));
   if (ip6 !== undefined) ofIpv6(program, ipToBytes(ip6), linkLocal(macToBytes(mac)));
-  return finish(program);
+  return finish(program, onward);
 }
 
 export const sourceOf = ({ mac, address, addressIpv6 }: Endpoint): Source => ({
   mac, ...(address !== undefined && { ip: withoutLength(address) }), ...(addressIpv6 !== undefined && { ip6: withoutLength(addressIpv6) }),
 });
 
-function finish(program: BpfAssembler): Buffer {
-  program.label('pass').return(TC_ACT_UNSPEC);
+function finish(program: BpfAssembler, onward: Onward | undefined): Buffer {
+  program.label('pass');
+  if (onward) onward.write(program, { skb: SKB, data: DATA, end: END });
+  else program.return(TC_ACT_UNSPEC);
   pull(program);
   return program.assemble();
 }

@@ -12,7 +12,8 @@ import { alignLink } from './ensure.ts';
 import { ensureLimits, type Rates } from './limits.ts';
 import { bridgeEnd, hostEnd, limiter } from './names.ts';
 import { interfacePrefix } from './options.ts';
-import { sourceGuard, sourceOf } from './source-guard.ts';
+import { createShortcuts, isSameButOnward, type Ways } from './shortcuts.ts';
+import { sourceGuard, sourceOf, type Onward } from './source-guard.ts';
 
 /**
  * A bridge of the host's needs `hairpin`: where br_netfilter is loaded (Docker does), a container that asks for its own
@@ -24,6 +25,8 @@ export interface PortOptions {
   isolated?: boolean;
   anySource?: boolean;
   rates?: Rates;
+  /** Where frames may go past the bridge. What endpoints with published ports send is routed. */
+  ways?: Ways;
 }
 
 /** Makes and removes a driver's pairs. `inside` is where the bridge lives, `bridge` its index there. */
@@ -35,8 +38,19 @@ export interface Pairs {
    * `make`, tells what stands in the way.
    */
   makeSoon: Pairs['make'];
+  /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
+  ensure(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options?: PortOptions): void;
+  /** Frames come out of the bridge's port `link` for endpoints behind other ones. `gateway`: without a `port` the bridge itself. */
+  ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, bridge: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
+  /** It is going. */
+  forgetTrunk(link: string): void;
+  /** All endpoints on the bridge have been made or ensured since this was created. */
+  complete(bridge: number): void;
   /** By the bridge's end: wherever Docker left the other one, it goes with it. */
   remove(inside: Rtnl, endpoint: Endpoint): Promise<void>;
+  /** These addresses are asked by way of other nodes, which have to get the answers: what comes from them is routed. */
+  stay(ips: readonly string[]): void;
+  close(): void;
 }
 
 export function createPairs(host: Rtnl): Pairs {
@@ -45,9 +59,17 @@ export function createPairs(host: Rtnl): Pairs {
     clearImmediate(soon.get(id));
     soon.delete(id);
   };
+  const shortcuts = createShortcuts();
+  /** A bridge of the host's has rules to ask about its frames; one of isolated ports keeps them apart. What is limited waits at its port. */
+  const onwardOf = (inside: Rtnl, bridge: number, { isolated = false, anySource = false, rates = {}, ways = {} }: PortOptions): Onward | undefined =>
+    (inside === host || isolated || rates.out !== undefined ? undefined : shortcuts.from(bridge, { ...ways, out: anySource ? undefined : ways.out }));
+  const enter = (inside: Rtnl, { id, mac, address, ports }: Endpoint, bridge: number, port: number, { isolated = false, rates = {} }: PortOptions): void => {
+    if (inside !== host) shortcuts.set(id, { bridge, mac, ip: address && withoutLength(address), port: isolated || rates.in !== undefined ? undefined : port, leaves: ports.length === 0 });
+  };
   const make: Pairs['make'] = (inside, endpoint, bridge, mtu, options = {}) => {
     cancel(endpoint.id);
-    makePair(host, inside, endpoint, bridge, mtu, options);
+    const port = makePair(host, inside, endpoint, bridge, mtu, options, onwardOf(inside, bridge, options));
+    enter(inside, endpoint, bridge, port, options);
   };
   return {
     make,
@@ -62,18 +84,37 @@ export function createPairs(host: Rtnl): Pairs {
         }
       }));
     },
+    ensure: (inside, endpoint, bridge, mtu, found, options = {}) => {
+      const link = inside.link(bridgeEnd(endpoint.id));
+      if (!link) {
+        shortcuts.forget(endpoint.id);
+        return;
+      }
+      ensurePort(inside, link, endpoint, bridge, mtu, found, options, onwardOf(inside, bridge, options));
+      enter(inside, endpoint, bridge, link.index, options);
+    },
+    ensureTrunk: (inside, link, bridge, { mac, port }, found) => {
+      shortcuts.set(link.name, { bridge, mac, port, leaves: false });
+      ensureProgram(inside, link, shortcuts.trunkProgram(bridge), found, `what came in by ${link.name} all went by its bridge`);
+    },
+    forgetTrunk: shortcuts.forget,
+    complete: shortcuts.complete,
     remove: async (inside, { id }) => {
       cancel(id);
+      shortcuts.forget(id);
       await inside.deleteLink(bridgeEnd(id));
       await inside.deleteLink(limiter(id));
     },
+    stay: shortcuts.stay,
+    close: shortcuts.close,
   };
 }
 
-function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions): void {
+/** Returns the port's index. */
+function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options: PortOptions, onward: Onward | undefined): number {
   const port = bridgeEnd(endpoint.id);
   const present = inside.glance(port);
-  if (present?.up) return;
+  if (present?.up) return present.index;
   const index = present?.index ?? inside.addLink({
     kind: 'veth', name: port, mtu, master: bridge,
     peer: { name: hostEnd(endpoint.id), mtu, mac: endpoint.mac, ...(inside !== host && { netns: host.netns }) },
@@ -83,10 +124,11 @@ function makePair(host: Rtnl, inside: Rtnl, endpoint: Endpoint, bridge: number, 
     if (present) inside.setLink(index, { master: bridge });
     setPort(inside, index, options);
     inside.addPortMac(index, endpoint.mac);
-    inside.setIngressProgram(index, guardOf(endpoint, options));
+    inside.setIngressProgram(index, guardOf(endpoint, options, onward));
   });
   // Only when all of that has been done does anything pass: a port that is up is whole.
   inside.setLink(index, { up: true });
+  return index;
 }
 
 /** Of every port: it learns nothing, since all addresses are entered; the rest is the kernel's own default, put back where somebody changed it. */
@@ -113,11 +155,8 @@ export async function ensurePorts(inside: Rtnl, endpoints: readonly Endpoint[], 
   }
 }
 
-/** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
-export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions = {}): void {
-  const link = inside.link(bridgeEnd(endpoint.id));
-  if (!link) return;
-  ensureGuard(inside, link, guardOf(endpoint, options), found);
+function ensurePort(inside: Rtnl, link: Link, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions, onward: Onward | undefined): void {
+  ensureProgram(inside, link, guardOf(endpoint, options, onward), found, `what port ${link.name} lets in was not held to the endpoint's addresses`);
   ensureLimits(inside, link, endpoint.id, options.rates ?? {}, found);
   // The other end may have been made for a larger one, and goes on sending what fits that.
   alignLink(inside, link, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, found);
@@ -131,12 +170,14 @@ export function ensurePort(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu
   alignLink(inside, link, { up: true }, found);
 }
 
-const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource });
+const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions, onward: Onward | undefined): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource }, onward);
 
-function ensureGuard(inside: Rtnl, { index, name }: Link, guard: IngressProgram, found: Repair[]): void {
-  if (inside.ingressProgram(index) === guard.name) return;
-  inside.setIngressProgram(index, guard);
-  found.push({ what: `what port ${name} lets in was not held to the endpoint's addresses` });
+function ensureProgram(inside: Rtnl, { index }: Pick<Link, 'index'>, program: IngressProgram, found: Repair[], what: string): void {
+  const present = inside.ingressProgram(index);
+  if (present === program.name) return;
+  inside.setIngressProgram(index, program);
+  // As after every start of weftd.
+  if (!isSameButOnward(present, program.name)) found.push({ what });
 }
 
 /**

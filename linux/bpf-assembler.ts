@@ -5,9 +5,14 @@
 type Size = 1 | 2 | 4 | 8;
 
 const LDX: Record<Size, number> = { 1: 0x71, 2: 0x69, 4: 0x61, 8: 0x79 };
-/** Comparisons with a number look at the register's lower 32 bits (BPF_JMP32), those of two registers at all 64. */
+const STX: Record<Size, number> = { 1: 0x73, 2: 0x6b, 4: 0x63, 8: 0x7b };
+const ST: Record<Size, number> = { 1: 0x72, 2: 0x6a, 4: 0x62, 8: 0x7a };
+/** Of an instruction that takes two places: what it loads is a table, by its file descriptor (BPF_PSEUDO_MAP_FD). */
+const TABLE = 1;
+/** Comparisons with a number look at the register's lower 32 bits (BPF_JMP32), those of two registers and with null at all 64. */
 const OPCODE = {
-  addNumber: 0x07, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
+  loadTable: 0x18, ifNull: 0x15,
+  addNumber: 0x07, andNumber: 0x57, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
 } as const;
 const INSTRUCTION = 8;
 
@@ -16,7 +21,7 @@ export class BpfAssembler {
   readonly #labels = new Map<string, number>();
   readonly #jumps: { at: number; label: string }[] = [];
 
-  #emit(opcode: number, { to = 0, from = 0, offset = 0, number = 0 }: { to?: number; from?: number; offset?: number; number?: number }): this {
+  #emit(opcode: number, { to = 0, from = 0, offset = 0, number = 0 }: { to?: number; from?: number; offset?: number; number?: number } = {}): this {
     const bytes = Buffer.alloc(INSTRUCTION);
     bytes.writeUInt8(opcode, 0);
     bytes.writeUInt8(to | (from << 4), 1);
@@ -41,6 +46,19 @@ export class BpfAssembler {
     return this.#emit(LDX[size], { to, from, offset });
   }
 
+  /** What is in a register goes to memory, or a number does. */
+  store(at: number, offset: number, from: number, size: Size): this {
+    return this.#emit(STX[size], { to: at, from, offset });
+  }
+
+  storeNumber(at: number, offset: number, number: number, size: Size): this {
+    return this.#emit(ST[size], { to: at, offset, number });
+  }
+
+  loadTable(to: number, fd: number): this {
+    return this.#emit(OPCODE.loadTable, { to, from: TABLE, number: fd }).#emit(0);
+  }
+
   move(to: number, from: number): this {
     return this.#emit(OPCODE.move, { to, from });
   }
@@ -53,12 +71,22 @@ export class BpfAssembler {
     return this.#emit(OPCODE.addNumber, { to, number });
   }
 
+  /** Keeps the bits that are set in the number, and above the lower 32 all or none, as its highest bit says. */
+  and(to: number, number: number): this {
+    return this.#emit(OPCODE.andNumber, { to, number });
+  }
+
   jump(label: string): this {
     return this.#jump(OPCODE.jump, label);
   }
 
   ifEqual(register: number, number: number, label: string): this {
     return this.#jump(OPCODE.ifEqual, label, { to: register, number });
+  }
+
+  /** Where a helper found nothing. */
+  ifNull(register: number, label: string): this {
+    return this.#jump(OPCODE.ifNull, label, { to: register });
   }
 
   ifNot(register: number, number: number, label: string): this {
@@ -80,7 +108,12 @@ export class BpfAssembler {
   }
 
   return(number: number): this {
-    return this.set(0, number).#emit(OPCODE.exit, {});
+    return this.set(0, number).leave();
+  }
+
+  /** Returns what is in r0. */
+  leave(): this {
+    return this.#emit(OPCODE.exit);
   }
 
   /** Throws RangeError for a jump to a label that is nowhere. */

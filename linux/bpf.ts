@@ -16,13 +16,18 @@ const ATTEMPTS = 5;
 /** Shown by `bpftool prog`; at most 15 characters. */
 const PROGRAM_NAME = 'weft';
 
+/** Returns what the kernel does: below zero, errno says why. `attributes`: union bpf_attr, whose pointers must stay valid meanwhile. */
+export function bpf(what: string, command: number, attributes: Buffer): number {
+  const number = SYSCALL[process.arch];
+  if (number === undefined) throw new KernelError(what, 'ENOSYS', `not on ${process.arch}`);
+  return Number(sys.syscall(number, command, attributes, attributes.length));
+}
+
 /**
  * A program for tc. The returned descriptor may be closed once something holds the program. Throws KernelError; where the kernel does not take
  * the program, with what it says of it.
  */
 export function loadTcProgram(instructions: Buffer): number {
-  const number = SYSCALL[process.arch];
-  if (number === undefined) throw new KernelError('load an eBPF program', 'ENOSYS', `not on ${process.arch}`);
   const load = (log: Buffer | undefined): number => {
     const license = Buffer.from('GPL\0');
     const attributes = Buffer.alloc(ATTRIBUTES_SIZE);
@@ -36,7 +41,7 @@ export function loadTcProgram(instructions: Buffer): number {
       attributes.writeBigUInt64LE(koffi.address(log), 32);
     }
     attributes.write(PROGRAM_NAME, 48, 'latin1');
-    return Number(sys.syscall(number, BPF_PROG_LOAD, attributes, attributes.length));
+    return bpf('load an eBPF program', BPF_PROG_LOAD, attributes);
   };
   let code = '';
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {

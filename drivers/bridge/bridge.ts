@@ -189,6 +189,7 @@ export function createBridgeDriver({ host, path, networks, published, journal, l
     close: () => {
       docker.close();
       ports.close();
+      links.close();
       for (const each of [nft, inside, rtnl, netns]) each.close();
     },
   };

@@ -19,7 +19,7 @@ import { giveBackHostSysctl, setHostSysctl, type Journal } from '../host-sysctls
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On } from '../ipv6.ts';
 import { MADE_BY_WEFT, apartBridge, apartUplink, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { allowsAnySource, wantedRates } from '../options.ts';
-import { OPEN_PORT, createPairs, ensurePort, ensurePorts, linksOf, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePorts, linksOf, type PortOptions } from '../veth.ts';
 import { NAME_OPTION, settingsOf, type BridgeSettings } from './options.ts';
 
 /** Of the address of an adopted bridge that we gave it (IFA_PROTO, from Linux 5.18 on). */
@@ -43,6 +43,7 @@ export interface BridgeLinks {
   migrate(network: Network, endpoints: readonly Endpoint[], found: Repair[]): Promise<void>;
   /** Sysctls aside: whoever purges the host puts all of them back. */
   purge(): Promise<void>;
+  close(): void;
 }
 
 const localnetOf = (link: string): string => `net/ipv4/conf/${link}/route_localnet`;
@@ -67,6 +68,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     for (const family of ['ip', 'ip6', 'arp']) writeSysctl(apart.netns, `net/bridge/bridge-nf-call-${family}tables`, '0');
     const [name, uplink, gateway] = [apartBridge(network.id), apartUplink(network.id), hostBridge(network.id)];
     const mac = gatewayMac(network.id);
+    const isNew = apart.glance(uplink) === undefined;
     const bridge = ensureLink(apart, name, { mtu, up: true }, linkMaker(apart, { kind: 'bridge', name }), found);
     ensureLink(host, gateway, { mtu, mac, up: true }, () => {
       host.addLink({ kind: 'veth', name: gateway, mtu, mac, peer: { name: uplink, mtu, netns: apart.netns, master: bridge, up: true } });
@@ -78,6 +80,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       apart.addPortMac(port, mac);
       found.push({ what: `the address of port ${uplink} was missing` });
     }
+    pairs.ensureTrunk(apart, { index: port, name: uplink }, bridge, { mac, port }, isNew ? [] : found);
     return bridge;
   }
 
@@ -141,6 +144,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     remove: async (network) => {
       const { name } = settingsOf(network);
       if (name === undefined) {
+        pairs.forgetTrunk(apartUplink(network.id));
         await Promise.all([host.deleteLink(hostBridge(network.id)), apart.deleteLink(apartBridge(network.id))]);
         return;
       }
@@ -158,7 +162,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
     ensurePorts: (network, endpoints, bridge, found) => {
       const settings = settingsOf(network);
       const inside = placeOf(settings);
-      return ensurePorts(inside, endpoints, (endpoint) => ensurePort(inside, endpoint, bridge, settings.mtu, found, portOptions(network, endpoint)));
+      return ensurePorts(inside, endpoints, (endpoint) => pairs.ensure(inside, endpoint, bridge, settings.mtu, found, portOptions(network, endpoint)));
     },
     removePort: (network, endpoint) => pairs.remove(placeOf(settingsOf(network)), endpoint),
 
@@ -200,6 +204,7 @@ export function createBridgeLinks(host: Rtnl, apart: Rtnl, journal: Journal): Br
       await deleteLinks(host, ({ name, kind, group }) => OURS_ON_HOST.test(name) || (kind === 'bridge' && group === MADE_BY_WEFT));
       await deleteLinks(apart, ({ name }) => OURS_APART.test(name));
     },
+    close: pairs.close,
   };
 }
 

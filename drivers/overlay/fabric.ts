@@ -61,7 +61,9 @@ export interface Fabric {
   readonly hostRtnl: Rtnl;
   /** Whether what has IPv6 addresses is reached: the host has IPv6, and there is a network with it. */
   ipv6(): boolean;
-  /** Index of weft-in in the fabric; undefined before the first ensure. */
+  /** Index of the fabric's end of the uplink; undefined before the first ensure. */
+  uplink(): number | undefined;
+  /** Of weft-in, likewise. */
   tunnel(): number | undefined;
   /** Of the one by way of WireGuard; undefined where no network is encrypted, too. */
   sealedTunnel(): number | undefined;
@@ -98,6 +100,7 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
   const hostTable = createNftTable(hostNft, 'inet weft-uplink');
   const fabricTable = createNftTable(fabricNft, 'inet weft');
   const encryption = createEncryption({ host: hostRtnl, fabric: rtnl, ...wireguard });
+  let uplink: number | undefined;
   let tunnel: number | undefined;
   let sealedTunnel: number | undefined;
   let withIpv6 = false;
@@ -240,6 +243,7 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
   return {
     nodePrefix, fresh, netns, rtnl, hostRtnl, setRules,
     ipv6: () => withIpv6,
+    uplink: () => uplink,
     tunnel: () => tunnel,
     sealedTunnel: () => sealedTunnel,
     encryption,
@@ -252,7 +256,7 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
       setRules(state);
       if (hostTable.repair()) found.push({ what: 'nftables: table inet weft-uplink of the host was changed' });
       if (fabricTable.repair()) found.push({ what: 'nftables: table inet weft of the fabric was changed' });
-      await ensureUplink(state, found);
+      uplink = await ensureUplink(state, found);
       await ensureTunnels(state, found);
       ensureRules(state, found);
       if (ensureForwardAccepts(hostNft, HOST_END, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });

@@ -2,7 +2,7 @@
 //           /              \
 //     host a 10.99.1.1    host b 10.99.2.2      + on host a: br-… (a bridge as Docker makes one) with container d 172.18.0.2
 //   [fabric]              [fabric]
-//   a1  a2  i1             b1  i2               networks: web 10.20.0.0/24; in 10.22.0.0/24, internal
+//   a1  a2  i1  s1         b1  i2               networks: web 10.20.0.0/24, shop 10.23.0.0/24; in 10.22.0.0/24, internal
 import { test } from 'tap';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Network } from '../../cnm/model.ts';
@@ -14,9 +14,9 @@ import { Node } from './testbed.ts';
 const underlay = new Underlay();
 const shared = new SharedState();
 const networks: Network[] = [
-  network('web', 'overlay', '10.20.0.0/24', { vni: 0x800001 }), network('in', 'overlay', '10.22.0.0/24', { vni: 0x800002, internal: true }),
+  network('web', 'overlay', '10.20.0.0/24', { vni: 0x800001 }), network('in', 'overlay', '10.22.0.0/24', { vni: 0x800002, internal: true }), network('shop', 'overlay', '10.23.0.0/24', { vni: 0x800003 }),
 ];
-const [web, internal] = networks as [Network, Network];
+const [web, internal, shop] = networks as [Network, Network, Network];
 /** A VXLAN header with web's VNI, and a few bytes: what matters is whether it arrives. */
 const INJECT = 'const d = require("dgram").createSocket("udp4"); d.send(Buffer.from("0800000080000100ffffffffffff", "hex"), 4789, process.argv[1], () => d.close());';
 const INJECTED = 'udp port 4789 and udp[8:4] = 0x08000000 and len < 80';
@@ -53,6 +53,7 @@ test('who does not reach whom', async (t) => {
   const a1 = await a.attach('a1', web, '10.20.0.11');
   const a2 = await a.attach('a2', web, '10.20.0.12');
   const b1 = await b.attach('b1', web, '10.20.0.21');
+  const s1 = await a.attach('s1', shop, '10.23.0.11');
   const i1 = await a.attach('i1', internal, '10.22.0.11');
   const i2 = await b.attach('i2', internal, '10.22.0.21');
   await nextTurn();
@@ -129,6 +130,21 @@ test('who does not reach whom', async (t) => {
     t.notOk(a1.container.pings(client.address, '-I', '192.0.2.77'));
     t.equal((await wire()).trim(), '', 'nothing leaves with an address that is not of the network');
     t.ok(a1.container.pings(client.address));
+  });
+
+  t.test('one network is not reached from another, also without the host\'s rules', async (t) => {
+    const apart = (): void => {
+      for (const [from, to] of [[a1, s1], [s1, a1], [s1, b1], [a1, i1]] as const) t.notOk(from.container.pings(to.ip), `${from.ip} → ${to.ip}`);
+    };
+    t.ok(s1.container.pings(client.address), 'what leaves, does');
+    apart();
+    a.space.run('nft', 'flush', 'ruleset');
+    a.space.run('iptables', '-P', 'FORWARD', 'ACCEPT');
+    apart();
+    a.space.run('iptables', '-P', 'FORWARD', 'DROP');
+    await a.repair();
+    t.ok(s1.container.pings(client.address));
+    apart();
   });
 
   t.test('an internal network spans hosts and has no way out or in', async (t) => {

@@ -15,7 +15,8 @@ import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeU
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
 import { ANTISPOOF_OPTION, ENCRYPTION_OPTIONS, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, isEncrypted, wantedMtu, wantedRates, wantedVni } from '../options.ts';
-import { OPEN_PORT, createPairs, ensurePort, ensurePorts, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
+import { OPEN_PORT, createPairs, ensurePorts, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
+import type { WayOut } from '../shortcuts.ts';
 import { SEALED_PREFIX, VXLAN_OVERHEAD, sealedAddress, sealedOverhead } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
@@ -89,7 +90,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - vxlanOverhead();
   }
   const vxlanOverhead = (): number => VXLAN_OVERHEAD[familyOf(options.self().vtep)];
-  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint) });
+  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index } });
+  /** What is for the network itself or for a node is the fabric's to route; what is for other networks, the host's to drop. */
+  function wayOut({ id, internal, subnets }: Network): WayOut | undefined {
+    const uplink = fabric.uplink();
+    if (internal || uplink === undefined) return undefined;
+    return { gatewayMac: gatewayMac(id), uplink, inside: [fabric.nodePrefix, ...subnets.map(({ subnet }) => subnet).filter((subnet) => familyOf(subnet) === 4)] };
+  }
   const overheadOf = (network: Network): number => (isEncrypted(network) ? sealedOverhead(familyOf(options.self().vtep)) : vxlanOverhead());
   /** As it was when the fabric was last looked after: to ask for the route to each peer takes too long for a container's start. */
   let lastMtu: number | undefined;
@@ -154,12 +161,16 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     const [socket, local] = isEncrypted(network) ? [rtnl, sealedAddress(options.self().number)] : [hostRtnl, options.self().vtep];
     const mac = gatewayMac(network.id);
     await removeUnless(rtnl, tunnel, ({ vxlan }) => vxlan?.vni === network.vni && vxlan?.local === local && vxlan?.port === options.vxlanPort);
+    const [isNew, isWithout] = [bridge, tunnel].map((link) => rtnl.glance(link) === undefined);
     const br = ensureLink(rtnl, bridge, { mac, up: true }, linkMaker(rtnl, { kind: 'bridge', name: bridge, mac, ...BRIDGE }), found);
     const dev = ensureLink(rtnl, tunnel, { mtu, master: br, up: true }, () => {
       socket.addLink({ kind: 'vxlan', name: tunnel, vni: network.vni!, local, port: options.vxlanPort, proxy: true, mtu, netns: fabric.netns, master: br });
     }, found);
     // Frames that come in would teach the bridge that an endpoint which moved here is still there.
     rtnl.setBridgePort(dev, OPEN_PORT);
+    pairs.ensureTrunk(rtnl, { index: dev, name: tunnel }, br, { mac }, isWithout ? [] : found);
+    // Nobody is behind it yet.
+    if (isNew) pairs.complete(br);
     rtnl.setBridge(br, BRIDGE);
     // After its first port: a bridge takes the MTU of its ports when one is added.
     ensureLink(rtnl, bridge, { mtu, up: true }, () => {}, found);
@@ -220,6 +231,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     deleteNetwork: async (network) => {
       halfBuilt.delete(network.id);
       forwarding.forget(network.id);
+      pairs.forgetTrunk(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayBridge(network.id));
       refreshFabric();
@@ -250,7 +262,8 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         await mend(`network ${nameOf(network)}`, found, async () => {
           if (here.length > 0 || isBuilt(network)) {
             const bridge = await ensureNetwork(network, found);
-            await ensurePorts(rtnl, here, (endpoint) => ensurePort(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
+            await ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
+            pairs.complete(bridge);
           } else {
             await forwarding.ensure(network, found);
           }
@@ -274,12 +287,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;
       backends = next;
+      pairs.stay(backends.map(({ ip }) => ip));
       fabric.setRules(fabricState(lastMtu ??= overlayMtu()));
     },
     close: () => {
       closed = true;
       peers.close();
       forwarding.close();
+      pairs.close();
     },
   };
 }

@@ -31,7 +31,8 @@ const FOR_THIS_HOST = 'fib daddr type { local, broadcast, multicast, anycast }';
  * Injection is stopped in three places: a container's packet towards a VTEP is dropped while it is forwarded, that of an
  * unprivileged process of the host while it leaves (both would pass every peer's list of members), an outsider's when it
  * comes in, and a container's whatever address it says it has. WireGuard knows a stranger by itself, and is kept from containers all the same; its members
- * may come from anywhere, as behind address translation. What runs inside of it has no business here. The kernel's own VXLAN packets belong to no user. The address is looked at before the routing table is asked, which members' packets never need.
+ * may come from anywhere, as behind address translation. What runs inside of it has no business here. The kernel's own VXLAN packets belong to no user. The address is looked at before the routing table is asked, which members' packets never need. What a tunnel's packets are asked comes
+ * first, and once.
  */
 export const hostRules = ({ nodeAddress, nodeAddress6, vxlanPort, members, subnets, dockerBridges, wireguard }: HostRules): string => `
   set members { type ipv4_addr; ${elements(ofFamily(4, members))} }
@@ -42,18 +43,20 @@ ${wireguard ? `  set wireguard { type ipv4_addr . inet_service; ${elements(ofFam
   set overlay6 { type ipv6_addr; flags interval; ${elements(ofFamily(6, subnets))} }
   set translated { type ipv4_addr; flags interval; ${elements([...ofFamily(4, subnets), '127.0.0.0/8'])} }
   chain raw_prerouting { type filter hook prerouting priority raw; policy accept;
-    iifname "weft-up" ip daddr 127.0.0.0/8 drop
 ${wireguard ? `    iifname "weft-up" ip daddr ${SEALED_PREFIX} drop\n    udp dport ${wireguard.port} jump containers` : ''}
     udp dport ${vxlanPort} goto tunnel
+    iifname "weft-up" ip daddr 127.0.0.0/8 drop
   }
   chain tunnel {
-    ${OUR_VXLAN} jump injected
+    ${OUR_VXLAN} goto injected
+    iifname "weft-up" ip daddr 127.0.0.0/8 drop
     notrack
   }
   chain injected {
     ip saddr != @members ${FOR_THIS_HOST} drop
     ip6 saddr != @members6 ${FOR_THIS_HOST} drop
-    goto containers
+    jump containers
+    notrack
   }
   chain containers {
     iifname "weft-up" ${FOR_THIS_HOST} drop
@@ -61,10 +64,16 @@ ${wireguard ? `    iifname "weft-up" ip daddr ${SEALED_PREFIX} drop\n    udp dpo
     iifname @dockers ${FOR_THIS_HOST} drop
   }
   chain raw_output { type filter hook output priority raw; policy accept;
-    udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip daddr @members drop
-    udp dport ${vxlanPort} ${OUR_VXLAN} meta skuid != 0 ip6 daddr @members6 drop
-    udp dport ${vxlanPort} notrack
+    udp dport ${vxlanPort} goto tunnel_out
 ${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop\n    meta skuid != 0 ip6 daddr . udp dport @wireguard6 drop' : ''}
+  }
+  chain tunnel_out {
+    meta skuid != 0 ${OUR_VXLAN} jump forged
+    notrack
+  }
+  chain forged {
+    ip daddr @members drop
+    ip6 daddr @members6 drop
   }
   chain postrouting { type nat hook postrouting priority srcnat - 10; policy accept;
     oifname "weft-up" ip saddr @translated snat ip to ${nodeAddress}
@@ -78,7 +87,7 @@ ${wireguard ? '    meta skuid != 0 ip daddr . udp dport @wireguard drop\n    met
     udp dport ${vxlanPort} ${OUR_VXLAN} ip6 daddr @members6 drop
 ${wireguard ? '    ip daddr . udp dport @wireguard drop\n    ip6 daddr . udp dport @wireguard6 drop' : ''}
     ct state established,related accept
-    oifname "weft-up" iifname != "weft-up" ct direction original ct status & dnat != dnat drop
+    oifname "weft-up" ct direction original ct status & dnat != dnat drop
     iifname "weft-up" oifname @dockers ct direction original ct status & dnat != dnat drop
   }
   chain mss {
@@ -111,7 +120,8 @@ export interface FabricRules {
  * makes NAT choose another port where their replies would clash. Within a network everything
  * is accepted: its frames get here when somebody loads br_netfilter, which filters bridged frames in every namespace. An
  * address of a network that is not built here is not to be had by the way out: containers of other networks would reach it
- * through the host, and what the host sends to one that nobody has would go back and forth.
+ * through the host, and what the host sends to one that nobody has would go back and forth. What comes from the host and has a container's
+ * address has not been translated for a published port: the host drops that, unless somebody took its rules away.
  */
 export const fabricRules = ({ nodePrefix, nodePrefix6, peers, subnets, bridges, internalBridges, backends, sealed }: FabricRules): string => {
   const tunnels = sealed ? `{ "${TUNNEL}", "${SEALED_TUNNEL}" }` : `"${TUNNEL}"`;
@@ -142,6 +152,7 @@ ${sealed ? SEALED_FORWARD : ''}
     iifname . oifname @networks accept
     ip daddr @subnets oifname "uplink" drop
     ip6 daddr @subnets6 oifname "uplink" drop
+    ip saddr @subnets iifname "uplink" drop
     iifname @internal drop
     oifname @internal drop
     iifname ${tunnels} ip saddr ${nodePrefix} accept
