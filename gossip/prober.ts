@@ -10,8 +10,9 @@ import { nacks, streamPings } from './versions.ts';
 
 /** A helper gives up early enough for its word to arrive in time (Lifeguard §IV.A: 80 % of the time-out). */
 const HELPER_SHARE = 0.8;
-/** Each probe carries its number twice: they stay short, and come again long after they were answered. */
+/** Of 16 bits: they come again long after they were answered. */
 const SEQUENCES = 2 ** 16;
+const FIRST_SEQUENCES = 64;
 
 export interface ProberOptions {
   name: string;
@@ -49,7 +50,8 @@ export function createProber(options: ProberOptions): Prober {
   const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets, onAnswer, now } = options;
   const waiting = new Map<number, { ack(payload: Buffer): void; nack(): void }>();
   let order: string[] = [];
-  let sequence = 0;
+  // Small at first, since each probe carries it twice; not always the same, since a late answer to who had this address before us is none to us.
+  let sequence = random.int(FIRST_SEQUENCES);
 
   const nextSequence = (): number => (sequence = (sequence + 1) % SEQUENCES);
   const pingOf = (node: string, seq: number): Buffer => encodePing({ seq, node, sourceNode: name, source: address });

@@ -89,7 +89,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
   }
 
   const routesOf = (ip: string, way: Way): Route[] => routeOf(options.nodePrefix, ip, way);
-  const deviceOf = (networkId: string): number | undefined => rtnl.link(overlayTunnel(networkId))?.index;
+  /** At a glance: each endpoint of this node comes by here as well, in the middle of its container's start. */
+  const deviceOf = (networkId: string): number | undefined => rtnl.glance(overlayTunnel(networkId))?.index;
 
   // Changes -----------------------------------------------------------------------------------------------------------
 
