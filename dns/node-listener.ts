@@ -10,12 +10,11 @@ import { RCODE } from './message.ts';
 import { NOTHING_KNOWN } from './remembered.ts';
 import { createResponder, type Chain } from './responder.ts';
 import { encodeResponse } from './response.ts';
-import { datagramSocket, directSender, openServer } from './sockets.ts';
+import { openServer } from './sockets.ts';
 import { createTcpService, type TcpService } from './tcp-server.ts';
+import { serveEach } from './udp-server.ts';
 
 const PORT = 53;
-/** The largest answer of our own over UDP. */
-const UDP_BYTES = 4096;
 /** Another name server may have the address, and go. */
 const RETRY_MS = 10_000;
 
@@ -68,7 +67,7 @@ export function openNodeListener({ address, clock, log, onDrop, onStranger }: No
   function open(): void {
     try {
       const { udp, tcp } = openServer(address, PORT, { absent: true });
-      const stopUdp = serveUdp(udp);
+      const stopUdp = serveEach(udp, (ip) => clientAt(ip).chain, onError);
       const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => clientAt(socket.remoteAddress ?? '').tcp.serve(socket));
       server.on('error', onError);
       server.listen({ fd: tcp });
@@ -82,33 +81,6 @@ export function openNodeListener({ address, clock, log, onDrop, onStranger }: No
       problem = errorText(error);
       timer = clock.setTimeout(open, RETRY_MS);
     }
-  }
-
-  function serveUdp(fd: number): () => void {
-    const socket = datagramSocket(fd);
-    const send = directSender(fd);
-    const out = Buffer.allocUnsafe(UDP_BYTES);
-    let isOpen = true;
-    // With a callback, failed sends are no events of the socket.
-    const sent = (error: Error | null): void => {
-      if (error) onError(error);
-    };
-    socket.on('error', onError);
-    socket.on('message', (message, { address: ip, port }) => {
-      const { chain } = clientAt(ip);
-      const answer = chain.known().write(message, message.length, out) || chain(message, 'udp', out);
-      if (typeof answer !== 'number') {
-        void answer.then((reply) => {
-          if (isOpen) socket.send(reply, port, ip, sent);
-        });
-      } else if (answer > 0 && !send(out, answer, port, ip)) {
-        socket.send(Buffer.from(out.subarray(0, answer)), port, ip, sent);
-      }
-    });
-    return () => {
-      isOpen = false;
-      socket.close();
-    };
   }
 
   open();

@@ -26,7 +26,7 @@ export interface UdpServerOptions {
 /** Takes the descriptor over. Returns the way to stop. */
 export function serveUdp(fd: number, { batches, ...options }: UdpServerOptions): () => void {
   const batch = batches ? shared ??= createDatagramBatch() : undefined;
-  return batch ? serveBatches(fd, batch, options) : serveEach(fd, options);
+  return batch ? serveBatches(fd, batch, options) : serveEach(fd, () => options.chain, options.onError);
 }
 
 type Options = Omit<UdpServerOptions, 'batches'>;
@@ -76,7 +76,8 @@ function serveBatches(fd: number, batch: DatagramBatch, { chain, onError }: Opti
   };
 }
 
-function serveEach(fd: number, { chain, onError }: Options): () => void {
+/** One datagram at a time, for servers whose clients have chains of their own. Takes the descriptor over; returns the way to stop. */
+export function serveEach(fd: number, chainOf: (address: string) => Chain, onError: (error: Error) => void): () => void {
   const socket = datagramSocket(fd);
   const out = Buffer.allocUnsafe(UDP_BYTES);
   const send = directSender(fd);
@@ -88,6 +89,7 @@ function serveEach(fd: number, { chain, onError }: Options): () => void {
 
   socket.on('error', onError);
   socket.on('message', (message, { address, port }) => {
+    const chain = chainOf(address);
     const answer = chain.known().write(message, message.length, out) || chain(message, 'udp', out);
     if (typeof answer !== 'number') {
       void answer.then((reply) => {
