@@ -8,6 +8,7 @@ import { writeSysctl } from '../linux/sysctl.ts';
 import { space } from '../linux/testing.ts';
 import { createShortcuts } from './shortcuts.ts';
 import { sourceGuard } from './source-guard.ts';
+import { passes } from './testbed.ts';
 
 const [X, Y, GATEWAY, OTHER, EVERYBODY] = ['02:42:0a:14:00:0b', '02:42:0a:14:00:0c', '02:77:65:00:00:01', '02:42:0a:14:00:63', 'ff:ff:ff:ff:ff:ff'] as [string, string, string, string, string];
 const ETHERTYPE_ALL = 3;
@@ -102,14 +103,3 @@ test('what a port has let in is handed over', async (t) => {
     t.ok(await passes(fromX, atY, toY));
   });
 });
-
-/** Packets are handed over inside the send: what has not come by then never does. */
-async function passes(sender: PacketSocket, receiver: PacketSocket, sent: Buffer): Promise<boolean> {
-  receiver.receive();
-  sender.send(sent);
-  for (let i = 0; i < 5; i++) {
-    if (receiver.receive().some((each) => each.subarray(0, sent.length).equals(sent))) return true;
-    await new Promise((done) => void setTimeout(done, 2));
-  }
-  return false;
-}

@@ -3,10 +3,11 @@
 //   y ── we-y ┘
 import { test } from 'tap';
 import { ipToBytes, macToBytes } from '../base/ip.ts';
-import { openPacketSocket, type PacketSocket } from '../linux/packet-socket.ts';
+import { openPacketSocket } from '../linux/packet-socket.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import { space } from '../linux/testing.ts';
 import { sourceGuard } from './source-guard.ts';
+import { passes } from './testbed.ts';
 
 const MAC = '02:42:0a:14:00:0b';
 const OTHER_MAC = '02:42:0a:14:00:0c';
@@ -114,14 +115,3 @@ test('an endpoint sends as itself, and as nobody else', async (t) => {
     t.not(sourceGuard({ mac: MAC, ip: IP }).name, sourceGuard({ mac: MAC, ip: OTHER }).name);
   });
 });
-
-/** Frames stay in order: what has not come before a later one that always passes never comes. The bridge works inside the send. */
-async function passes(sender: PacketSocket, receiver: PacketSocket, sent: Buffer): Promise<boolean> {
-  receiver.receive();
-  sender.send(sent);
-  for (let i = 0; i < 5; i++) {
-    if (receiver.receive().some((each) => each.subarray(0, sent.length).equals(sent))) return true;
-    await new Promise((done) => void setTimeout(done, 2));
-  }
-  return false;
-}

@@ -11,6 +11,7 @@ import { createNetns, deleteNetns, openNetns } from '../linux/netns.ts';
 import { openRtnl } from '../linux/rtnl.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import type { Netns, Rtnl } from '../linux/types.ts';
+import type { PacketSocket } from '../linux/packet-socket.ts';
 import type { Journal } from './host-sysctls.ts';
 
 let count = 0;
@@ -235,4 +236,15 @@ export async function capture(space: Space, device: string, filter: string): Pro
     await once(child, 'exit');
     return text;
   };
+}
+
+/** Whether what one sends comes to the other. Bridges and programs work inside the send: what has not come a moment later never does. */
+export async function passes(sender: PacketSocket, receiver: PacketSocket, sent: Buffer): Promise<boolean> {
+  receiver.receive();
+  sender.send(sent);
+  for (let i = 0; i < 5; i++) {
+    if (receiver.receive().some((each) => each.subarray(0, sent.length).equals(sent))) return true;
+    await new Promise((done) => void setTimeout(done, 2));
+  }
+  return false;
 }
