@@ -60,6 +60,8 @@ export function createPairs(host: Rtnl): Pairs {
     soon.delete(id);
   };
   const shortcuts = createShortcuts();
+  /** Endpoints whose pairs are on their way out: until they are gone a repair may still see them. */
+  const going = new Set<string>();
   /** A bridge of the host's has rules to ask about its frames; one of isolated ports keeps them apart. What is limited waits at its port. */
   const onwardOf = (inside: Rtnl, bridge: number, { isolated = false, anySource = false, rates = {}, ways = {} }: PortOptions): Onward | undefined =>
     (inside === host || isolated || rates.out !== undefined ? undefined : shortcuts.from(bridge, { ...ways, out: anySource ? undefined : ways.out }));
@@ -85,6 +87,8 @@ export function createPairs(host: Rtnl): Pairs {
       }));
     },
     ensure: (inside, endpoint, bridge, mtu, found, options = {}) => {
+      // Its entry would stay for good, and whoever has its address next, on another node, would not be reached from here.
+      if (going.has(endpoint.id)) return;
       const link = inside.link(bridgeEnd(endpoint.id));
       if (!link) {
         shortcuts.forget(endpoint.id);
@@ -102,8 +106,13 @@ export function createPairs(host: Rtnl): Pairs {
     remove: async (inside, { id }) => {
       cancel(id);
       shortcuts.forget(id);
-      await inside.deleteLink(bridgeEnd(id));
-      await inside.deleteLink(limiter(id));
+      going.add(id);
+      try {
+        await inside.deleteLink(bridgeEnd(id));
+        await inside.deleteLink(limiter(id));
+      } finally {
+        going.delete(id);
+      }
     },
     stay: shortcuts.stay,
     close: shortcuts.close,

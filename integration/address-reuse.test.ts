@@ -11,7 +11,7 @@
  */
 import type { Socket } from 'node:dgram';
 import tap, { test } from 'tap';
-import type { SandboxAnswer } from '../agent/api.ts';
+import type { NetworkAnswer, SandboxAnswer } from '../agent/api.ts';
 import { withoutLength } from '../base/ip.ts';
 import { type Random, seededRandom } from '../base/random.ts';
 import { netnsOf, socketIn } from './faults/numbered-flow.ts';
@@ -53,9 +53,9 @@ class Storm {
   readonly #owners = new Map<string, Tenure>();
   readonly misdelivered: string[] = [];
   readonly #network: string;
-  readonly #senders: number;
+  readonly #senders: readonly Host[];
 
-  constructor(network: string, senders: number) {
+  constructor(network: string, senders: readonly Host[]) {
     this.#network = network;
     this.#senders = senders;
   }
@@ -69,23 +69,38 @@ class Storm {
     const { address } = await control<SandboxAnswer>(host, 'POST', 'sandboxes', { name, network: this.#network });
     tenure.ip = withoutLength(address!);
     const socket = await socketIn({ netns: netnsOf(host, name), address: tenure.ip, port: PORT });
-    socket.on('message', (packet) => {
-      const wanted = this.tenures[packet.readUInt32LE(0)]!;
-      if (wanted === tenure) {
-        const sender = packet.readUInt8(4);
-        if (!tenure.known.has(sender)) tenure.known.set(sender, performance.now());
-        tenure.pending.delete(packet.readUInt16LE(5));
-      } else this.misdelivered.push(`${wanted.name} of ${wanted.host.name} at ${wanted.ip}: reached ${tenure.name} of ${host.name}`);
-    });
-    this.#owners.set(tenure.ip, tenure);
-    await until(`every host reaches ${name}`, () => tenure.known.size === this.#senders, KNOWN_MS);
-    await wait(HOLD_MS / 2 + random.int(HOLD_MS));
-    this.#owners.delete(tenure.ip);
-    tenure.until = performance.now();
-    await until(`what was sent to ${name} arrives`, () => tenure.pending.size === 0, LOST_MS).catch(() => undefined);
-    // It would keep the namespace.
-    await new Promise<void>((done) => void socket.close(done));
+    try {
+      socket.on('message', (packet) => {
+        const wanted = this.tenures[packet.readUInt32LE(0)]!;
+        if (wanted === tenure) {
+          const sender = packet.readUInt8(4);
+          if (!tenure.known.has(sender)) tenure.known.set(sender, performance.now());
+          tenure.pending.delete(packet.readUInt16LE(5));
+        } else this.misdelivered.push(`${wanted.name} of ${wanted.host.name} at ${wanted.ip}: reached ${tenure.name} of ${host.name}`);
+      });
+      this.#owners.set(tenure.ip, tenure);
+      await until(`every host reaches ${name}`, () => tenure.known.size === this.#senders.length, KNOWN_MS).catch(async (error: Error) => {
+        throw new Error(await this.#whoDoesNotReach(tenure), { cause: error });
+      });
+      await wait(HOLD_MS / 2 + random.int(HOLD_MS));
+      this.#owners.delete(tenure.ip);
+      tenure.until = performance.now();
+      await until(`what was sent to ${name} arrives`, () => tenure.pending.size === 0, LOST_MS).catch(() => undefined);
+    } finally {
+      // It would keep the namespace.
+      await new Promise<void>((done) => void socket.close(done));
+    }
     await control(host, 'DELETE', `sandboxes/${name}`);
+  }
+
+  /** What each host has of a sandbox that some do not reach. */
+  async #whoDoesNotReach({ name, ip, host, known }: Tenure): Promise<string> {
+    const views = await Promise.all(this.#senders.map(async (each, i) => {
+      const { endpoints } = (await control<NetworkAnswer[]>(each, 'GET', 'networks'))[0]!;
+      const kernel = await each.must(['sh', '-c', `ip -n weft neigh | grep '^${ip} '; ip -n weft route get ${ip}; bridge -n weft fdb | grep -c ' dst '`]);
+      return `${each.name} (${known.has(i) ? 'reaches it' : 'does not'}): ${JSON.stringify(endpoints.filter((endpoint) => endpoint.ip === ip))}\n${kernel}`;
+    }));
+    return `${name} of ${host.name} at ${ip} is not reached by all within ${KNOWN_MS} ms\n${views.join('\n')}`;
   }
 
   send(socket: Socket, sender: number): void {
@@ -110,7 +125,7 @@ void test('addresses that go from hand to hand', async (t) => {
   await weftJson(hosts[0], 'network', 'create', '--subnet', '10.200.0.0/27', 'small');
   for (const host of hosts) await until(`${host.name} has it`, async () => (await control<object[]>(host, 'GET', 'networks')).length === 1);
 
-  const storm = new Storm('small', hosts.length);
+  const storm = new Storm('small', hosts);
   const random = seededRandom(SEED);
   const senders: Socket[] = [];
   const addresses: string[] = [];
