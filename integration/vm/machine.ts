@@ -11,6 +11,11 @@ const MEMORY_MB = '1536';
 /** A command that hosts of the lab, and Docker on them, need first: control groups, and folders that are no overlay for their own overlays. */
 export const FOR_HOSTS = 'mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /tmp && mkdir -p .lab && mount -t tmpfs none .lab';
 
+/** What the kernel has asked modprobe for, by line; in the guest. */
+export const ASKED_MODULES = '/run/modules-asked';
+/** Where Node finds what it has compiled before, by unit tests on this machine; nothing is written there by the guest. */
+const COMPILED = process.env['NODE_COMPILE_CACHE'] ?? '';
+
 export interface Outcome { code: number; output: string }
 
 /** Runs one command after the other, in the folder of the project; returns what each printed. Rejects when the machine does not get through all of them in time. */
@@ -46,8 +51,8 @@ const guestScript = ({ modules }: Kernel, commands: readonly string[]): string =
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/shm /lib/modules
 for folder in /run /dev/shm; do mount -t tmpfs none $folder; done
 mount --bind ${modules} /lib/modules
-printf '#!/bin/sh\\nexec /bin/busybox modprobe "$@"\\n' > /run/modprobe; chmod +x /run/modprobe; echo /run/modprobe > /proc/sys/kernel/modprobe
-export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 TAP_TIMEOUT=600
+printf '#!/bin/sh\\necho "$@" >> ${ASKED_MODULES}\\nexec /bin/busybox modprobe "$@"\\n' > /run/modprobe; chmod +x /run/modprobe; echo /run/modprobe > /proc/sys/kernel/modprobe
+export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin NO_COLOR=1 TAP_TIMEOUT=600 NODE_COMPILE_CACHE=${COMPILED}
 ip link set lo up; /run/modprobe br_netfilter
 cd ${ROOT}
 ${commands.map((command, i) => `echo; echo "=== ${i} begins"; ${tried(command)}; echo; echo "=== ${i} ends: $code"`).join('\n')}
