@@ -25,9 +25,8 @@ const QUESTIONS = 600;
 const EVERY = 10;
 /** Longer than a question waits for others (FORWARD_TIMEOUT_MS in dns/forwarder.ts). */
 const PATIENCE_MS = 5_000;
-/** Of the 99th percentiles, on a machine that does other things as well. */
-const TIMES = 2;
-const NOISE_MS = 1;
+/** A question behind one for the outside would wait for seconds; a machine that does other things as well keeps it for tens of milliseconds. */
+const WAITED_MS = 250;
 tap.setTimeout(180_000);
 
 const percentile = (values: readonly number[], share: number): number => values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))]!;
@@ -60,8 +59,8 @@ void test('a name server that is away', async (t) => {
     // What waits for the name server has its answer before the next round.
     await wait(PATIENCE_MS);
   }
-  const [there, away] = [percentile(took.there, 0.5), percentile(took.away, 0.5)];
-  t.ok(away <= TIMES * there + NOISE_MS, `99 of 100 within ${away.toFixed(2)} ms without the name server, ${there.toFixed(2)} ms with it`);
+  t.comment(JSON.stringify({ there_p99_ms: took.there, away_p99_ms: took.away }));
+  t.ok(Math.max(...took.away) < WAITED_MS, `99 of 100 within ${Math.max(...took.away).toFixed(2)} ms without the name server, too`);
 });
 
 const within = <T>(answer: Promise<T>): Promise<T | 'silence'> => Promise.race([answer, wait(PATIENCE_MS).then(() => 'silence' as const)]);

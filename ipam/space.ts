@@ -1,6 +1,6 @@
 /** The blocks in hand, and which of their addresses are taken: memory and arithmetic only. */
 import { createBitmaps } from './bitmaps.ts';
-import { type Bounds, intersect, isEmpty, type Layout, partOf, type Slot } from './layout.ts';
+import { type Bounds, intersect, isEmpty, isWithin, type Layout, partOf, type Slot } from './layout.ts';
 
 /** Who chooses addresses in a block. Weft stays out of Docker's, where Docker would give the same address again. */
 export type Chooser = 'weft' | 'docker';
@@ -65,6 +65,16 @@ export function createSpace(layout: Layout): Space {
     return undefined;
   }
 
+  /** The one below the last one, where that is in the same block: it is free most of the time. */
+  function step(bounds: Bounds): Slot | undefined {
+    const block = blocks[cursorAt];
+    if (cursor === undefined || cursor.offset === 0 || block?.index !== cursor.block || block.chooser === 'docker') return undefined;
+    const next = { block: block.index, offset: cursor.offset - 1 };
+    if (!isWithin(next, bounds) || !bitmaps.set(block.row, next.offset)) return undefined;
+    block.free--;
+    return next;
+  }
+
   const below = ({ block, offset }: Slot): Slot => (offset > 0 ? { block, offset: offset - 1 } : { block: block - 1, offset: blockSize - 1 });
 
   function take({ block: index, offset }: Slot): void {
@@ -98,7 +108,7 @@ export function createSpace(layout: Layout): Space {
     takeNext: (bounds) => {
       const found = cursor === undefined
         ? search(bounds)
-        : search(intersect(bounds, { low: bounds.low, high: below(cursor) })) ?? search(intersect(bounds, { low: cursor, high: bounds.high }));
+        : step(bounds) ?? search(intersect(bounds, { low: bounds.low, high: below(cursor) })) ?? search(intersect(bounds, { low: cursor, high: bounds.high }));
       if (found) cursor = found;
       return found;
     },
