@@ -97,7 +97,7 @@ class Storm {
   async #whoDoesNotReach({ name, ip, host, known }: Tenure): Promise<string> {
     const views = await Promise.all(this.#senders.map(async (each, i) => {
       const { endpoints } = (await control<NetworkAnswer[]>(each, 'GET', 'networks'))[0]!;
-      const kernel = await each.must(['sh', '-c', `ip -n weft neigh | grep '^${ip} '; ip -n weft route get ${ip}; bridge -n weft fdb | grep -c ' dst '`]);
+      const { stdout: kernel } = await each.exec(['sh', '-c', `ip -n weft neigh | grep '^${ip} '; ip -n weft route get ${ip}; bridge -n weft fdb | grep -c ' dst '`]);
       return `${each.name} (${known.has(i) ? 'reaches it' : 'does not'}): ${JSON.stringify(endpoints.filter((endpoint) => endpoint.ip === ip))}\n${kernel}`;
     }));
     return `${name} of ${host.name} at ${ip} is not reached by all within ${KNOWN_MS} ms\n${views.join('\n')}`;

@@ -18,15 +18,16 @@ import { createLab, OUTSIDER_ADDRESS } from './lab/lab.ts';
 import { until, wait } from './lab/run.ts';
 import { weft, weftJson, weftUp } from './lab/weft.ts';
 
-/** Each with the name server and without it. */
-const ROUNDS = 3;
+/** Each with the name server and without it; the median of them counts, so that a machine that stands still for a moment spoils neither side. */
+const ROUNDS = 7;
 const QUESTIONS = 600;
 /** Questions for the outside that are asked between two for a container, and never for the same name twice: some 100 a second. */
 const EVERY = 10;
 /** Longer than a question waits for others (FORWARD_TIMEOUT_MS in dns/forwarder.ts). */
 const PATIENCE_MS = 5_000;
-/** A question behind one for the outside would wait for seconds; a machine that does other things as well keeps it for tens of milliseconds. */
-const WAITED_MS = 250;
+/** Of the 99th percentiles, on a machine that does other things as well. */
+const TIMES = 2;
+const NOISE_MS = 1;
 tap.setTimeout(180_000);
 
 const percentile = (values: readonly number[], share: number): number => values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))]!;
@@ -59,8 +60,8 @@ void test('a name server that is away', async (t) => {
     // What waits for the name server has its answer before the next round.
     await wait(PATIENCE_MS);
   }
-  t.comment(JSON.stringify({ there_p99_ms: took.there, away_p99_ms: took.away }));
-  t.ok(Math.max(...took.away) < WAITED_MS, `99 of 100 within ${Math.max(...took.away).toFixed(2)} ms without the name server, too`);
+  const [there, away] = [percentile(took.there, 0.5), percentile(took.away, 0.5)];
+  t.ok(away <= TIMES * there + NOISE_MS, `99 of 100 within ${away.toFixed(2)} ms without the name server, ${there.toFixed(2)} ms with it`);
 });
 
 const within = <T>(answer: Promise<T>): Promise<T | 'silence'> => Promise.race([answer, wait(PATIENCE_MS).then(() => 'silence' as const)]);
