@@ -137,6 +137,6 @@ export function createChain({ names, records, ttl, remembered, random, observati
 /** In which of its orders an answer is given. */
 function turnOf(answer: Answer): { turns: number; turn: number } {
   if (answer.kind === 'addresses') return { turns: answer.near ?? answer.ips.length, turn: answer.first };
-  if (answer.kind === 'records') return { turns: answer.records.length, turn: answer.first };
-  return answer.kind === 'services' ? { turns: answer.targets.length, turn: answer.first } : { turns: 1, turn: 0 };
+  if (answer.kind === 'services') return { turns: answer.near, turn: answer.first };
+  return answer.kind === 'records' ? { turns: answer.records.length, turn: answer.first } : { turns: 1, turn: 0 };
 }

@@ -26,8 +26,8 @@ export interface SandboxNames {
 /** By family, without duplicates. `groups`, where the nearest come first: how many in a row are equally near. */
 export type NamedAddresses = Readonly<Record<Family, readonly string[]>> & { readonly groups?: Readonly<Record<Family, readonly number[]>> };
 
-/** Someone behind a name: their primary name, and what they listen on: 'tcp/80'. */
-export interface NamedService { name: string; ports: readonly string[]; addresses: readonly string[] }
+/** Someone behind a name: their primary name, and what they listen on: 'tcp/80'. `step`, where the nearest come first: how near they are, the less the nearer. */
+export interface NamedService { name: string; ports: readonly string[]; addresses: readonly string[]; step?: number }
 
 /** The records that names are answered from, on all nodes; kept current by the agent. */
 export interface NameSource {

@@ -4,7 +4,8 @@
  */
 import type { Random } from '../base/random.ts';
 import type { NameSource } from './dns.ts';
-import { findName, findServices, type JoinedNetwork } from './lookup.ts';
+import { addressesInTurn, servicesInTurn, type BeginAt } from './in-turn.ts';
+import { FAMILIES_ASKED, findName, findServices, ofFamilies, type JoinedNetwork } from './lookup.ts';
 import { RCODE, TYPE } from './message.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
@@ -27,7 +28,7 @@ export interface HostNamesOptions {
 }
 
 export function createHostNames({ names, networks, ttl, random, count }: HostNamesOptions): Chain {
-  const beginAt = (of: number): number => (of > 1 ? random.int(of) : 0);
+  const beginAt: BeginAt = (of) => (of > 1 ? random.int(of) : 0);
   const joined = (): JoinedNetwork[] => networks().filter(({ name }) => name !== '').map(({ id, name }) => ({ id, name, suffix: name.toLowerCase() }));
 
   /** An rcode where there is nothing to say. `inner`: without the domain. */
@@ -39,12 +40,11 @@ export function createHostNames({ names, networks, ttl, random, count }: HostNam
     if (!network) return RCODE.NXDOMAIN;
     const name = inner.slice(0, -network.suffix.length - 1);
     const targets = type === TYPE.SRV ? findServices(names, [network], name) : undefined;
-    if (targets && targets.length > 0) return { kind: 'services', targets: targets.map((each) => ({ ...each, target: each.target + SUFFIX })), first: beginAt(targets.length), ttl };
-    const found = names.addresses(network.id, name);
-    if (!found) return targets ? { kind: 'nodata' } : RCODE.NXDOMAIN;
-    const ips = [...type === TYPE.AAAA ? [] : found[4], ...type === TYPE.A ? [] : found[6]];
-    const isAsked = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
-    return isAsked && ips.length > 0 ? { kind: 'addresses', ips, first: beginAt(ips.length), ttl } : { kind: 'nodata' };
+    if (targets && targets.length > 0) return servicesInTurn(targets.map((each) => ({ ...each, target: each.target + SUFFIX })), beginAt, ttl);
+    const known = names.addresses(network.id, name);
+    if (!known) return targets ? { kind: 'nodata' } : RCODE.NXDOMAIN;
+    const found = ofFamilies(known, FAMILIES_ASKED[type] ?? []);
+    return found.ips.length > 0 ? addressesInTurn(found, beginAt, ttl) : { kind: 'nodata' };
   }
 
   function answerTo({ name, type }: Query): Answer | number {

@@ -2,16 +2,13 @@
  * What this node can say of a name by itself. In this order: the operator's records of exactly that name; the names of containers; the
  * operator's wildcards, which cover only what nobody has. Aliases are followed through all of them.
  */
-import type { Family } from '../base/prefix.ts';
 import type { NameSource } from './dns.ts';
-import { addressIn, findAddresses, findName, findServices, type FoundAddresses, type JoinedNetwork } from './lookup.ts';
+import { addressesInTurn, servicesInTurn, type BeginAt } from './in-turn.ts';
+import { addressIn, BOTH, FAMILIES_ASKED, findAddresses, findName, findServices, type JoinedNetwork } from './lookup.ts';
 import { TYPE } from './message.ts';
 import type { RecordSource, WireSets } from './own-records.ts';
 import type { Alias, Answer } from './response.ts';
 
-const BOTH: readonly Family[] = [4, 6];
-/** Types that are answered with addresses. */
-const ASKED: Readonly<Record<number, readonly Family[]>> = { [TYPE.A]: [4], [TYPE.AAAA]: [6], [TYPE.ANY]: BOTH };
 /** Aliases in a row. Of more, which are a circle as a rule, the end is not looked for: there are no such records there. */
 const MAX_ALIASES = 8;
 
@@ -21,8 +18,7 @@ export interface LocalOptions {
   joined: readonly JoinedNetwork[];
   /** In seconds, of what says nothing else. */
   ttl: number;
-  /** Clients take the first: which of so many it is. */
-  beginAt(count: number): number;
+  beginAt: BeginAt;
 }
 
 /** `from`: who knows the name that was asked for. `elsewhere`: a name of which nothing is known here, and to which the aliases lead. */
@@ -71,24 +67,11 @@ function ofContainers({ names, joined, ttl, beginAt }: LocalOptions, name: strin
   }
   if (type === TYPE.SRV) {
     const targets = findServices(names, joined, name);
-    if (targets) return targets.length === 0 ? { kind: 'nodata' } : { kind: 'services', targets, first: beginAt(targets.length), ttl };
+    if (targets) return targets.length === 0 ? { kind: 'nodata' } : servicesInTurn(targets, beginAt, ttl);
   }
-  const found = findAddresses(names, joined, name, ASKED[type] ?? BOTH);
+  const found = findAddresses(names, joined, name, FAMILIES_ASKED[type] ?? BOTH);
   if (!found) return undefined;
-  return found.ips.length === 0 || !(type in ASKED) ? { kind: 'nodata' } : inTurn(found, beginAt, ttl);
-}
-
-/** Those that are equally near take turns. */
-function inTurn({ ips, groups }: FoundAddresses, beginAt: LocalOptions['beginAt'], ttl: number): Answer {
-  if (groups === undefined || groups.length < 2) return { kind: 'addresses', ips, first: beginAt(ips.length), ttl };
-  const [near, ...further] = groups as [number, ...number[]];
-  let end = near;
-  const rest = further.flatMap((size) => {
-    const group = ips.slice(end, end += size);
-    const first = beginAt(size);
-    return [...group.slice(first), ...group.slice(0, first)];
-  });
-  return { kind: 'addresses', ips: [...ips.slice(0, near), ...rest], first: beginAt(near), near, ttl };
+  return found.ips.length === 0 || !(type in FAMILIES_ASKED) ? { kind: 'nodata' } : addressesInTurn(found, beginAt, ttl);
 }
 
 function ofAddress({ records, joined, ttl }: LocalOptions, name: string, type: number): Answer | undefined {

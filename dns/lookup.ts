@@ -6,12 +6,17 @@
 import { bytesToIp, parseIp4 } from '../base/ip.ts';
 import type { Family } from '../base/prefix.ts';
 import type { NamedAddresses, NamedService, NameSource } from './dns.ts';
+import { TYPE } from './message.ts';
 
 /** `name` as the user wrote it, `suffix` the same in lower case. */
 export interface JoinedNetwork { id: string; name: string; suffix: string }
 
 const REVERSE_ZONE = '.in-addr.arpa';
 const REVERSE_ZONE_6 = '.ip6.arpa';
+
+export const BOTH: readonly Family[] = [4, 6];
+/** Types that are answered with addresses. */
+export const FAMILIES_ASKED: Readonly<Record<number, readonly Family[]>> = { [TYPE.A]: [4], [TYPE.AAAA]: [6], [TYPE.ANY]: BOTH };
 
 /** `groups`, where the nearest come first: how many in a row are equally near. */
 export interface FoundAddresses { ips: readonly string[]; groups?: readonly number[] | undefined }
@@ -21,28 +26,33 @@ export interface FoundAddresses { ips: readonly string[]; groups?: readonly numb
  * others only, undefined where nothing is known of it.
  */
 export function findAddresses(names: NameSource, networks: readonly JoinedNetwork[], name: string, families: readonly Family[]): FoundAddresses | undefined {
-  const [family] = families;
   return findFirst(networks, name, (network, within): FoundAddresses | undefined => {
     const found = names.addresses(network.id, within);
-    return found && (families.length === 1 ? { ips: found[family!], groups: found.groups?.[family!] } : together(found, families));
+    return found && ofFamilies(found, families);
   }, ({ ips }) => ips.length === 0);
 }
 
-const together = (found: NamedAddresses, families: readonly Family[]): FoundAddresses =>
-  ({ ips: families.flatMap((each) => found[each]), groups: found.groups && families.flatMap((each) => found.groups![each]) });
+export function ofFamilies(found: NamedAddresses, families: readonly Family[]): FoundAddresses {
+  const [family] = families;
+  if (families.length === 1) return { ips: found[family!], groups: found.groups?.[family!] };
+  return { ips: families.flatMap((each) => found[each]), groups: found.groups && families.flatMap((each) => found.groups![each]) };
+}
 
-/** Where a port of those behind a name is reached: `target` is the name of one of them. */
-export interface ServiceTarget { target: string; port: number; addresses: readonly string[] }
+/** Where a port of those behind a name is reached: `target` is the name of one of them. Clients try those with the lowest priority first (RFC 2782). */
+export interface ServiceTarget { target: string; port: number; priority: number; addresses: readonly string[] }
 
+/** The highest priority that a record has room for. */
+const FARTHEST = 0xffff;
 const SERVICE = /^_(\d{1,5})\._(tcp|udp|sctp)\.(.+)$/;
 
-/** '_80._tcp.api' (RFC 2782): who of 'api' listens on it. Empty where none does, undefined where nothing is known of the name. */
+/** '_80._tcp.api' (RFC 2782): who of 'api' listens on it, the nearest first. Empty where none does, undefined where nothing is known of the name. */
 export function findServices(names: NameSource, networks: readonly JoinedNetwork[], serviceName: string): readonly ServiceTarget[] | undefined {
   const [, port, protocol, name] = SERVICE.exec(serviceName) ?? [];
   if (name === undefined) return undefined;
   const wanted = `${protocol}/${Number(port)}`;
   return findFirst(networks, name, (network, within) => names.services(network.id, within)?.filter(({ ports }) => ports.includes(wanted))
-    .map((each: NamedService) => ({ target: `${each.name}.${network.name}`, port: Number(port), addresses: each.addresses })), (all) => all.length === 0);
+    .map(({ name: target, step = 0, addresses }: NamedService) => ({ target: `${target}.${network.name}`, port: Number(port), priority: Math.min(step, FARTHEST), addresses }))
+    .sort((a, b) => a.priority - b.priority), (all) => all.length === 0);
 }
 
 /** What the first network has that is not empty, in Docker's order. */

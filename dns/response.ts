@@ -26,13 +26,13 @@ export interface Alias { target: string; ttl: number }
 export interface ResponseRecord { owner?: Uint8Array; type: number; ttl: number; data: Uint8Array }
 
 /**
- * What is answered: addresses, beginning with the one at `first`, of which the first `near` take turns, or all; the name behind an address; who listens on a port; records of any kind; or
- * that the name exists without such records. All of it may be found at the end of some `aliases`. TTLs in seconds.
+ * What is answered: addresses, beginning with the one at `first`, of which the first `near` take turns, or all; the name behind an address; who listens on a port, in turn like
+ * addresses; records of any kind; or that the name exists without such records. All of it may be found at the end of some `aliases`. TTLs in seconds.
  */
 export type Answer = (
   | { kind: 'addresses'; ips: readonly string[]; first: number; near?: number; ttl: number }
   | { kind: 'pointer'; name: string; ttl: number }
-  | { kind: 'services'; targets: readonly ServiceTarget[]; first: number; ttl: number }
+  | { kind: 'services'; targets: readonly ServiceTarget[]; first: number; near: number; ttl: number }
   | { kind: 'records'; records: readonly ResponseRecord[]; first: number }
   | { kind: 'nodata' }
 ) & { aliases?: readonly Alias[] };
@@ -48,7 +48,7 @@ export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode
   let additional = 0;
   if (answer?.kind === 'addresses') {
     const { ips, first, near = ips.length, ttl } = answer;
-    for (let i = 0; i < ips.length && !records.full; i++) records.address(owner, ips[i < near ? (first + i) % near : i]!, ttl);
+    for (let i = 0; i < ips.length && !records.full; i++) records.address(owner, ips[placeIn(i, first, near)]!, ttl);
   } else if (answer?.kind === 'pointer') {
     const name = encodeName(answer.name);
     // A name that DNS cannot carry is no answer: the address is known, its name cannot be told.
@@ -68,6 +68,9 @@ export function encodeResponse(out: Buffer, message: Buffer, query: Query, rcode
   out.writeUInt16BE(additional + (query.edns ? 1 : 0), 10);
   return query.edns ? writeOpt(out, records.offset, rcode, query.dnssecOk) : records.offset;
 }
+
+/** Which one of several comes at this place. */
+const placeIn = (i: number, first: number, near: number): number => (i < near ? (first + i) % near : i);
 
 /** Records one behind the other, for as long as there is room for whole ones. */
 class RecordWriter {
@@ -124,13 +127,14 @@ function writeAliases(records: RecordWriter, aliases: readonly Alias[]): number 
 }
 
 /** Each target with its addresses, where there is room for these (RFC 2782: a client asks for those that are left out). Returns how many of these there are. */
-function writeServices(records: RecordWriter, { targets, first, ttl }: Extract<Answer, { kind: 'services' }>, owner: number): number {
+function writeServices(records: RecordWriter, { targets, first, near, ttl }: Extract<Answer, { kind: 'services' }>, owner: number): number {
   const written: { name: number; addresses: readonly string[] }[] = [];
   for (let i = 0; i < targets.length && !records.full; i++) {
-    const { target, port, addresses } = targets[(first + i) % targets.length]!;
+    const { target, port, priority, addresses } = targets[placeIn(i, first, near)]!;
     const name = encodeName(target);
-    // Priority and weight 0: all are the same.
     const data = Buffer.concat([Buffer.alloc(SRV_FIXED), name ?? Buffer.alloc(0)]);
+    data.writeUInt16BE(priority, 0);
+    // Weight 0: those of one priority are the same.
     data.writeUInt16BE(port, 4);
     const start = records.offset + POINTER_LENGTH + RECORD_FIXED + SRV_FIXED;
     if (name && records.add(owner, TYPE.SRV, ttl, data) && start < POINTER_LIMIT) written.push({ name: start, addresses });

@@ -108,7 +108,7 @@ export function createNameTable(stepOf?: (node: string | undefined) => number): 
     },
     services: (networkId, name) => {
       const entry = find(networkId, name);
-      return entry && preferred(entry).filter(({ record }) => record.name !== '').map(({ record }) => ({ name: record.name, ports: record.ports ?? [], addresses: addressesOf(record) }));
+      return entry && preferred(entry).filter(({ record }) => record.name !== '').map(({ record, node }) => ({ name: record.name, ports: record.ports ?? [], addresses: addressesOf(record), ...(stepOf && { step: stepOf(node) }) }));
     },
     nameOf: (networkId, ip) => {
       const owners = zones.get(networkId)?.addresses.get(ip);
