@@ -17,10 +17,14 @@ test('queries are logged while it is switched on, of one container or of all', a
   queryLog.set(true, 'c2');
   t.same(wants(), [true, true], 'one whose name was not known at first');
   listener!.heard('/n/1', { name: 'db.test', type: 28, transport: 'udp', from: 'records', rcode: 0, ms: 0.12345 });
-  listener!.heard('/n/3', { name: 'www.example', type: 999, transport: 'tcp', from: undefined, rcode: 3, ms: 7 });
+  listener!.heard('/n/3', { name: 'www.example', type: 999, transport: 'tcp', from: 'upstreams', rcode: 3, ms: 7 });
+  listener!.heard('/n/3', { name: 'www.example', type: 1, transport: 'udp', from: 'docker', rcode: 0, ms: 7 });
+  listener!.heard('/n/3', { name: 'www.example', type: 1, transport: 'udp', from: undefined, rcode: 2, ms: 4000 });
   t.match(lines, [
     { msg: 'query', container: 'c1', name: 'db.test', type: 'AAAA', transport: 'udp', rcode: 'NOERROR', from: 'records', ms: 0.123 },
-    { msg: 'query', container: '/n/3', name: 'www.example', type: 'TYPE999', rcode: 'NXDOMAIN', from: 'others', ms: 7 },
+    { msg: 'query', container: '/n/3', name: 'www.example', type: 'TYPE999', rcode: 'NXDOMAIN', from: 'upstreams', ms: 7 },
+    { rcode: 'NOERROR', from: 'docker' },
+    { rcode: 'SERVFAIL', from: 'nobody', ms: 4000 },
   ]);
   t.same([queryLog.set(false, 'c1'), wants()], [{ all: false, containers: ['c2'] }, [false, true]]);
   t.same([queryLog.set(true), wants()], [{ all: true, containers: ['c2'] }, [true, true]]);

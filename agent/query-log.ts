@@ -43,7 +43,7 @@ export function createQueryLog({ resolver, nameAt, log: parent }: { resolver: Pi
       resolver.listen(!all && containers.size === 0 ? undefined : {
         wants: (path) => all || containers.has(containerAt(path) ?? ''),
         heard: (path, { name, type, transport, from, rcode, ms }) =>
-          log.info({ container: containerAt(path) ?? path, name, type: typeText(type), transport, rcode: rcodeText(rcode), from: from ?? 'others', ms: Number(ms.toFixed(3)) }, 'query'),
+          log.info({ container: containerAt(path) ?? path, name, type: typeText(type), transport, rcode: rcodeText(rcode), from: from ?? 'nobody', ms: Number(ms.toFixed(3)) }, 'query'),
       });
       return state();
     },

@@ -5,6 +5,7 @@ import { VirtualClock } from '../base/virtual-clock.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder, type CachingOptions } from './caching.ts';
 import { createChain } from './chain.ts';
+import type { SeenQuery } from './dns.ts';
 import type { DockerResolver } from './docker-resolver.ts';
 import type { Failure } from './forwarder.ts';
 import type { SandboxNetworks, Source } from './forwarding.ts';
@@ -17,8 +18,8 @@ import { createNameTable } from './zone.ts';
 const out = Buffer.alloc(65_535);
 
 /** A chain over one network 'web' (10.1.0.0/24), and forwarders that do as told. */
-interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean | 'unknown' }
-function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, elsewhere = false }: SceneOptions) {
+interface SceneOptions { docker: Reactions | Failure; upstream?: Reactions | Failure; internal?: boolean; ipv4?: boolean; elsewhere?: boolean | 'unknown'; observed?: boolean }
+function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, elsewhere = false, observed = false }: SceneOptions) {
   const clock = new VirtualClock();
   const cache = createAnswerCache(1 << 20);
   const names = createNameTable();
@@ -44,9 +45,13 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     };
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
+  const records = createOwnRecords();
+  const seen: SeenQuery[] = [];
+  const timed: string[] = [];
   const chain = createChain({
-    names, records: createOwnRecords(), networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, records, networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
+    observation: { clock, took: (from) => void timed.push(from), observer: () => (observed ? (query) => void seen.push(query) : undefined) },
   });
   const ask = async (query: Buffer, transport: 'udp' | 'tcp' = 'udp'): Promise<Buffer> => {
     const answer = chain(query, transport, out);
@@ -54,7 +59,7 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
   };
   const put = (name: string, ...ips: string[]): void =>
     ips.forEach((ip) => names.put({ networkId: 'n1', networkName: 'web', endpointId: ip, ip, name, names: [name], service: name }));
-  return { chain, names, ask, put, counts, asked, clock, says, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
+  return { chain, names, records, ask, put, counts, asked, clock, says, seen, timed, get: async (name: string, type?: string) => outcome(await ask(question(name, type))) };
 }
 
 test('own records are answered at once, and nobody else is asked', async (t) => {
@@ -258,6 +263,35 @@ test('while dockerd is away the host\'s name servers are asked before what is pa
   }
   t.equal(await get('other.example'), 'SERVFAIL');
   t.same(counts, { docker: 2, upstream: 2, stale: 6 });
+});
+
+test('who had an answer is told by name', async (t) => {
+  const { get, put, records, seen, timed, says, clock, counts } = scene({
+    docker: (name) => (name === 'early' ? [A('x', '10.1.0.77')] : name === 'nobody.example' ? { rcode: 3 } : [A('x', '93.184.216.34')]), upstream: () => [A('x', '198.51.100.7')], observed: true,
+  });
+  const told = (): string[] => seen.splice(0).map(({ name, from, rcode }) => `${name} ${from ?? 'nobody'} ${rcode}`);
+  put('c1', '10.1.0.5');
+  records.put({ name: 'own.test', sets: { A: { values: ['10.9.0.1'] } } });
+  for (const [alias, target] of [['kept.test', 'www.example'], ['new.test', 'other.example']] as const) records.put({ name: alias, sets: { CNAME: { values: [target] } } });
+  for (const name of ['c1', 'own.test', 'www.example', 'www.example', 'nobody.example', 'early', 'kept.test', 'new.test']) await get(name);
+  t.same(told(), ['c1 containers 0', 'own.test records 0', 'www.example docker 0', 'www.example cache 0', 'nobody.example docker 3', 'early nobody 3', 'kept.test cache 0', 'new.test docker 0']);
+  await Promise.all([get('slow.example'), get('c1')]);
+  t.same(told(), ['c1 containers 0', 'slow.example docker 0'], 'each question by itself');
+  says['docker'] = 'absent';
+  await get('www2.example');
+  await get('www2.example');
+  t.same(told(), ['www2.example upstreams 0', 'www2.example cache 0']);
+  says['upstream'] = 'timeout';
+  await get('www3.example');
+  await clock.advance(60_000);
+  await get('www2.example');
+  t.same(told(), ['www3.example nobody 2', 'www2.example cache 0'], 'what is past its time is from the cache, too');
+  t.same(timed, ['containers', 'records', 'cache', 'containers'], 'what others were asked for is timed where they are');
+  t.match(counts, { docker: 4, upstream: 1, discarded: 1, stale: 1 });
+  const direct = scene({ docker: () => [A('x', '172.18.0.5')], elsewhere: true, observed: true });
+  await direct.get('bridged');
+  await direct.ask(question('bridged'), 'tcp');
+  t.same(direct.seen.map(({ from, transport }) => `${from ?? 'nobody'} over ${transport}`), ['docker over udp', 'docker over tcp'], 'where nothing is kept');
 });
 
 test('replies that cannot be believed are failures', async (t) => {

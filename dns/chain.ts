@@ -11,7 +11,7 @@ import type { Random } from '../base/random.ts';
 import { encodeAliased, questionFor } from './aliased.ts';
 import type { NameSource, SeenQuery } from './dns.ts';
 import type { Transport } from './forwarder.ts';
-import { createForwarding, type ForwardingOptions } from './forwarding.ts';
+import { createForwarding, type Credit, type ForwardingOptions } from './forwarding.ts';
 import { keptLength, writeKept } from './kept-answer.ts';
 import { answerLocally, type LocalOptions } from './local-answer.ts';
 import type { JoinedNetwork } from './lookup.ts';
@@ -66,20 +66,21 @@ export function createChain({ names, records, ttl, remembered, random, observati
   }
 
   /** The operator's name for one that others know. */
-  async function followed(message: Buffer, query: Query, { aliases, elsewhere }: { aliases: readonly Alias[]; elsewhere: string }, transport: Transport, limit: number): Promise<Buffer> {
+  async function followed(message: Buffer, query: Query, { aliases, elsewhere }: { aliases: readonly Alias[]; elsewhere: string }, transport: Transport, limit: number, given: Credit): Promise<Buffer> {
     const asked = questionFor(message, query, elsewhere);
     const target = parseQuery(asked);
     if (typeof target === 'string' || 'rcode' in target) return encodeFailure(message, query, RCODE.SERVFAIL);
     const found = kept(asked, target);
-    if (!found) return encodeAliased(message, query, aliases, await forward(asked, target, transport, MAX_TCP_SIZE), target.end, limit);
+    if (!found) return encodeAliased(message, query, aliases, await forward(asked, target, transport, MAX_TCP_SIZE, given), target.end, limit);
     const reply = Buffer.allocUnsafe(keptLength(found.answer));
     writeKept(reply, asked, target, found.answer, found.age, beginAt(found.answer.survey.rotation.length), reply.length);
     count(found.source === 'stale' ? 'stale' : 'cached');
+    given.from = 'cache';
     return encodeAliased(message, query, aliases, reply, target.end, limit);
   }
 
-  /** Of the question in hand: set before `answer` returns. */
-  let from: Origin | undefined;
+  /** Of the question in hand; given before `answer` returns where it is answered at once. */
+  let credit: Credit = { from: undefined };
 
   const answer = createResponder(count, (query, limit, message, transport, out) => {
     const remember = (length: number, how: RememberedAnswer): void => {
@@ -87,7 +88,7 @@ export function createChain({ names, records, ttl, remembered, random, observati
     };
     const local = query.name === undefined ? undefined : answerLocally(here, query.name, query.type);
     if (local && 'answer' in local) {
-      ({ from } = local);
+      credit.from = local.from;
       const outcome = local.answer.kind === 'nodata' ? 'nodata' : 'answered';
       const length = encodeResponse(out, message, query, RCODE.NOERROR, local.answer, limit);
       remember(length, { ...turnOf(local.answer), until: Infinity, onUse: uses[outcome] });
@@ -98,10 +99,10 @@ export function createChain({ names, records, ttl, remembered, random, observati
       count('contained');
       return encodeResponse(out, message, query, RCODE.SERVFAIL, undefined, limit);
     }
-    if (local) return followed(message, query, local, transport, limit);
+    if (local) return followed(message, query, local, transport, limit, credit);
     const found = kept(message, query);
-    if (!found) return forward(message, query, transport, limit);
-    from = 'cache';
+    if (!found) return forward(message, query, transport, limit, credit);
+    credit.from = 'cache';
     const turns = found.answer.survey.rotation.length;
     const turn = beginAt(turns);
     const length = writeKept(out, message, query, found.answer, found.age, turn, limit);
@@ -111,22 +112,23 @@ export function createChain({ names, records, ttl, remembered, random, observati
   });
 
   const observed = ({ clock, took, observer }: Observation): Responder => (message, transport, out) => {
-    from = undefined;
+    const given: Credit = { from: undefined };
+    credit = given;
     const began = clock.now();
     const result = answer(message, transport, out);
     const now = clock.now();
-    if (from !== undefined) took(from, now - began);
+    if (given.from !== undefined && typeof result === 'number') took(given.from, now - began);
     const report = observer();
     if (!report) return result;
     const query = parseQuery(message);
     if (typeof query === 'string' || 'rcode' in query) return result;
-    const seen = { name: query.key, type: query.type, transport, from };
+    const seen = { name: query.key, type: query.type, transport };
     if (typeof result === 'number') {
-      report({ ...seen, rcode: rcodeOf(out), ms: now - began });
+      report({ ...seen, from: given.from, rcode: rcodeOf(out), ms: now - began });
       return result;
     }
     return result.then((reply) => {
-      report({ ...seen, rcode: rcodeOf(reply), ms: clock.now() - began });
+      report({ ...seen, from: given.from, rcode: rcodeOf(reply), ms: clock.now() - began });
       return reply;
     });
   };

@@ -56,7 +56,7 @@ export interface Histogram {
   buckets: { le: number; count: number }[];
 }
 
-/** `from`: undefined where others were asked, or nobody. `ms`: from the question's coming to its answer's going. */
+/** `from`: undefined where nobody had an answer. `ms`: from the question's coming to its answer's going. */
 export interface SeenQuery { name: string; type: number; transport: Transport; from: Origin | undefined; rcode: number; ms: number }
 
 /** Who wants to hear of queries: of which sandboxes, by path, may change at any time. */

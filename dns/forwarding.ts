@@ -6,6 +6,7 @@ import type { Forwarder, Transport } from './forwarder.ts';
 import { keptLength, writeKept } from './kept-answer.ts';
 import type { JoinedNetwork } from './lookup.ts';
 import { RCODE } from './message.ts';
+import type { Origin } from './origin.ts';
 import type { Outcome } from './outcomes.ts';
 import type { Query } from './query.ts';
 import { hasAddressIn, isRefusal, rcodeOf } from './reply.ts';
@@ -35,6 +36,9 @@ export interface Source<F extends Forwarder> { direct: F; cached: CachingForward
 
 interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound }
 
+/** Whom an answer comes from; undefined: nobody had one. */
+export interface Credit { from: Origin | undefined }
+
 export interface ForwardingOptions {
   /** Those of the sandbox, as they are now. */
   networks: () => SandboxNetworks;
@@ -52,8 +56,8 @@ export interface Forwarding {
   isContained(): boolean;
   /** What can be said at once. */
   kept(message: Buffer, query: Query): Found | undefined;
-  /** The answer of others, or the failure to have one; never rejects. `limit`: bytes that the client takes. */
-  forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer>;
+  /** The answer of others, or the failure to have one; never rejects. `limit`: bytes that the client takes. `credit` is given by then. */
+  forward(message: Buffer, query: Query, transport: Transport, limit: number, credit: Credit): Promise<Buffer>;
 }
 
 type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
@@ -98,7 +102,7 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
     return ipv4 || internal ? inTurn(ask) : together(ask);
   }
 
-  async function forward(message: Buffer, query: Query, transport: Transport, limit: number): Promise<Buffer> {
+  async function forward(message: Buffer, query: Query, transport: Transport, limit: number, credit: Credit): Promise<Buffer> {
     const fail = (outcome: Outcome, rcode: number): Buffer => {
       count(outcome);
       return encodeFailure(message, query, rcode);
@@ -118,10 +122,12 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
       if (Buffer.isBuffer(result)) {
         if (from === 'docker' && hasAddressIn(result, query.end, networks().subnets)) return fail('discarded', RCODE.NXDOMAIN);
         count(from);
+        credit.from = ORIGIN_OF[from];
         // Over UDP servers keep to the client's size themselves; over TLS they do not look at it.
         return encrypted && result.length > limit ? encodeTruncation(message, query) : result;
       }
       count(result.source === 'asked' ? from : result.source);
+      credit.from = result.source === 'asked' ? ORIGIN_OF[from] : 'cache';
       const out = Buffer.allocUnsafe(Math.min(limit, keptLength(result.answer)));
       const { answer, age } = result;
       return out.subarray(0, writeKept(out, message, query, answer, age, beginAt(answer.survey.rotation.length), limit));
@@ -155,6 +161,8 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
 const isFailure = (result: Buffer | Found | NotFound): boolean => (typeof result === 'string' ? result !== 'discarded' && result !== 'closed' : isRefusal(messageOf(result)));
 
 const messageOf = (result: Buffer | Found): Buffer => (Buffer.isBuffer(result) ? result : result.answer.message);
+
+const ORIGIN_OF: Readonly<Record<Reply['from'], Origin>> = { docker: 'docker', upstream: 'upstreams' };
 
 const FAILURES: Readonly<Record<NotFound, { outcome: Outcome; rcode: number }>> = {
   busy: { outcome: 'refused', rcode: RCODE.REFUSED },

@@ -72,7 +72,7 @@ export async function traceName(options: TraceOptions, name: string, typeName: s
   const reply = typeof result === 'number' ? out.subarray(0, result) : await result;
   const rcode = rcodeOf(reply);
   const answers = answerTexts(reply, end);
-  const from = seen?.from ?? (outcome === 'cached' || outcome === 'stale' ? 'cache' : outcome === 'docker' ? 'docker' : outcome === 'upstream' ? 'upstreams' : undefined);
+  const from = seen?.from;
   const facts: Facts = {
     heard, from, outcome, isEmpty: rcode === RCODE.NOERROR && answers.length === 0, type: typeText(type), networks: options.networks().joined.map((network) => network.name),
     keeps: options.networks().elsewhere === false, encrypted: options.encrypted ?? false, isBehindDocker: options.isBehindDocker ?? false,
