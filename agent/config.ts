@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import { errorText, weftError } from '../base/errors.ts';
 import { bytesToIp, ipToBytes, parsePrefix4, splitHostPort } from '../base/ip.ts';
 import { parsePrefix } from '../base/prefix.ts';
-import { parseTlsServer } from '../dns/tls-server.ts';
+import { parseTlsServer, TLS_SERVER_HINT } from '../dns/tls-server.ts';
 import { CLIENT_PORT, PEER_PORT } from '../store/etcd-ports.ts';
 
 export const DEFAULT_DATA_DIRECTORY = '/var/lib/weft';
@@ -103,7 +103,7 @@ const Schema = v.pipe(v.strictObject({
     listen: v.optional(v.union([v.boolean(), v.pipe(v.string(), v.ipv4())]), false),
     /** Name servers for the outside world, asked over TLS; none: Docker's resolver and the host's name servers. */
     upstreams: v.optional(v.array(v.pipe(
-      v.string(), v.check((text) => parseTlsServer(text) !== undefined, 'give name servers such as tls://9.9.9.9#dns.quad9.net'), v.transform((text) => parseTlsServer(text)!),
+      v.string(), v.check((text) => parseTlsServer(text) !== undefined, TLS_SERVER_HINT), v.transform((text) => parseTlsServer(text)!),
     )), []),
     /** PEM file with the authorities that may vouch for them. */
     ca: v.optional(path),

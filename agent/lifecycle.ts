@@ -9,6 +9,7 @@ import type { Network } from '../cnm/model.ts';
 import type { AddressManager } from '../ipam/ipam.ts';
 import { asTaken, checkedRange, refuseOverlap, type Occupied } from '../ipam/subnets.ts';
 import { bridgeNameOf, sharesSubnet } from './network-scope.ts';
+import { upstreamsOf } from './network-upstreams.ts';
 import type { NetworkChange, NetworkRegistry } from './networks.ts';
 import { byRoute } from './occupied.ts';
 
@@ -69,6 +70,7 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       if (again) return again;
       checkSubnets(network);
       controller.validate(network);
+      upstreamsOf(network);
       if (network.scope === 'cluster' || network.ipam === 'weft') {
         for (const { subnet, range, gateway, aux } of network.subnets) {
           if (poolHeld) {

@@ -9,18 +9,18 @@ const network = (id: string, more: Partial<Network>): Network => ({
   id, name: id, driver: 'overlay', scope: 'cluster', node: 'n', subnets: [], ipam: 'weft', internal: false, options: {}, labels: {}, attachable: false, createdAt: '2026-01-01T00:00:00.000Z', ...more,
 });
 
-test('the resolver is told all subnets of a sandbox, and which of them are the LAN\'s', async (t) => {
+test('the resolver is told all subnets of a sandbox, which of them are the LAN\'s, and the name servers of its networks\' own', async (t) => {
   const { path } = space(t);
   const told: SandboxNames[] = [];
   const resolver = { attach: async (sandbox: SandboxNames) => void told.push(sandbox), detach: () => {}, attached: () => [] };
   const sandboxes = createSandboxes({ resolver, log: silentLogger });
   t.teardown(sandboxes.close);
-  sandboxes.joined(path, network('lan', { driver: 'macvlan', subnets: [{ subnet: '192.168.50.0/24' }], options: { parent: 'eth1' } }), ['192.168.50.9'], false);
+  sandboxes.joined(path, network('lan', { driver: 'macvlan', subnets: [{ subnet: '192.168.50.0/24' }], options: { parent: 'eth1', 'weft.dns.upstreams': 'tls://9.9.9.9#dns.quad9.net' } }), ['192.168.50.9'], false);
   sandboxes.joined(path, network('web', { subnets: [{ subnet: '10.192.4.0/24' }, { subnet: 'fd20::/64' }], internal: true }), ['10.192.4.9', 'fd20::9'], false);
   await sandboxes.repair();
   t.same(told.at(-1), {
     path, elsewhere: undefined, addresses: ['192.168.50.9', '10.192.4.9', 'fd20::9'], networks: [
-      { id: 'lan', name: 'lan', subnets: ['192.168.50.0/24'], shared: true, internal: false },
+      { id: 'lan', name: 'lan', subnets: ['192.168.50.0/24'], shared: true, internal: false, upstreams: { servers: [{ address: '9.9.9.9', port: 853, name: 'dns.quad9.net' }] } },
       { id: 'web', name: 'web', subnets: ['10.192.4.0/24', 'fd20::/64'], shared: false, internal: true },
     ],
   });

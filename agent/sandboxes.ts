@@ -12,6 +12,7 @@ import type { Network } from '../cnm/model.ts';
 import type { Resolver } from '../dns/dns.ts';
 import { isNetns } from '../linux/netns.ts';
 import { sharesSubnet } from './network-scope.ts';
+import { upstreamsOf } from './network-upstreams.ts';
 
 export interface Sandboxes {
   /** `native`: Docker knows nothing of this sandbox. */
@@ -37,10 +38,13 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
     try {
       await resolver.attach({
         path, elsewhere: sandbox.elsewhere, addresses: [...sandbox.networks.values()].flatMap(({ addresses }) => addresses),
-        networks: [...sandbox.networks.values()].map(({ network }) => ({
-          id: network.id, name: network.name, internal: network.internal,
-          subnets: network.subnets.map(({ subnet }) => subnet), shared: sharesSubnet(network),
-        })),
+        networks: [...sandbox.networks.values()].map(({ network }) => {
+          const upstreams = upstreamsOf(network);
+          return {
+            id: network.id, name: network.name, internal: network.internal,
+            subnets: network.subnets.map(({ subnet }) => subnet), shared: sharesSubnet(network), ...(upstreams && { upstreams }),
+          };
+        }),
       });
     } catch (error) {
       log.warn({ sandbox: path, detail: errorText(error) }, 'the resolver could not be hooked up; Docker\'s own answers there');

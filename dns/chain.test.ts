@@ -45,11 +45,12 @@ function scene({ docker, upstream = 'absent', internal = false, ipv4 = true, els
     };
     return { direct, cached: createCachingForwarder({ cache, scope: who, forwarder: direct, clock, ...(discards && { discards }) }) };
   };
+  const upstreams = { ...source('upstream'), encrypted: false };
   const records = createOwnRecords();
   const seen: SeenQuery[] = [];
   const timed: string[] = [];
   const chain = createChain({
-    names, records, networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: source('upstream'), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
+    names, records, networks: () => networks, docker: source('docker', (reply, end) => hasAddressIn(reply, end, networks.subnets)), upstreams: () => upstreams, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
     count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
     observation: { clock, took: (from) => void timed.push(from), observer: () => (observed ? (query) => void seen.push(query) : undefined) },
   });
@@ -305,10 +306,11 @@ test('one sandbox has no more than 256 questions with the host\'s name servers',
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const absent: DockerResolver = { ask: () => Promise.resolve('absent'), isAbsent: () => true, close: () => {} };
   const cached = (forwarder: DockerResolver) => createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder, clock: new VirtualClock() });
+  const upstreams = { direct, cached: cached(direct), encrypted: false };
   const counts: Record<string, number> = {};
   const limited = createChain({
     names: createNameTable(), records: createOwnRecords(), networks: () => ({ joined: [], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1),
-    docker: { direct: absent, cached: cached(absent) }, upstreams: { direct, cached: cached(direct) }, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
+    docker: { direct: absent, cached: cached(absent) }, upstreams: () => upstreams, count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const pending = Array.from({ length: 300 }, (_, i) => limited(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   await Promise.all(pending.slice(256));
@@ -345,7 +347,7 @@ test('more than 1024 questions under way are refused; own names still answer', a
   const direct: DockerResolver = { ask: () => new Promise((resolve) => waiting.push(resolve)), isAbsent: () => false, close: () => {} };
   const docker = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock: new VirtualClock() }) };
   const chain = createChain({
-    names, records: createOwnRecords(), networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), docker, upstreams: docker, ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
+    names, records: createOwnRecords(), networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false }), docker, upstreams: () => ({ ...docker, encrypted: false }), ttl: 5, remembered: createMemory({ now: () => 0, random: seededRandom(1) })(), random: seededRandom(1), count: () => {},
   });
   const pending = Array.from({ length: 1024 }, (_, i) => chain(question(`x${i}`), 'udp', out) as Promise<Buffer>);
   t.equal(outcome(await (chain(question('x'), 'udp', out) as Promise<Buffer>)), 'REFUSED');

@@ -2,6 +2,10 @@
 import type { Family } from '../base/prefix.ts';
 import type { Transport } from './forwarder.ts';
 import type { Origin } from './origin.ts';
+import type { TlsServer } from './tls-server.ts';
+
+/** Name servers that are asked over TLS, in the order in which they are preferred; one at least. `ca`: a PEM file with the authorities that may vouch for them, instead of the well-known ones. */
+export interface TlsUpstreams { servers: readonly TlsServer[]; ca?: string | undefined }
 
 export interface SandboxNetwork {
   id: string;
@@ -10,6 +14,8 @@ export interface SandboxNetwork {
   /** The subnets are the LAN's: others have addresses and names there, which Docker's resolver knows by asking outside. */
   shared: boolean;
   internal: boolean;
+  /** Asked about the outside for those on it, and nobody else then. Of several networks that have some, those of the first by name. */
+  upstreams?: TlsUpstreams;
 }
 
 export interface SandboxNames {

@@ -34,6 +34,9 @@ export interface SandboxNetworks {
 /** Others' answers: as they give them, and by way of the cache. */
 export interface Source<F extends Forwarder> { direct: F; cached: CachingForwarder }
 
+/** Name servers for the outside world. `encrypted`: they are asked in secret; Docker's resolver, which would forward in the clear, is asked for what nobody outside can know alone. */
+export interface Upstreams extends Source<Forwarder> { encrypted: boolean }
+
 interface Reply { from: 'docker' | 'upstream'; result: Buffer | Found | NotFound }
 
 /** Whom an answer comes from; undefined: nobody had one. */
@@ -43,9 +46,8 @@ export interface ForwardingOptions {
   /** Those of the sandbox, as they are now. */
   networks: () => SandboxNetworks;
   docker: Source<DockerResolver>;
-  upstreams: Source<Forwarder>;
-  /** The upstreams are asked in secret. Docker's resolver would forward in the clear: it is asked for what nobody outside can know alone. */
-  encrypted?: boolean;
+  /** As they are now. */
+  upstreams: () => Upstreams;
   /** Which of so many comes first. */
   beginAt: (count: number) => number;
   count: (outcome: Outcome) => void;
@@ -62,7 +64,7 @@ export interface Forwarding {
 
 type Ask = (source: Source<Forwarder>) => Promise<Buffer | Found | NotFound>;
 
-export function createForwarding({ networks, docker, upstreams, encrypted = false, beginAt, count }: ForwardingOptions): Forwarding {
+export function createForwarding({ networks, docker, upstreams, beginAt, count }: ForwardingOptions): Forwarding {
   let forwards = 0;
   let upstreamForwards = 0;
 
@@ -71,7 +73,7 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
     if (upstreamForwards >= MAX_UPSTREAM) return { from: 'upstream', result: 'busy' };
     upstreamForwards++;
     try {
-      return { from: 'upstream', result: await ask(upstreams) };
+      return { from: 'upstream', result: await ask(upstreams()) };
     } finally {
       upstreamForwards--;
     }
@@ -93,11 +95,11 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
   }
 
   /** Of the outside's names hardly any has one label (RFC 7085). */
-  const mayAskDocker = ({ name }: Query): boolean => !encrypted || (networks().elsewhere === true && name !== undefined && !name.includes('.'));
+  const mayAskDocker = ({ name }: Query): boolean => !upstreams().encrypted || (networks().elsewhere === true && name !== undefined && !name.includes('.'));
 
   async function askAround(ask: Ask, query: Query): Promise<Reply> {
     if (!mayAskDocker(query)) return askUpstreams(ask);
-    if (encrypted) return { from: 'docker', result: await ask(docker) };
+    if (upstreams().encrypted) return { from: 'docker', result: await ask(docker) };
     const { ipv4, internal } = networks();
     return ipv4 || internal ? inTurn(ask) : together(ask);
   }
@@ -124,7 +126,7 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
         count(from);
         credit.from = ORIGIN_OF[from];
         // Over UDP servers keep to the client's size themselves; over TLS they do not look at it.
-        return encrypted && result.length > limit ? encodeTruncation(message, query) : result;
+        return upstreams().encrypted && result.length > limit ? encodeTruncation(message, query) : result;
       }
       count(result.source === 'asked' ? from : result.source);
       credit.from = result.source === 'asked' ? ORIGIN_OF[from] : 'cache';
@@ -141,14 +143,14 @@ export function createForwarding({ networks, docker, upstreams, encrypted = fals
 
   /** Of those that were asked: the last asked knew it last. */
   const lastResort = (from: Reply['from'], message: Buffer, query: Query): Found | undefined =>
-    (from === 'upstream' ? upstreams.cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
+    (from === 'upstream' ? upstreams().cached.lastResort(message, query) : undefined) ?? docker.cached.lastResort(message, query);
 
   const mayKeep = (query: Query): boolean => !query.hasOptions && query.name !== undefined && (networks().elsewhere === false || !mayAskDocker(query));
 
   function kept(message: Buffer, query: Query): Found | undefined {
     if (!mayKeep(query)) return undefined;
-    const viaUpstreams = (): Found | undefined => upstreams.cached.kept(message, query);
-    if (encrypted) return networks().internal ? undefined : viaUpstreams();
+    const viaUpstreams = (): Found | undefined => upstreams().cached.kept(message, query);
+    if (upstreams().encrypted) return networks().internal ? undefined : viaUpstreams();
     if (docker.direct.isAbsent()) return viaUpstreams();
     const found = docker.cached.kept(message, query);
     return found ?? (networks().ipv4 ? undefined : viaUpstreams());

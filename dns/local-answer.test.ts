@@ -33,7 +33,7 @@ function scene(outside: Reactions = () => ({ rcode: 3 }), { elsewhere = false, i
   const counts: Record<string, number> = {};
   const chain = createChain({
     names, records, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [parsePrefix('10.1.0.0/24')!], passing: [], internal, ipv4: true, elsewhere }),
-    docker: source, upstreams: source, ttl: 5, remembered: createMemory({ now: clock.now, random: seededRandom(1) })(), random: seededRandom(1), count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
+    docker: source, upstreams: () => ({ ...source, encrypted: false }), ttl: 5, remembered: createMemory({ now: clock.now, random: seededRandom(1) })(), random: seededRandom(1), count: (each) => void (counts[each] = (counts[each] ?? 0) + 1),
   });
   const ask = async (name: string, type?: string, extra = {}): Promise<Buffer> => {
     const message = question(name, type, extra);

@@ -23,7 +23,7 @@ function scene(ms: Record<string, number>) {
   const direct: DockerResolver = { ask: () => Promise.resolve('absent'), isAbsent: () => true, close: () => {} };
   const source = { direct, cached: createCachingForwarder({ cache: createAnswerCache(1 << 20), scope: '', forwarder: direct, clock }) };
   const chain = createChain({
-    names, records: createOwnRecords(), networks: () => networks, docker: source, upstreams: source, ttl: 5, remembered: createMemory({ now: clock.now, random })(), random, count: () => {},
+    names, records: createOwnRecords(), networks: () => networks, docker: source, upstreams: () => ({ ...source, encrypted: false }), ttl: 5, remembered: createMemory({ now: clock.now, random })(), random, count: () => {},
   });
   const host = createHostNames({ names, networks: () => networks.joined, ttl: 5, random, count: () => {} });
   const networks = { joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets: [], passing: [], internal: false, ipv4: true, elsewhere: false };

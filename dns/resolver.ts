@@ -10,8 +10,9 @@ import { isNetns, openNetns } from '../linux/netns.ts';
 import { createAnswerCache } from './answer-cache.ts';
 import { createCachingForwarder } from './caching.ts';
 import { createChain } from './chain.ts';
-import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery } from './dns.ts';
+import type { NameSource, NameTrace, QueryListener, Resolver, SandboxNames, SeenQuery, TlsUpstreams } from './dns.ts';
 import { createDockerResolver, NO_DOCKER_RESOLVER } from './docker-resolver.ts';
+import type { Forwarder } from './forwarder.ts';
 import type { SandboxNetworks } from './forwarding.ts';
 import { createHostNames } from './host-names.ts';
 import { openHostDns } from './host-stub.ts';
@@ -19,6 +20,7 @@ import { hookUp } from './hookup.ts';
 import { createLatencies, timed } from './latency.ts';
 import { openNodeListener } from './node-listener.ts';
 import { OUTCOMES, type Outcome } from './outcomes.ts';
+import { createOutside, type Lease } from './outside.ts';
 import type { RecordSource } from './own-records.ts';
 import { createMemory } from './remembered.ts';
 import { concerns, hasAddressIn } from './reply.ts';
@@ -30,8 +32,6 @@ import { createUpstreams } from './upstreams.ts';
 
 /** Some 5,000 answers, of all sandboxes together. */
 const CACHE_BYTES = 4 << 20;
-/** Where answers of the host's name servers are kept; sandboxes have their paths. */
-const HOST_SCOPE = 'host';
 
 export interface ResolverOptions {
   names: NameSource;
@@ -50,7 +50,7 @@ export interface ResolverOptions {
   host?: string | undefined;
   /** IPv4: sandboxes are left alone, and may ask here. */
   listen?: string | undefined;
-  /** Asked over TLS, and nobody else then. */
+  /** Asked over TLS, and nobody else then, where a sandbox's networks name no others. */
   upstreams?: readonly TlsServer[];
   /** A PEM file with the authorities that may vouch for these. */
   ca?: string | undefined;
@@ -63,6 +63,8 @@ interface Attached {
   addresses: readonly string[];
   /** Its part of the cache. */
   scope: string;
+  /** Who is asked about the outside. */
+  outside: Lease;
   trace(name: string, type: string): Promise<NameTrace>;
   /** It has other addresses now. */
   move(addresses: readonly string[]): void;
@@ -80,11 +82,10 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
   const latencies = createLatencies();
   let listener: QueryListener | undefined;
   const onLie = (): void => void counts.forged++;
+  const overTls = (servers: TlsUpstreams): Forwarder => timed(createTlsUpstreams({ ...servers, clock, random, onLie, log }), 'upstreams', latencies, clock);
+  const inTheClear = (): Forwarder => timed(createUpstreams({ servers: hostServers, clock, random, onLie }), 'upstreams', latencies, clock);
   const encrypted = tlsServers.length > 0;
-  const outside = timed(
-    encrypted ? createTlsUpstreams({ servers: tlsServers, ca, clock, random, onLie, log }) : createUpstreams({ servers: hostServers, clock, random, onLie }), 'upstreams', latencies, clock,
-  );
-  const upstreams = { direct: outside, cached: createCachingForwarder({ cache, scope: HOST_SCOPE, forwarder: outside, clock }) };
+  const outside = createOutside({ usual: { forwarder: encrypted ? overTls({ servers: tlsServers, ca }) : inTheClear(), encrypted }, open: overTls, cache, clock });
 
   const hostDns = networks && openHostDns({
     address: host, chain: createHostNames({ names, networks, ttl, random, count: (outcome) => void counts[outcome]++ }), batches, clock, log, onDrop: () => void counts.dropped++,
@@ -98,7 +99,7 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
     const scope = `${sandbox.path} ${hookups++}`;
     const sandboxLog = log.child({ sandbox: sandbox.path });
     const entry: Attached = {
-      inode, scope, networks: describe(sandbox, netns !== undefined), addresses: sandbox.addresses ?? [],
+      inode, scope, outside: outside.take(serversFor(sandbox)), networks: describe(sandbox, netns !== undefined), addresses: sandbox.addresses ?? [],
       trace: async (name, type) => (await import('./trace.ts')).traceName({ ...ways, clock, isBehindDocker: netns === undefined }, name, type), move: () => {}, close: () => {},
     };
     const direct = netns ? timed(createDockerResolver({ netns, ports: () => foreignPorts(netns), clock, random, log: sandboxLog }), 'docker', latencies, clock) : NO_DOCKER_RESOLVER;
@@ -108,7 +109,7 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       isPassing: (reply, query) => concerns(reply, query, entry.networks.passing),
     });
     const remembered = memory();
-    const ways = { names, records, networks: () => entry.networks, docker: { direct, cached }, upstreams, encrypted, ttl, random };
+    const ways = { names, records, networks: () => entry.networks, docker: { direct, cached }, upstreams: () => entry.outside.upstreams, ttl, random };
     const report = (query: SeenQuery): void => listener?.heard(sandbox.path, query);
     const chain = createChain({
       ...ways, remembered, count: (outcome) => void counts[outcome]++,
@@ -121,12 +122,14 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       entry.move = served.move;
       entry.close = () => void served.close().then(() => {
         direct.close();
+        entry.outside.release();
         cache.clear(scope);
         remembered.clear();
         netns?.close();
       });
       return entry;
     } catch (error) {
+      entry.outside.release();
       remembered.clear();
       netns?.close();
       throw error;
@@ -145,9 +148,11 @@ export function createResolver({ names, records, log, clock, random, ttl, batche
       const present = attached.get(sandbox.path);
       if (present && present.inode === inode) {
         if (!isDeepStrictEqual(present.addresses, sandbox.addresses ?? [])) present.move(present.addresses = sandbox.addresses ?? []);
-        const networks = describe(sandbox, !listening);
-        if (isDeepStrictEqual(present.networks, networks)) return;
+        const [networks, servers, before] = [describe(sandbox, !listening), serversFor(sandbox), present.outside];
+        if (isDeepStrictEqual([present.networks, before.servers], [networks, servers])) return;
         present.networks = networks;
+        present.outside = outside.take(servers);
+        before.release();
         // What Docker says may be another thing on other networks.
         cache.clear(present.scope);
         return;
@@ -193,3 +198,7 @@ function describe({ networks, elsewhere }: SandboxNames, asksDocker: boolean): S
     elsewhere: asksDocker ? elsewhere : false,
   };
 }
+
+/** Whatever the order in which it came to its networks, they are the same after a restart. */
+const serversFor = ({ networks }: SandboxNames): TlsUpstreams | undefined =>
+  networks.filter(({ upstreams }) => upstreams).toSorted((a, b) => (a.name < b.name ? -1 : 1))[0]?.upstreams;

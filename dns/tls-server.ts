@@ -1,10 +1,13 @@
-/** Name servers that are asked over TLS, as a configuration names them. */
+/** Name servers that are asked over TLS, as a configuration or a network's option names them. */
 import { isIP, isIPv4 } from 'node:net';
 
 /** RFC 7858 §3.1. */
 export const DNS_OVER_TLS_PORT = 853;
 const LONGEST_NAME = 253;
 const NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*$/i;
+
+/** To whoever wrote one that cannot be read. */
+export const TLS_SERVER_HINT = 'give name servers such as tls://9.9.9.9#dns.quad9.net';
 
 export interface TlsServer {
   address: string;

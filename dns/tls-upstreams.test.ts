@@ -10,7 +10,7 @@ import { systemRandom } from '../base/random.ts';
 import { VirtualClock } from '../base/virtual-clock.ts';
 import { space } from '../linux/testing.ts';
 import { authorityForTests } from '../store/certificates-for-tests.ts';
-import { docker, get, getTcp, sandboxOf, scene, WEB } from './scene-for-tests.ts';
+import { BACK, docker, get, getTcp, sandboxOf, scene, WEB } from './scene-for-tests.ts';
 import { withLength } from './tcp-exchange.ts';
 import { A, askUdp, decode, fakeUpstream, outcome, question, react, until, type Reactions } from './testing.ts';
 import { parseTlsServer, type TlsServer } from './tls-server.ts';
@@ -209,4 +209,42 @@ test('in sandboxes: nothing about the outside is asked in the clear', async (t) 
   }
   t.notOk(listener.queries.includes('secret.example'));
   t.same([clear.queries, local.queries.map(({ name }) => name)], [[], ['neighbour']]);
+});
+
+test('a network\'s own: asked for the sandboxes on it, in place of all others', async (t) => {
+  const authority = authorityForTests(t.testdir());
+  const ca = caOf(authority);
+  const host = `127.78.${process.pid & 255}.6`;
+  const clear = await fakeUpstream(t, host, 53, saying('6.6.6.6'));
+  const [webs, backs] = [await listen(t, authority, saying('1.1.1.1')), await listen(t, authority, saying('2.2.2.2'))];
+  const [one, two, plain] = [space(t), space(t), space(t)];
+  const local = docker(t, one, saying('172.18.0.5'));
+  const { resolver, put } = scene(t, () => [host]);
+  const web = { ...WEB, upstreams: { servers: [webs.server], ca } };
+  const back = { ...BACK, upstreams: { servers: [backs.server], ca } };
+  put(WEB, 'c1', '10.192.4.2');
+  await resolver.attach(sandboxOf(one, web));
+  await resolver.attach(sandboxOf(two, web));
+  await resolver.attach(sandboxOf(plain, BACK));
+  t.equal(await get(one, 'c1'), '10.192.4.2');
+  for (const at of [one, two]) t.equal(await get(at, 'www.example'), '1.1.1.1');
+  t.same([webs.queries, webs.connections.length], [['www.example'], 1], 'they share what is known');
+  t.equal(await get(plain, 'www.example'), '6.6.6.6', 'on other networks it is as it was');
+  t.match(await resolver.trace(one.path, 'other.example', 'A'), { from: 'upstreams', answers: ['other.example 60 A 1.1.1.1'], steps: [{}, {}, {}, { detail: /over TLS only/ }, {}] });
+
+  await resolver.attach(sandboxOf(one, web, back));
+  t.equal(await get(one, 'www.example'), '2.2.2.2', 'of several networks, those of the first by name');
+  t.equal(await get(two, 'www.example'), '1.1.1.1');
+  await resolver.attach(sandboxOf(one, WEB, back));
+  t.equal(await get(one, 'more.example'), '2.2.2.2', 'a network without does not count');
+  await resolver.attach(sandboxOf(two, BACK));
+  t.equal(await get(two, 'www.example'), '6.6.6.6', 'gone with the network');
+  await until(() => webs.connections[0]!.destroyed);
+
+  backs.close();
+  t.equal(await get(one, 'new.example'), 'SERVFAIL');
+  await resolver.attach(sandboxOf(one, { ...web, internal: true }));
+  t.equal(await get(one, 'secret.example'), 'SERVFAIL');
+  t.notOk(webs.queries.includes('secret.example'), 'nothing leaves an internal network');
+  t.same([clear.queries.map((name) => name.toLowerCase()), local.queries], [['www.example'], []], 'nothing of it was asked in the clear');
 });

@@ -4,6 +4,7 @@
  */
 import type { TimerHandle } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import type { TlsUpstreams } from './dns.ts';
 import { addressed, FORWARD_TIMEOUT_MS, type Failure, type Forwarder, type ForwarderOptions } from './forwarder.ts';
 import { isRefusal } from './reply.ts';
 import { createServerHealth } from './server-health.ts';
@@ -11,11 +12,7 @@ import { surveyReply } from './survey.ts';
 import { createTlsConnection, type TlsConnection } from './tls-connection.ts';
 import type { TlsServer } from './tls-server.ts';
 
-export interface TlsUpstreamOptions extends ForwarderOptions {
-  /** In the order in which they are preferred; one at least. */
-  servers: readonly TlsServer[];
-  /** A PEM file with the authorities that may vouch for them. */
-  ca?: string | undefined;
+export interface TlsUpstreamOptions extends ForwarderOptions, TlsUpstreams {
   /** Something came that does not belong to a question, or cannot be believed. */
   onLie: () => void;
   log: Logger;

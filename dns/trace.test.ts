@@ -35,9 +35,10 @@ function scene({ docker = () => ({ rcode: 3 }), upstream = () => ({ rcode: 3 }),
   const names = createNameTable();
   const records = createOwnRecords();
   names.put({ networkId: 'n1', networkName: 'web', endpointId: 'e1', ip: '10.1.0.5', name: 'c1', names: ['c1'], service: 'c1' });
+  const upstreams = { ...source('upstreams', upstream, 20), encrypted: false };
   const options = {
     names, records, networks: () => ({ joined: [{ id: 'n1', name: 'web', suffix: 'web' }], subnets, passing: [], internal, ipv4: true, elsewhere }),
-    docker: source('docker', docker, 7), upstreams: source('upstreams', upstream, 20), ttl: 5, random: seededRandom(1), clock,
+    docker: source('docker', docker, 7), upstreams: () => upstreams, ttl: 5, random: seededRandom(1), clock,
   };
   const trace = async (name: string, type = 'A'): Promise<NameTrace> => {
     const [traced] = await Promise.all([traceName(options, name, type), clock.advance(5_000)]);

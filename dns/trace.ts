@@ -5,7 +5,7 @@ import type { CachingForwarder } from './caching.ts';
 import { createChain, type ChainOptions } from './chain.ts';
 import type { NameTrace, SeenQuery, TraceStep } from './dns.ts';
 import type { Forwarder } from './forwarder.ts';
-import type { Source } from './forwarding.ts';
+import type { Source, Upstreams } from './forwarding.ts';
 import { FLAG, HEADER, RCODE } from './message.ts';
 import type { Origin } from './origin.ts';
 import type { Outcome } from './outcomes.ts';
@@ -58,11 +58,13 @@ export async function traceName(options: TraceOptions, name: string, typeName: s
   let outcome: Outcome | undefined;
   let seen: SeenQuery | undefined;
   const { names, records } = options;
+  const outside = options.upstreams();
+  const upstreams: Upstreams = { ...source('upstreams', outside), encrypted: outside.encrypted };
   const chain = createChain({
     ...options,
     names: { version: 0, addresses: noted('containers', names.addresses), services: noted('containers', names.services), nameOf: noted('containers', names.nameOf) },
     records: { version: 0, find: noted('records', records.find), findCovering: noted('records', records.findCovering), nameOf: noted('records', records.nameOf) },
-    docker: source('docker', options.docker), upstreams: source('upstreams', options.upstreams),
+    docker: source('docker', options.docker), upstreams: () => upstreams,
     remembered: { write: () => 0, add: () => {}, clear: () => {} },
     count: (what) => void (outcome = what),
     observation: { clock, took: () => {}, observer: () => (query) => void (seen = query) },
@@ -75,7 +77,7 @@ export async function traceName(options: TraceOptions, name: string, typeName: s
   const from = seen?.from;
   const facts: Facts = {
     heard, from, outcome, isEmpty: rcode === RCODE.NOERROR && answers.length === 0, type: typeText(type), networks: options.networks().joined.map((network) => network.name),
-    keeps: options.networks().elsewhere === false, encrypted: options.encrypted ?? false, isBehindDocker: options.isBehindDocker ?? false,
+    keeps: options.networks().elsewhere === false, encrypted: outside.encrypted, isBehindDocker: options.isBehindDocker ?? false,
   };
   return { name, type: facts.type, rcode: rcodeText(rcode), answers, ...(from && { from }), ms: seen?.ms ?? 0, steps: [ofRecords(facts), ofContainers(facts), ofCache(facts), ofDocker(facts), ofUpstreams(facts)] };
 }

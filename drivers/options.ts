@@ -9,13 +9,17 @@ export const VNI_OPTION = 'weft.vni';
 export const ANTISPOOF_OPTION = 'weft.antispoof';
 export const ENCRYPTION_OPTIONS = ['encrypted', 'weft.encrypted'] as const;
 export const RATE_OPTIONS = ['weft.rate.in', 'weft.rate.out'] as const;
+/** The resolver's, of networks of any driver. */
+export const UPSTREAMS_OPTION = 'weft.dns.upstreams';
+export const CA_OPTION = 'weft.dns.ca';
 /** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
 const MIN_MTU = { 4: 576, 6: 1280 } as const;
 const FIRST_VNI = 0x800001;
 const LAST_VNI = 0xfffffe;
 
-/** Throws WEFT-OPTION-UNKNOWN. */
-export function checkOptions(network: Network, known: readonly string[]): void {
+/** `own` are those of the network's driver. Throws WEFT-OPTION-UNKNOWN. */
+export function checkOptions(network: Network, own: readonly string[]): void {
+  const known = [...own, UPSTREAMS_OPTION, CA_OPTION];
   for (const option of Object.keys(network.options)) {
     if (known.includes(option)) continue;
     const nearest = known.reduce((a, b) => (distance(option, b) < distance(option, a) ? b : a));

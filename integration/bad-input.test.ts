@@ -104,6 +104,7 @@ test('bad input is refused with its code, and leaves nothing behind', async (t) 
     { what: 'an unknown option, of a bridge', code: 'WEFT-OPTION-UNKNOWN', says: 'colour', run: create('weft-bridge', '-o', 'colour=red') },
     { what: 'an unknown option, by weft', code: 'WEFT-OPTION-UNKNOWN', says: 'colour', run: ours('network', 'create', '-o', 'colour=red', 'bad') },
     { what: 'an option with a value that cannot be', code: 'WEFT-OPTION-VALUE', says: 'small', run: create('weft-overlay', '-o', 'weft.mtu=small') },
+    { what: 'name servers that are not asked over TLS', code: 'WEFT-OPTION-VALUE', says: 'weft.dns.upstreams cannot be 9.9.9.9', run: create('weft-bridge', '-o', 'weft.dns.upstreams=9.9.9.9') },
     { what: 'an option that is there or not, with another value', code: 'WEFT-OPTION-VALUE', says: 'encrypted cannot be aes', run: create('weft-overlay', '-o', 'encrypted=aes') },
     ...(wireguard ? [] : [
       { what: 'encryption on a kernel without WireGuard', code: 'WEFT-ENCRYPTION', says: 'kernel has no WireGuard', run: create('weft-overlay', '-o', 'encrypted') },
