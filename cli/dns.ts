@@ -20,7 +20,7 @@ const recordTable = (records: DnsRecordAnswer[]): string =>
 
 const recordText = ({ name, type, value, network }: DnsRecordAnswer): string => `${name} ${type} ${value}${network === undefined ? '' : ` on ${network}`}`;
 
-const SOURCES: Readonly<Record<Origin, string>> = { records: 'records of your own', containers: 'names of containers', cache: 'the cache', docker: 'Docker\'s resolver', upstreams: 'the host\'s name servers' };
+const SOURCES: Readonly<Record<Origin, string>> = { records: 'records of your own', containers: 'names of containers', cache: 'the cache', docker: 'Docker\'s resolver', upstreams: 'name servers' };
 const took = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : `${ms.toFixed(ms < 1 ? 3 : 1)} ms`);
 
 const traceText = ({ name, type, rcode, answers, from, ms, steps }: NameTrace): string => [

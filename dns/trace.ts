@@ -143,7 +143,7 @@ function ofUpstreams(facts: Facts): TraceStep {
   const why = settled(facts);
   if (why !== undefined) return step('upstreams', facts, why);
   const { heard, from } = facts;
-  if (heard.upstreams) return step('upstreams', facts, said(heard.upstreams, from === 'upstreams', 'this host has none'));
+  if (heard.upstreams) return step('upstreams', facts, said(heard.upstreams, from === 'upstreams', facts.encrypted ? 'none can be asked over TLS' : 'this host has none'));
   return step('upstreams', facts, heard.docker ? 'not asked: Docker\'s resolver asks the container\'s name servers' : 'not asked: it was in the cache');
 }
 
