@@ -130,7 +130,7 @@ test('whoever listens hears of every query, also of those answered in remembered
   for (let i = 0; i < 2; i++) await get(at, 'c1');
   for (let i = 0; i < 2; i++) await get(at, 'outside');
   await getTcp(at, 'c1');
-  t.same(heard, ['true c1 1 udp containers 0', 'true c1 1 udp containers 0', 'true outside 1 udp  0', 'true outside 1 udp cache 0', 'true c1 1 tcp containers 0']);
+  t.same(heard, ['true c1 1 udp containers 0', 'true c1 1 udp containers 0', 'true outside 1 udp docker 0', 'true outside 1 udp cache 0', 'true c1 1 tcp containers 0']);
   resolver.listen(undefined);
   await get(at, 'c1');
   t.equal(heard.length, 5);
