@@ -175,7 +175,7 @@ test('who listens on a port', async (t) => {
   table.put({ ...record('n1', 'e2', '10.0.0.2', 'web2', 'web'), ports: ['tcp/80'] });
   table.put({ ...record('n1', 'e3', '10.0.0.3', 'web3', 'web'), ports: ['tcp/80'], unready: true });
   const find = (name: string) => findServices(table, [{ id: 'n0', name: 'other', suffix: 'other' }, { id: 'n1', name: 'Net', suffix: 'net' }], name);
-  t.same(find('_80._tcp.web'), [{ target: 'web1.Net', port: 80, addresses: ['10.0.0.1', 'fd00::1'] }, { target: 'web2.Net', port: 80, addresses: ['10.0.0.2'] }]);
+  t.same(find('_80._tcp.web'), [{ target: 'web1.Net', port: 80, priority: 0, addresses: ['10.0.0.1', 'fd00::1'] }, { target: 'web2.Net', port: 80, priority: 0, addresses: ['10.0.0.2'] }]);
   t.same(find('_443._tcp.web.net')?.map(({ target }) => target), ['web1.Net']);
   t.same(find('_80._udp.web'), []);
   for (const name of ['_80._tcp.nobody', '_80._tcp', '_http._tcp.web', '80._tcp.web', 'web']) t.equal(find(name), undefined, name);
