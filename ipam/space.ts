@@ -22,6 +22,9 @@ export interface Space {
   countFree(): number;
 }
 
+/** No block's number. */
+const NONE = -1;
+
 /** One in hand; `row` is that of its bitmap, whose set bits are taken. */
 interface Block { index: number; row: number; chooser: Chooser; free: number }
 
@@ -31,8 +34,8 @@ export function createSpace(layout: Layout): Space {
   /** From the top downwards. */
   const blocks: Block[] = [];
   const byIndex = new Map<number, Block>();
-  /** The last address that was chosen. */
-  let cursor: Slot | undefined;
+  /** The last address that was chosen, once there is one. Numbers that change in place: an object kept for each address has to be told to the collector. */
+  const cursor: Slot = { block: NONE, offset: 0 };
   /** Where it is in `blocks`, if nothing was added or removed since. */
   let cursorAt = 0;
 
@@ -68,9 +71,10 @@ export function createSpace(layout: Layout): Space {
   /** The one below the last one, where that is in the same block: it is free most of the time. */
   function step(bounds: Bounds): Slot | undefined {
     const block = blocks[cursorAt];
-    if (cursor === undefined || cursor.offset === 0 || block?.index !== cursor.block || block.chooser === 'docker') return undefined;
-    const next = { block: block.index, offset: cursor.offset - 1 };
-    if (!isWithin(next, bounds) || !bitmaps.set(block.row, next.offset)) return undefined;
+    const offset = cursor.offset - 1;
+    if (offset < 0 || block?.index !== cursor.block || block.chooser === 'docker') return undefined;
+    const next = { block: block.index, offset };
+    if (!isWithin(next, bounds) || !bitmaps.set(block.row, offset)) return undefined;
     block.free--;
     return next;
   }
@@ -106,10 +110,13 @@ export function createSpace(layout: Layout): Space {
       if (block && bitmaps.clear(block.row, offset)) block.free++;
     },
     takeNext: (bounds) => {
-      const found = cursor === undefined
+      const found = cursor.block === NONE
         ? search(bounds)
         : step(bounds) ?? search(intersect(bounds, { low: bounds.low, high: below(cursor) })) ?? search(intersect(bounds, { low: cursor, high: bounds.high }));
-      if (found) cursor = found;
+      if (found) {
+        cursor.block = found.block;
+        cursor.offset = found.offset;
+      }
       return found;
     },
     countFree: () => blocks.reduce((sum, { free }) => sum + free, 0),
