@@ -22,7 +22,7 @@ export interface StartingOptions {
   workloads: Pick<Workloads, 'early'>;
   /** Whether Docker answers. */
   isUp(): boolean;
-  publisher: Pick<Publisher, 'workload'>;
+  publisher: Pick<Publisher, 'workload' | 'workloadOf'>;
   claims: Pick<PortClaims, 'held'>;
   clock: Clock;
 }
@@ -30,7 +30,8 @@ export interface StartingOptions {
 export function createStarting({ workloads, isUp, publisher, claims, clock }: StartingOptions): Starting {
   async function workload(endpointId: string, dockerNetworkId: string): Promise<Workload | undefined> {
     const found = await workloads.early(endpointId, dockerNetworkId);
-    if (found) publisher.workload(found);
+    // An inspection may have been faster, and knows aliases and ports as well.
+    if (found && !publisher.workloadOf(endpointId)) publisher.workload(found);
     return found;
   }
 
