@@ -3,7 +3,7 @@
  * other: how long until all know all, until all know of a death, until all have a broadcast, and what it costs.
  *
  * `SIZES=10,50` measures only these sizes, `JOINS=2` fewer storms of joins. Then, on the virtual clock, clusters of a
- * thousand and more (`VIRTUAL=1000,5000`; empty: none). Twenty-five minutes in all.
+ * thousand and more (`VIRTUAL=1000,5000`; empty: none). Half an hour in all.
  */
 import { LAN, pushPullScale } from '../gossip/tuning.ts';
 import { buildMemberlistPeer } from '../integration/memberlist-peer/build.ts';
@@ -14,7 +14,7 @@ const SIZES = (process.env['SIZES'] ?? '10,50,100,200').split(',').filter(Boolea
 const JOINS = Number(process.env['JOINS'] ?? 8);
 const VIRTUAL = (process.env['VIRTUAL'] ?? '1000,5000').split(',').filter(Boolean).map(Number);
 /** Each death is known sooner or later by when the victim's turn to be probed comes: in a small cluster that differs most. */
-const killsOf = (n: number): number => (n < 100 ? 7 : n < 200 ? 5 : 3);
+const killsOf = (n: number): number => (n < 50 ? 7 : n < 100 ? 11 : n < 200 ? 9 : 5);
 /** In so long each node has exactly one state exchange: these are a third of the bytes. */
 const steadySecondsOf = (n: number): number => (LAN.pushPullInterval / 1_000) * pushPullScale(n);
 const COMMAND = 'npm run bench -- gossip';

@@ -5,7 +5,7 @@ import { randomRun } from './random-run-for-tests.ts';
 const [first = 1, last = first] = (process.env['SEED'] ?? process.env['SEEDS'] ?? '1-500').split('-').map(Number);
 
 // Half a second each, ten times what it takes on a quiet machine.
-tap.setTimeout(Math.max(240_000, (last - first + 1) * 500));
+tap.setTimeout(Math.max(570_000, (last - first + 1) * 500));
 
 void test(`all views are equal in the end, seeds ${first} to ${last}`, async (t) => {
   for (let seed = first; seed <= last; seed++) {

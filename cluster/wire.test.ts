@@ -19,7 +19,7 @@ const records: StateMessage = {
 const digest: StateMessage = { kind: 'digest', from: 'id1', owners: { id1: [1, 4] }, whole: true, reply: false };
 
 const CASES = Number(process.env['FUZZ_CASES'] ?? 200_000);
-tap.setTimeout(Math.max(240_000, CASES));
+tap.setTimeout(Math.max(570_000, CASES));
 
 void test('a message is read as it was written; one of another version is none', async (t) => {
   for (const message of [records, digest]) t.same(decodeMessage(encodeMessage(message)), { message, leftOut: 0 });

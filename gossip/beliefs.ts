@@ -45,8 +45,8 @@ export interface Beliefs {
   alive(word: Alive): void;
   suspect(word: Accusation): void;
   dead(word: Accusation): void;
-  /** What the other side of a state exchange is told. */
-  records(): NodeRecord[];
+  /** Whom the other side of a state exchange is told of. */
+  spokenOf(): Member[];
   /** What it told. True when it was news. */
   merge(records: readonly NodeRecord[]): boolean;
   /** `done` is called once the new data was passed on often enough. */
@@ -171,7 +171,10 @@ export function createBeliefs(options: BeliefsOptions): Beliefs {
   members.alive(own(), clock.now());
   return {
     members, others, alive, suspect, dead,
-    records: () => members.records(toldUntil()),
+    spokenOf: () => {
+      const since = toldUntil();
+      return members.all().filter((member) => isLive(member) || member.since > since);
+    },
     merge: (records) => {
       const before = changes;
       for (const record of records) {

@@ -24,7 +24,7 @@ import type { Stream } from './transport.ts';
 const CASES = Number(process.env['FUZZ_CASES'] ?? 200_000);
 const SLOWEST_MS = 10;
 const GROWN_BYTES = 24 << 20;
-tap.setTimeout(Math.max(240_000, CASES));
+tap.setTimeout(Math.max(570_000, CASES));
 
 const captured = Object.values(CAPTURED).map((hex) => Buffer.from(hex, 'hex'));
 const random = seededRandom(1);

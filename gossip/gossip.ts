@@ -12,6 +12,7 @@ import { createCoordinates, decodeCoordinate, distance, encodeCoordinate } from 
 import { Refused, createStats, type DropReason, type GossipStats } from './counters.ts';
 import type { Delegate } from './delegate.ts';
 import { createEnvelope, type EnvelopeOptions } from './envelope.ts';
+import { FamiliarWords } from './familiar.ts';
 import { PART_OVERHEAD, compound, roomFor, withChecksum } from './framing.ts';
 import { openInbox } from './inbox.ts';
 import { addressKey, isLive, type Member } from './members.ts';
@@ -177,6 +178,7 @@ export function createGossip(options: GossipOptions): Gossip {
     tell: (to, message) => sendPacket(to, [message], true),
     onConflict: (known, { node, address: at, meta, versions: spoken }) => guarded(() => delegate?.onConflict?.(known, { name: node, address: at, meta, versions: spoken })),
   });
+  const familiar = new FamiliarWords(beliefs.members);
   const streams = createStreams({ transport, envelope, timers, log, tuning, stats, onDrop });
   const exchange = createStateExchange({ name, versions, tuning, random, timers, log, beliefs, streams, delegate, guarded, onDrop });
   const prober = createProber({
@@ -220,7 +222,12 @@ export function createGossip(options: GossipOptions): Gossip {
         return prober.ack(seq, payload);
       }
       case TYPE.nack: return prober.nack(decodeAck(body).seq);
-      case TYPE.alive: return beliefs.alive(decodeAlive(body));
+      case TYPE.alive: {
+        if (familiar.has(message)) return;
+        const word = decodeAlive(body);
+        beliefs.alive(word);
+        return familiar.add(message, word);
+      }
       case TYPE.suspect: return beliefs.suspect(decodeAccusation(body));
       case TYPE.dead: return beliefs.dead(decodeAccusation(body));
       case TYPE.user: return guarded(() => delegate?.onMessage?.(Buffer.from(body)));

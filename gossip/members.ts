@@ -113,11 +113,6 @@ export class Members {
     return this.#set({ name, address, meta, versions, state: state === 'left' ? 'left' : 'dead', incarnation, since });
   }
 
-  /** All but those that went before then. */
-  records(goneAfter: number): NodeRecord[] {
-    return this.all().filter((member) => isLive(member) || member.since > goneAfter).map(({ name, address, meta, versions, state, incarnation }) => ({ node: name, address, meta, versions, state, incarnation }));
-  }
-
   #believable(name: string, incarnation: number): Member | undefined {
     const known = this.#members.get(name);
     return known && incarnation >= known.incarnation && incarnation - known.incarnation <= MAX_INCARNATION_JUMP ? known : undefined;

@@ -1,7 +1,7 @@
 /** Words of life and death as they come over the wire: what one node believes, says, and tells whom. */
 import { type Test, test } from 'tap';
 import type { GossipOptions } from './gossip.ts';
-import { TYPE } from './messages.ts';
+import { TYPE, decodeAccusation, decodeAlive } from './messages.ts';
 import { Stage, dead, suspect, type Played } from './stage-for-tests.ts';
 import { LAN } from './tuning.ts';
 
@@ -19,17 +19,20 @@ async function onStage(t: Test, options: Partial<GossipOptions> = {}): Promise<{
   return { stage, peer, witness };
 }
 
+/** Packets of two members sent at once may come in either order. */
+const later = (stage: Stage, run: () => void): unknown => stage.clock.setTimeout(run, 50);
+
 type Words = (context: { stage: Stage; peer: Played; witness: Played }) => void;
 const WORDS: [what: string, words: Words, state: string, events: string[], said: string[]][] = [
   ['a member\'s newer word is one event and one piece of news', ({ peer }) => peer.send(peer.alive(2, { meta: OTHER_META })), 'alive 2', ['update peer'], ['alive 2']],
   ['the same word twice is neither', ({ peer }) => peer.send(peer.alive(1), peer.alive(1)), 'alive 1', [], []],
   ['an accusation is one event and passed on', ({ witness }) => witness.send(suspect({ node: 'peer', incarnation: 1, from: 'witness' })), 'suspect 1', ['suspect peer'], ['suspect 1 by witness']],
-  ['an old accusation is neither', ({ peer, witness }) => (peer.send(peer.alive(5)), witness.send(suspect({ node: 'peer', incarnation: 4, from: 'witness' }))), 'alive 5', ['update peer'], ['alive 5']],
+  ['an old accusation is neither', ({ stage, peer, witness }) => (peer.send(peer.alive(5)), later(stage, () => witness.send(suspect({ node: 'peer', incarnation: 4, from: 'witness' })))), 'alive 5', ['update peer'], ['alive 5']],
   ['the same accuser twice counts once', ({ witness }) => [1, 2].forEach(() => witness.send(suspect({ node: 'peer', incarnation: 1, from: 'witness' }))), 'suspect 1', ['suspect peer'], ['suspect 1 by witness']],
-  ['a suspect\'s newer word clears it', ({ peer, witness }) => (witness.send(suspect({ node: 'peer', incarnation: 1, from: 'witness' })), setImmediate(() => peer.send(peer.alive(2)))), 'alive 2', ['suspect peer', 'recover peer'], ['alive 2']],
+  ['a suspect\'s newer word clears it', ({ stage, peer, witness }) => (witness.send(suspect({ node: 'peer', incarnation: 1, from: 'witness' })), later(stage, () => peer.send(peer.alive(2)))), 'alive 2', ['suspect peer', 'recover peer'], ['suspect 1 by witness', 'alive 2']],
   ['a death by another\'s word', ({ witness }) => witness.send(dead({ node: 'peer', incarnation: 1, from: 'witness' })), 'dead 1', ['leave peer'], ['dead 1 by witness']],
   ['a death twice is one event', ({ witness }) => [1, 2].forEach(() => witness.send(dead({ node: 'peer', incarnation: 1, from: 'witness' }))), 'dead 1', ['leave peer'], ['dead 1 by witness']],
-  ['an old death is nothing', ({ peer, witness }) => (peer.send(peer.alive(5)), witness.send(dead({ node: 'peer', incarnation: 4, from: 'witness' }))), 'alive 5', ['update peer'], ['alive 5']],
+  ['an old death is nothing', ({ stage, peer, witness }) => (peer.send(peer.alive(5)), later(stage, () => witness.send(dead({ node: 'peer', incarnation: 4, from: 'witness' })))), 'alive 5', ['update peer'], ['alive 5']],
   ['by its own word it has left', ({ peer }) => peer.send(dead({ node: 'peer', incarnation: 1, from: 'peer' })), 'left 1', ['leave peer'], ['dead 1 by peer']],
 ];
 for (const [what, words, state, events, said] of WORDS) {
@@ -182,4 +185,36 @@ void test('who leaves does not argue, and is not taken back by an old word', asy
   witness.send(dead({ node: 'self', incarnation: incarnation + 5, from: 'witness' }));
   await stage.clock.advance(SECOND);
   t.match(stage.stateOf('self'), /^left/);
+});
+
+void test('a word that was heard before is not old news once something became of its member', async (t) => {
+  const { stage, peer, witness } = await onStage(t, { tuning: { probeInterval: 600 * SECOND } });
+  const [first, second] = [peer.alive(1), peer.alive(2)];
+  const answers = async (message: Buffer): Promise<string[]> => {
+    await stage.clock.advance(60 * SECOND);
+    peer.received.length = 0;
+    peer.send(message);
+    await stage.clock.advance(SECOND);
+    return [TYPE.suspect, TYPE.dead].flatMap((type) => peer.take(type, decodeAccusation).filter(({ from }) => from === 'self').map(({ incarnation }) => `${type === TYPE.dead ? 'dead' : 'suspect'} ${incarnation}`));
+  };
+  t.same(await answers(first), [], 'what is believed needs no answer');
+  witness.send(suspect({ node: 'peer', incarnation: 1, from: 'witness' }));
+  t.same(await answers(first), ['suspect 1']);
+  t.same(await answers(second), []);
+  t.same(await answers(second), []);
+  t.equal(stage.stateOf('peer'), 'alive 2');
+  witness.send(dead({ node: 'peer', incarnation: 2, from: 'witness' }));
+  t.same(await answers(second), ['dead 2']);
+  t.equal(stage.stateOf('peer'), 'dead 2');
+  t.same(stage.events, ['suspect peer', 'recover peer', 'leave peer']);
+});
+
+void test('a quiet node passes news on at once, and again in the next round', async (t) => {
+  const { stage, peer, witness } = await onStage(t, { tuning: { probeInterval: 600 * SECOND } });
+  const since = stage.clock.now();
+  witness.send(witness.alive(2));
+  await stage.clock.advance(SECOND);
+  const heard = peer.received.filter(({ message }) => message[0] === TYPE.alive && decodeAlive(message.subarray(1)).node === 'witness').map(({ at }) => at - since);
+  t.ok(heard[0]! < 10, `after ${heard[0]} ms`);
+  t.ok(heard[1]! - heard[0]! >= LAN.gossipInterval, `and after ${heard[1]} ms`);
 });

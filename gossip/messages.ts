@@ -50,9 +50,11 @@ export const encodeRecord = ({ incarnation, node, address, meta, versions, state
   State: uint(STATES.indexOf(state)), Vsn: raw(Uint8Array.from(versions)),
 });
 
-/** `records`: the nodes' own, where they were encoded before, some in each turn of the loop. */
-export function encodePushPull({ join, nodes, userState }: PushPull, records: readonly Buffer[] = nodes.map(encodeRecord)): Buffer {
-  return typed(TYPE.pushPull, Buffer.concat([map({ Join: bool(join), Nodes: uint(nodes.length), UserStateLen: uint(userState.length) }), ...records, userState]));
+export const encodePushPull = ({ join, nodes, userState }: PushPull): Buffer => encodeState(join, nodes.map(encodeRecord), userState);
+
+/** A PushPull of records that are encoded already. */
+export function encodeState(join: boolean, records: readonly Buffer[], userState: Uint8Array): Buffer {
+  return typed(TYPE.pushPull, Buffer.concat([map({ Join: bool(join), Nodes: uint(records.length), UserStateLen: uint(userState.length) }), ...records, userState]));
 }
 
 export const encodeUserPacket = (payload: Uint8Array): Buffer => typed(TYPE.user, Buffer.from(payload));

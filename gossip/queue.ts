@@ -71,21 +71,24 @@ export class BroadcastQueue {
   /** Messages for one packet with `room` bytes left, each counted as passed on once. */
   take(room: number, { to, audience, limit, isDead = false }: Receiver): Buffer[] {
     const taken: Item[] = [];
-    let left = room;
+    const passed: Item[] = [];
+    let [left, end] = [room, 0];
     for (const item of this.#items) {
       // One place is left for the message that news travels with.
       if (left <= PART_OVERHEAD || taken.length === MAX_PARTS - 1) break;
       const size = item.message.length + PART_OVERHEAD;
-      if (size > left || (isDead ? item.toldDead.has(to) : !this.#mayTell(item, to, audience))) continue;
+      const fits = size <= left && (isDead ? !item.toldDead.has(to) : this.#mayTell(item, to, audience));
+      (fits ? taken : passed).push(item);
+      if (!fits) continue;
       left -= size;
-      taken.push(item);
+      end = taken.length + passed.length;
     }
+    if (!isDead) this.#items.splice(0, end, ...passed.slice(0, end - taken.length));
     for (const item of taken) {
       if (isDead) {
         item.toldDead.add(to);
         continue;
       }
-      this.#items.splice(this.#items.indexOf(item), 1);
       item.told.add(to);
       if (++item.transmits < limit) {
         this.#insert(item);

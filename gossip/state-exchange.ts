@@ -5,7 +5,8 @@ import type { Random } from '../base/random.ts';
 import type { Beliefs } from './beliefs.ts';
 import { Refused, type DropReason } from './counters.ts';
 import type { Delegate } from './delegate.ts';
-import { encodePushPull, encodeRecord, type Address, type PushPull } from './messages.ts';
+import type { Member } from './members.ts';
+import { encodeRecord, encodeState, type Address, type PushPull } from './messages.ts';
 import type { StreamCall, Streams } from './streams.ts';
 import type { Timers } from './timers.ts';
 import { pushPullScale, type Tuning } from './tuning.ts';
@@ -43,6 +44,8 @@ export interface StateExchange {
 
 export function createStateExchange(options: StateExchangeOptions): StateExchange {
   const { name, versions, tuning, random, timers, log, beliefs, streams, delegate, guarded, onDrop } = options;
+  /** A member is never changed but replaced. */
+  const encoded = new WeakMap<Member, Buffer>();
   let settling = false;
 
   async function inTurns<T>(all: readonly T[], run: (some: readonly T[]) => void): Promise<void> {
@@ -52,13 +55,18 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
     }
   }
 
-  async function encodeState(join: boolean): Promise<Buffer> {
-    const nodes = beliefs.records();
+  function recordOf(member: Member): Buffer {
+    let record = encoded.get(member);
+    if (!record) encoded.set(member, record = encodeRecord({ ...member, node: member.name }));
+    return record;
+  }
+
+  async function ownState(join: boolean): Promise<Buffer> {
     const records: Buffer[] = [];
     let userState = Buffer.alloc(0);
     guarded(() => (userState = Buffer.from(delegate?.localState?.(join) ?? [])));
-    await inTurns(nodes, (some) => void records.push(...some.map(encodeRecord)));
-    return encodePushPull({ join, nodes, userState }, records);
+    await inTurns(beliefs.spokenOf(), (some) => void records.push(...some.map(recordOf)));
+    return encodeState(join, records, userState);
   }
 
   /** The receiver answers before it judges, so both sides have to judge. Throws when they do not fit; true when it was news. */
@@ -73,7 +81,7 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
   }
 
   async function exchange(to: Address, join: boolean, call: StreamCall): Promise<boolean> {
-    const theirs = await streams.exchange(to, await encodeState(join), call);
+    const theirs = await streams.exchange(to, await ownState(join), call);
     if (theirs.type !== 'pushPull') throw new Refused('malformed', 'the other side answered something else');
     try {
       return await merge({ ...theirs, join });
@@ -114,7 +122,7 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
       if (join && news && !settling) settle(SETTLING.firstMs + random.float() * SETTLING.spreadMs);
     },
     answer: async (theirs) => {
-      const answer = await encodeState(false);
+      const answer = await ownState(false);
       // Who waits for the answer need not wait for this.
       merge(theirs).catch((error: unknown) => {
         onDrop('refused');

@@ -19,7 +19,10 @@ export interface Timers {
    * first comes at a random moment, so that nodes started together do not act together.
    */
   loop(interval: () => number, turn: () => void | Promise<void>): void;
-  /** As loop, for as long as there is something to do: an idle node need not wake up. Returns the way to say that there is again. */
+  /**
+   * A turn each interval for as long as there is something to do, the first as soon as this turn of the event loop is over: an idle node need not wake
+   * up, and what happens in a quiet cluster is known to all within a few packets. Returns the way to say that there is something.
+   */
   loopWhile(isBusy: () => boolean, interval: () => number, turn: () => void): () => void;
   stop(): void;
 }
@@ -91,7 +94,7 @@ export function createTimers(clock: Clock, random: Random, log: Logger): Timers 
         if (!waiting) wait(interval());
       };
       return () => {
-        if (!waiting && !stopped) wait(random.float() * interval());
+        if (!waiting && !stopped) wait(0);
       };
     },
     stop: () => {
