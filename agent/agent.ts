@@ -1,6 +1,6 @@
 /** Builds weftd's parts and wires them. Everything is served from this node's own disk; store, peers and Docker join in when they answer. */
 import { hostname } from 'node:os';
-import { systemClock } from '../base/clock.ts';
+import { sleep, systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { everyAddress, hostOfUrl } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
@@ -42,7 +42,7 @@ import { createNames } from './names.ts';
 import { createNetworkCommands } from './network-commands.ts';
 import { createNetworkUse } from './network-use.ts';
 import { createNetworkRegistry } from './networks.ts';
-import { createNodeCommands } from './node-commands.ts';
+import { CUT_AFTER_MS, createNodeCommands } from './node-commands.ts';
 import { clientUrlOf, peerUrlOf, type NodeStore } from './node-store.ts';
 import { nodePrefixProblems } from './node-prefix.ts';
 import { createNodeDirectory } from './nodes.ts';
@@ -113,7 +113,9 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       if (directory.list().some((each) => each.id !== request.id && each.name === request.name)) throw weftError('WEFT-NODE-EXISTS', { node: request.name });
     },
     // etcd looks at the list when a connection begins; those that are there already would go on.
-    onRevoked: (addresses) => addresses.forEach((address) => endConnections(hostNetns, address, [config.storePort, config.storePeerPort])),
+    onRevoked: (addresses) => void sleep(clock, CUT_AFTER_MS)
+      .then(() => addresses.forEach((address) => endConnections(hostNetns, address, [config.storePort, config.storePeerPort])))
+      .catch((error: unknown) => log.error({ detail: errorText(error) }, 'connections of a node that was taken out go on')),
     onRemoved: fence,
   });
 
@@ -149,7 +151,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
   // Published ports ---------------------------------------------------------------------------------------------------
   const claims = createPortClaims({ store, local, node: id });
   const mesh = createMesh({
-    host: hostNetns, nft: hostNft, state, claims, local, random, log: log.child({ part: 'ingress' }), nodeName,
+    host: hostNetns, nft: hostNft, state, claims, local, clock, random, log: log.child({ part: 'ingress' }), nodeName,
     onLocalBackends: (backends) => overlay.setBackends(backends),
     onSkipped: (skippedPorts) => own.publish({ skippedPorts }),
     // The translation is remembered on both sides of the uplink.

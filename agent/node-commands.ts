@@ -1,5 +1,5 @@
 /** `weft node`: the hosts of the cluster, and taking one out that is gone. */
-import type { Clock } from '../base/clock.ts';
+import { sleep, type Clock } from '../base/clock.ts';
 import { weftError } from '../base/errors.ts';
 import { revocationOf } from '../cluster/identity/certificates.ts';
 import { forgetJoinSecret } from '../cluster/identity/credentials.ts';
@@ -12,6 +12,10 @@ import { findNode, type NodeDirectory, type NodeEntry } from './nodes.ts';
 
 /** Each attempt that fails means that another certificate was entered or revoked. */
 const ATTEMPTS = 64;
+/** Connections to the store of a node that was taken out end so much later: by one of them it hears why. */
+export const CUT_AFTER_MS = 500;
+/** And those of every host's copy have ended by then. */
+const CUT_EVERYWHERE_MS = 1_500;
 
 export interface NodeCommands {
   list(): NodeAnswer[];
@@ -55,6 +59,8 @@ export function createNodeCommands({ self, store, holdsStoreAlone, state, direct
       if (await holdsStoreAlone(node.id)) throw weftError('WEFT-STORE-QUORUM', { detail: `${node.name} holds the only copy of the store` });
       await takeOut(node);
       await releaseAllPorts(store, node.id);
+      // By a connection that it still has it would read the new one.
+      await sleep(clock, CUT_EVERYWHERE_MS);
       await keys.rotate(true);
     },
   };

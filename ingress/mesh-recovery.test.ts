@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'tap';
-import { ask, until } from '../drivers/testbed.ts';
+import { ask, askUdp, until } from '../drivers/testbed.ts';
 import { container, meshScene, port } from './testbed.ts';
 
 test('restarts, damage and what comes at the same time', async (t) => {
-  const { a, a1, a2, space, address, client, shared, store, hostWith } = await meshScene(t);
+  const { a, b, a1, a2, space, address, client, shared, store, hostWith } = await meshScene(t);
 
   t.test('nothing moves over a restart', async (t) => {
     await a.publish(a1, 'api');
@@ -38,6 +38,43 @@ test('restarts, damage and what comes at the same time', async (t) => {
     await nextTurn();
     t.match(space.run('nft', 'list', 'map', 'inet', 'weft-ports', 'slots-tcp-8080'), /10\.20\.0\.12 \. 80/);
     for (const each of [a1, a2]) await a.revoke(each);
+  });
+
+  t.test('backends of a failed node: nothing new where there are others, and what they have under way goes on for 30 s', async (t) => {
+    const fail = (): (() => void) => {
+      const records = [...shared.records.values()].filter(({ table, owner }) => table === 'backend' && owner === 'b');
+      shared.dead.add('b');
+      for (const { table, key } of records) shared.of('b').withdraw(table, key);
+      return () => {
+        shared.dead.delete('b');
+        for (const { table, key, value } of records) shared.of('b').publish(table, key, value);
+      };
+    };
+    a.forgotten.length = 0;
+    await b.publish(a1, 'api');
+    const comeBack = fail();
+    await nextTurn();
+    t.same(a.list(), [], 'it is said to be nowhere');
+    t.same([ask(client.space, `${address}:8080`), askUdp(client.space, address, 8080)], Array(2).fill(`a1 ${client.address}`), 'but there is nobody else, and it may run on');
+    await a.publish(a2, 'api');
+    t.same([...new Set(Array.from({ length: 10 }, () => ask(client.space, `${address}:8080`)))], [`a2 ${client.address}`]);
+    comeBack();
+    await nextTurn();
+    await a.clock.advance(60_000);
+    t.same(a.list(), ['tcp/8080 api: node a 10.20.0.12:80, node b 10.20.0.11:80', 'udp/8080 api: node b 10.20.0.11:80']);
+    t.same(a.forgotten, [], 'one that returned loses nothing');
+
+    fail();
+    await nextTurn();
+    await a.clock.advance(29_000);
+    t.equal(askUdp(client.space, address, 8080), `a1 ${client.address}`);
+    t.same(a.forgotten, []);
+    await a.clock.advance(2_000);
+    await nextTurn();
+    t.same(a.forgotten, ['10.20.0.11:80']);
+    shared.dead.delete('b');
+    await b.revoke(a1);
+    await a.revoke(a2);
   });
 
   t.test('others who come and go do not take away what is being published', async (t) => {

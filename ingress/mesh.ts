@@ -3,8 +3,9 @@
  * record per backend); this node's part is to hold the port, to spread new connections over the backends, and to say where
  * it could not.
  */
+import type { Clock } from '../base/clock.ts';
 import { WeftError, errorText, weftError } from '../base/errors.ts';
-import { hostPort, splitHostPort } from '../base/ip.ts';
+import { hostPort } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
 import { familyOf, type Family } from '../base/prefix.ts';
 import type { Random } from '../base/random.ts';
@@ -18,6 +19,7 @@ import { deleteFlows } from '../linux/conntrack.ts';
 import { EVERY_ADDRESS } from '../linux/port-reservation.ts';
 import type { Netns, Nft } from '../linux/types.ts';
 import type { LocalStore } from '../store/store.ts';
+import { type Backend, keyOf, watchBackends } from './backends.ts';
 import type { PortClaims } from './claims.ts';
 import { createHeldPorts, isEveryAddress, type HostPort } from './held-ports.ts';
 import type { Ingress, PublishedPort } from './ingress.ts';
@@ -31,6 +33,7 @@ export interface MeshOptions {
   state: SoftState;
   claims: PortClaims;
   local: LocalStore;
+  clock: Clock;
   random: Random;
   log: Logger;
   /** The fabric lets traffic of other nodes through to these only. */
@@ -40,12 +43,6 @@ export interface MeshOptions {
   /** A UDP backend went, whose flows must not stick to it. */
   forgetFlows(backend: { ip: string; port: number }): void;
   nodeName(id: string): string;
-}
-
-interface Port {
-  protocol: Protocol; hostIp: string; port: number; service: string; backends: Map<string, { node: string; record: BackendRecord }>;
-  /** The only node that publishes it; undefined: all do. */
-  node: string | undefined;
 }
 
 /** What is being published, until its record says so, and where it is held. */
@@ -62,62 +59,62 @@ const hostAddresses = (hostIp: string, families: readonly Family[]): string[] =>
 /** How a node says that it left a port out: for IPv6 alone, where the port is on every address. */
 const skippedKey = (protocol: Protocol, hostIp: string, port: number, family: Family): string => portKey(protocol, hostIp === '' && family === 6 ? EVERY_ADDRESS[6] : hostIp, port);
 
-const keyOf = ({ protocol, hostIp = '', port }: BackendRecord): string => portKey(protocol, hostIp, port);
-
 export function createMesh(options: MeshOptions): Ingress {
   const { host, state, claims, local, random, log } = options;
   const table = createPortTable(options.nft);
-  const ports = new Map<string, Port>();
   const held = createHeldPorts(host);
   const skipped = new Set<string>();
   /** Ports in the middle of being published, once for each time: nobody gives them up, though nothing says so yet. */
   const starting: Starting[] = [];
   const isStarting = (key: string): boolean => starting.some((each) => each.key === key);
   const serialize = createSerializer();
+  /** UDP backends that flows may lead to, by port and backend. */
+  let known = new Map<string, { ip: string; port: number }>();
   let scheduled = false;
   let closed = false;
 
   /** Whose the port is on this node, as far as is known here. */
-  const holder = (key: string): string | undefined => ports.get(key)?.service ?? starting.find((each) => each.key === key)?.service;
+  const holder = (key: string): string | undefined => published.port(key)?.service ?? starting.find((each) => each.key === key)?.service;
 
-  /** Those of one family that a port leads to. */
-  const targets = ({ backends }: Port, family: Family): string[] => {
-    const all = [...backends.values()].flatMap(({ record }) => addressesIn(record).map((ip) => ({ ip, port: record.targetPort })));
-    return [...new Set(all.filter(({ ip }) => familyOf(ip) === family).map(({ ip, port }) => hostPort(ip, port)))].sort();
-  };
+  const addressesOfAll = (backends: readonly Backend[], family: Family): { ip: string; port: number }[] =>
+    backends.flatMap(({ record }) => addressesIn(record).flatMap((ip) => (familyOf(ip) === family ? [{ ip, port: record.targetPort }] : [])));
 
   function apply(): void {
     scheduled = false;
     if (closed) return;
-    const before = [...skipped].sort().join();
+    const skippedBefore = [...skipped].sort().join();
     skipped.clear();
     const families: Family[] = isIpv6On(host) ? [4, 6] : [4];
     const wanted = new Map<string, WantedPort>();
     const inUse: HostPort[] = [];
-    for (const each of ports.values()) {
-      const { protocol, hostIp, port, node } = each;
+    const udp: typeof known = new Map();
+    for (const { protocol, hostIp, port, node, backends } of published.ports()) {
       if (node !== undefined && node !== state.self) continue;
       for (const family of families) {
-        const backends = targets(each, family);
-        if (backends.length === 0) continue;
+        const all = addressesOfAll([...backends.values()], family);
+        if (all.length === 0) continue;
+        // What comes new is for those that are there, unless there is nobody else.
+        const sure = addressesOfAll([...backends.values()].filter(({ failing }) => failing === undefined), family);
+        const asked = [...new Set((sure.length > 0 ? sure : all).map((each) => hostPort(each.ip, each.port)))].sort();
         const at = { protocol, address: hostIp === '' ? EVERY_ADDRESS[family] : hostIp, port };
         if (held.hold(at) === 'held') {
           inUse.push(at);
-          wanted.set(portKey(protocol, at.address, port), { family, protocol, ip: hostIp, port, backends });
+          const key = portKey(protocol, at.address, port);
+          wanted.set(key, { family, protocol, ip: hostIp, port, backends: asked });
+          if (protocol === 'udp') for (const each of all) udp.set(`${key} ${hostPort(each.ip, each.port)}`, each);
         } else skipped.add(skippedKey(protocol, hostIp, port, family));
       }
     }
     held.keepOnly([...inUse, ...starting.flatMap(({ at }) => at)]);
-    const { opened, gone } = table.apply(wanted);
+    const opened = table.apply(wanted);
     // A UDP flow keeps its way for as long as packets come: also one that led nowhere, or to a backend that is gone.
     for (const { family, protocol, ip, port } of opened) if (protocol === 'udp') deleteFlows(host, { protocol, family, ...(ip !== '' && { originalDestination: ip }), originalDestinationPort: port });
-    for (const { protocol, backend } of gone) {
-      if (protocol === 'udp') options.forgetFlows(splitHostPort(backend));
-    }
+    for (const [key, backend] of known) if (!udp.has(key)) options.forgetFlows(backend);
+    known = udp;
     // Other nodes have no business with what is published on this one alone.
-    const mine = [...ports.values()].filter(({ node }) => node === undefined).flatMap((port) => [...port.backends.values()].filter(({ node }) => node === state.self));
+    const mine = [...published.ports()].filter(({ node }) => node === undefined).flatMap((port) => [...port.backends.values()].filter(({ node }) => node === state.self));
     options.onLocalBackends(mine.flatMap(({ record }) => addressesIn(record).map((ip) => ({ ip, protocol: record.protocol, port: record.targetPort }))));
-    if ([...skipped].sort().join() !== before) options.onSkipped([...skipped].sort());
+    if ([...skipped].sort().join() !== skippedBefore) options.onSkipped([...skipped].sort());
   }
 
   /** One pass for all the changes of a turn. */
@@ -133,24 +130,7 @@ export function createMesh(options: MeshOptions): Ingress {
     });
   }
 
-  const stopWatching = state.watch('backend', (change) => {
-    const { key, owner, value } = change.record;
-    const node = value.mode === 'host' ? owner : undefined;
-    const where = node === undefined || node === state.self ? keyOf(value) : `${node} ${keyOf(value)}`;
-    const id = `${owner}/${key}`;
-    if (change.type === 'put') {
-      const { protocol, hostIp = '', service } = value;
-      const port: Port = ports.get(where) ?? { protocol, hostIp, port: value.port, service, backends: new Map(), node };
-      port.service = service;
-      port.backends.set(id, { node: owner, record: value });
-      ports.set(where, port);
-    } else {
-      const port = ports.get(where);
-      port?.backends.delete(id);
-      if (port?.backends.size === 0) ports.delete(where);
-    }
-    schedule();
-  });
+  const published = watchBackends(state, options.clock, schedule);
 
   const recordsOf = (endpointId: string): BackendRecord[] => JSON.parse(local.get(`published/${endpointId}`) ?? '[]') as BackendRecord[];
   const announce = (record: BackendRecord): void => state.publish('backend', `${keyOf(record)}/${record.endpointId}`, record);
@@ -260,13 +240,13 @@ export function createMesh(options: MeshOptions): Ingress {
       releaseUnused().catch((error: unknown) => log.info({ detail: errorText(error) }, 'the claim of a port is given up later'));
     }),
 
-    list: () => [...ports.values()].map((port): PublishedPort => ({
+    list: () => [...published.ports()].map((port) => ({ ...port, backends: [...port.backends.values()].filter(({ failing }) => failing === undefined) })).filter(({ backends }) => backends.length > 0).map((port): PublishedPort => ({
       protocol: port.protocol,
       hostIp: port.hostIp,
       port: port.port,
       service: port.service,
       mode: port.node === undefined ? 'ingress' : 'host',
-      backends: [...port.backends.values()].map(({ node, record }) => ({ endpointId: record.endpointId, node: options.nodeName(node), ip: record.ip, ...(record.ip6 !== undefined && { ip6: record.ip6 }), port: record.targetPort })),
+      backends: port.backends.map(({ node, record }) => ({ endpointId: record.endpointId, node: options.nodeName(node), ip: record.ip, ...(record.ip6 !== undefined && { ip6: record.ip6 }), port: record.targetPort })),
       skippedOn: state.list('node').filter(({ owner }) => port.node === undefined || port.node === owner).flatMap(({ value }) => {
         const [ipv4, ipv6] = ([4, 6] as const).map((family) => value.skippedPorts.includes(skippedKey(port.protocol, port.hostIp, port.port, family)));
         return ipv4 || (ipv6 && port.hostIp !== '') ? [value.name] : ipv6 ? [`${value.name} for IPv6`] : [];
@@ -283,7 +263,7 @@ export function createMesh(options: MeshOptions): Ingress {
 
     close: async () => {
       closed = true;
-      stopWatching();
+      published.close();
       held.keepOnly([]);
     },
   };

@@ -54,6 +54,8 @@ const IP = { 4: 'ip', 6: 'ip6' } as const;
 /** Ends the names of a port's chain and map, which have no colons. */
 export const nameOf = ({ family, protocol, ip, port }: PortAt): string => [protocol + OF[family], ...(ip === '' ? [] : [ip.replaceAll(':', '_')]), port].join('-');
 
+export const chainOf = (at: PortAt): string => `service-${nameOf(at)}`;
+
 const key = ({ family, protocol, ip, port }: PortAt): string => (ip === '' ? `ports${OF[family]} { ${protocol} . ${port}` : `bound${OF[family]} { ${ip} . ${protocol} . ${port}`);
 
 /** `slots` as hostPort() writes them. Makes the service's chain and map and enters the port. */

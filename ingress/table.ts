@@ -2,22 +2,15 @@
 import { hostPort } from '../base/ip.ts';
 import { createRuleCheck } from '../linux/nft-generation.ts';
 import type { Nft, NftJson } from '../linux/types.ts';
-import type { Protocol } from '../cnm/model.ts';
-import { BARE, dropScript, nameOf, type PortAt, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
+import { BARE, chainOf, dropScript, nameOf, type PortAt, serviceScript, slotsScript, tableScript, withdrawScript } from './rules.ts';
 import { assignSlots } from './slots.ts';
 
 export interface WantedPort extends PortAt { backends: string[] }
 interface Programmed extends PortAt { slots: string[] }
 
-export interface TableChange {
-  /** Ports that led nowhere before. */
-  opened: PortAt[];
-  /** Backends that are not asked any more, as hostPort() writes them. */
-  gone: { protocol: Protocol; backend: string }[];
-}
-
 export interface PortTable {
-  apply(wanted: ReadonlyMap<string, WantedPort>): TableChange;
+  /** Returns the ports that led nowhere before. */
+  apply(wanted: ReadonlyMap<string, WantedPort>): PortAt[];
   repair(): { what: string; error?: string }[];
 }
 
@@ -41,8 +34,9 @@ export function createPortTable(nft: Nft): PortTable {
           return old ? slotsScript(port, old, port.slots) : serviceScript(port, port.slots);
         }),
       ].join('');
-      // Before the first pass the table may be an earlier weftd's, with these ports: it is replaced as a whole.
-      const isEarlier = programmed === undefined && nft.query('list table inet weft-ports') !== undefined;
+      // Before the first pass the table may be an earlier weftd's, with some of these ports: it is replaced as a whole.
+      const earlier = programmed ? [] : nft.query('list table inet weft-ports') ?? [];
+      const ledSomewhere = new Set(earlier.flatMap(({ chain }) => (chain as { name: string } | undefined)?.name ?? []));
       const script = programmed ? changes : rebuildScript(after.values());
       try {
         if (script !== '') nft.run(script);
@@ -50,13 +44,10 @@ export function createPortTable(nft: Nft): PortTable {
         nft.run(rebuildScript(after.values()));
       }
       programmed = after;
-      return {
-        opened: isEarlier ? [] : [...after].filter(([key]) => !before.has(key)).map(([, { family, protocol, ip, port }]) => ({ family, protocol, ip, port })),
-        gone: [...before].flatMap(([key, { protocol, slots }]) => {
-          const now = new Set(after.get(key)?.slots);
-          return [...new Set(slots)].filter((backend) => !now.has(backend)).map((backend) => ({ protocol, backend }));
-        }),
-      };
+      return [...after].flatMap(([key, { family, protocol, ip, port }]) => {
+        const at = { family, protocol, ip, port };
+        return before.has(key) || ledSomewhere.has(chainOf(at)) ? [] : [at];
+      });
     },
     repair: () => {
       const left = programmed;

@@ -38,6 +38,7 @@ export class MeshHost {
   storeIsAway = false;
   nftFails = false;
   mesh!: Ingress;
+  readonly clock = new VirtualClock();
   readonly #nft: Nft;
   readonly #store: Store;
   readonly #shared: SharedState;
@@ -61,7 +62,7 @@ export class MeshHost {
     const say = (skippedPorts: string[]): void => state.publish('node', 'self', { ...nodeInfo(this.name, 1, ''), skippedPorts });
     say([]);
     this.mesh = createMesh({
-      host: this.space.netns, state, local: this.local, claims: createPortClaims({ store: this.#store, local: this.local, node: this.name }),
+      host: this.space.netns, state, local: this.local, clock: this.clock, claims: createPortClaims({ store: this.#store, local: this.local, node: this.name }),
       nft: {
         ...this.#nft,
         run: (script) => {

@@ -15,7 +15,8 @@ import { cp, mkdir, rename, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import tap, { type Test, test } from 'tap';
 import { seededRandom } from '../base/random.ts';
-import { NumberedFlow } from './faults/numbered-flow.ts';
+import { NumberedFlow, stayOnOneProcessor } from './faults/numbered-flow.ts';
+import { clusterView } from './faults/views.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
@@ -29,6 +30,8 @@ const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 const RATE = 200;
 const PUBLISHED = 8053;
 const SERVED = 7000;
+/** Longer than it takes to be thought dead, and less than a failed node's endpoints are kept (cluster/failed-nodes.ts). */
+const AWAY_MS = 12_000;
 /** How long a packet may be, on a busy machine. */
 const UNDER_WAY_MS = 1_000;
 tap.setTimeout(RESTARTS_MS + 300_000);
@@ -100,6 +103,7 @@ void test('weftd that is killed, stopped and replaced while its containers talk'
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', 'web');
   await h1.docker('network', 'create', '-d', 'weft-bridge', 'lan');
   await until('h2 has the network', async () => (await h2.docker('network', 'ls', '-q', '--filter', 'name=web')) !== '', 20_000);
+  await stayOnOneProcessor();
   const flows = await openFlows(lab, h1, h2);
   t.teardown(() => flows.forEach((flow) => flow.close()));
 
@@ -107,6 +111,19 @@ void test('weftd that is killed, stopped and replaced while its containers talk'
     const counts = await restart(nodes, flows);
     each.comment(JSON.stringify(counts));
     for (const [way, count] of Object.entries(counts)) each.ok(count > 0, `${way} ${count} times`);
+    report(each, flows);
+  });
+  await t.test(`nor while one is away for ${AWAY_MS / 1000} s, and the other is killed meanwhile`, async (each) => {
+    for (const flow of flows) flow.start(RATE);
+    await nodes[0]!.service.kill();
+    await wait(AWAY_MS);
+    each.ok((await clusterView(h2)).includes('node h1 dead'), 'it is thought dead');
+    await nodes[1]!.service.crash();
+    await ready(h2);
+    await nodes[0]!.service.start();
+    await ready(h1);
+    for (const flow of flows) flow.pause();
+    await wait(UNDER_WAY_MS);
     report(each, flows);
   });
   await t.test('and is as it was', async (each) => {
@@ -149,7 +166,7 @@ async function restart(nodes: readonly Node[], flows: readonly NumberedFlow[]): 
   const counts = Object.fromEntries(Object.keys(WAYS).map((way) => [way, 0]));
   const end = Date.now() + RESTARTS_MS;
   for (const flow of flows) flow.start(RATE);
-  for (let i = 0; Date.now() < end; i++) {
+  for (let i = 0; Date.now() < end || i < Object.keys(WAYS).length; i++) {
     // Each of them, also in a short run.
     const way = Object.keys(WAYS)[i % Object.keys(WAYS).length]!;
     // Both at first: what they have just learnt is on no disk yet.

@@ -3,14 +3,8 @@
  * old owner's word comes late): the newest counts, and nobody's counts against this node's own.
  */
 import type { Clock, TimerHandle } from '../../base/clock.ts';
+import { createFailureCheck, FAILED_NODE_GRACE_MS } from '../../cluster/failed-nodes.ts';
 import { addressesOf, type EndpointRecord, type SoftState, type StateRecord } from '../../cluster/state.ts';
-
-/**
- * Records of a failed node count this much longer: its containers may well be running on, and a node that was only cut off
- * needs up to this long to be heard again (gossip goes on telling the dead for as long). With 10 s, packets were lost just
- * after the cut had ended.
- */
-const FAILED_NODE_GRACE_MS = 30_000;
 
 type EndpointState = StateRecord<'endpoint'>;
 export interface Place { networkId: string; ip: string }
@@ -46,7 +40,7 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
   const failed = new Map<string, Failure>();
   /** Those whose time has not run out. What a node deleted while it was away is never shown again: it goes then. */
   const failures = new Set<Failure>();
-  let dead: Set<string> | undefined;
+  const hasFailed = createFailureCheck(state);
 
   const holdersOf = ({ networkId, ip }: Place): readonly Holder[] => listOf(networks.get(networkId)?.get(ip));
 
@@ -132,15 +126,6 @@ export function watchRemoteEndpoints(state: SoftState, clock: Clock, onChange: (
     } else if (!local && hasFailed(record.owner)) fail(record);
     else removeAll(record);
   });
-
-  /** A failed node takes all of its records along in one turn: the members are asked once for them. */
-  function hasFailed(node: string): boolean {
-    if (!dead) {
-      dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
-      queueMicrotask(() => (dead = undefined));
-    }
-    return dead.has(node);
-  }
 
   function winner(place: Place): RemoteEndpoint | undefined {
     let best: Holder | undefined;

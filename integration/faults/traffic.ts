@@ -12,14 +12,38 @@ const PORT = 7000;
 
 export interface Party { host: Host; container: string; address: string }
 
-/** No answer between two moments of performance.now(). */
+/** No answer in time between two moments of performance.now(). */
 export interface Outage { from: number; to: number }
+
+export interface Answer {
+  /** Which ping it answers; they are counted from 0. */
+  sequence: number;
+  /** When it was seen here, in milliseconds of performance.now(). */
+  at: number;
+  /** From the ping to its answer, in milliseconds. */
+  took: number;
+}
+
+/**
+ * Where pings that follow each other, `ms` of them and more, had no answer before the next one was sent; the last outage
+ * is open when nothing came since. It is pings that are counted, not the time between answers: while a machine stands
+ * still as a whole nobody asks, and a network that was not asked was not away.
+ */
+export function outagesOf(answers: readonly Answer[], now: number, ms: number): Outage[] {
+  const [first, ...others] = answers.filter(({ took }) => took < INTERVAL_MS).toSorted((a, b) => a.sequence - b.sequence);
+  const outages: Outage[] = [];
+  let last = first ?? { sequence: 0, at: 0, took: 0 };
+  for (const answer of others) {
+    if ((answer.sequence - last.sequence) * INTERVAL_MS > ms) outages.push({ from: last.at, to: answer.at });
+    last = answer;
+  }
+  return now - last.at > ms ? [...outages, { from: last.at, to: now }] : outages;
+}
 
 export class Traffic {
   readonly from: Party;
   readonly to: Party;
-  /** When each answer came. */
-  readonly #answers: number[] = [];
+  readonly #answers: Answer[] = [];
   readonly #processes: ChildProcess[] = [];
   readonly #received: number[] = [];
   #sent = 0;
@@ -43,7 +67,10 @@ export class Traffic {
 
   async #start(): Promise<void> {
     const ping = await this.#inside(this.from, ['busybox', 'ping', '-i', String(INTERVAL_MS / 1000), this.to.address]);
-    createInterface(ping.stdout!).on('line', (line) => { if (line.includes('seq=')) this.#answers.push(performance.now()); });
+    createInterface(ping.stdout!).on('line', (line) => {
+      const [, sequence, took] = /seq=(\d+) .*time=([\d.]+)/.exec(line) ?? [];
+      if (took !== undefined) this.#answers.push({ sequence: Number(sequence), at: performance.now(), took: Number(took) });
+    });
     const server = await this.#inside(this.to, ['busybox', 'nc', '-l', '-p', String(PORT)]);
     createInterface(server.stdout!).on('line', (line) => this.#received.push(Number(line)));
     await wait(INTERVAL_MS);
@@ -59,10 +86,9 @@ export class Traffic {
     return child;
   }
 
-  /** Longer than `ms`; the last one is open when nothing came since. */
+  /** Longer than `ms`. */
   outages(ms: number): Outage[] {
-    const moments = [...this.#answers, performance.now()];
-    return moments.slice(1).flatMap((to, i) => (to - moments[i]! > ms ? [{ from: moments[i]!, to }] : []));
+    return outagesOf(this.#answers, performance.now(), ms);
   }
 
   /** What the connection carried; complete when every line has arrived once, in order. */

@@ -2,6 +2,7 @@
 import type { CheckAnswer } from '../../agent/ipam-api.ts';
 import type { NetworkAnswer, NodeAnswer, StatusAnswer } from '../../agent/api.ts';
 import type { Host } from '../lab/host.ts';
+import { until } from '../lab/run.ts';
 import { control } from '../lab/weft.ts';
 
 /** Nodes, networks and who is on them, as one node has it: one line each, the same on every node when all is well. */
@@ -34,3 +35,12 @@ docker ps -a --format '{{.Names}}' | sort
 
 /** What is in a host's kernel of the cluster: links, namespaces, forwarding entries, routes. */
 export const kernelView = (host: Host): Promise<string> => host.must(['sh', '-c', KERNEL]);
+
+/**
+ * The same, once each host is done with the others. Endpoints of another node may be in its kernel before all that leads to the node itself: the routes to
+ * the nodes' own addresses come last.
+ */
+export const settledKernelViews = (hosts: readonly Host[]): Promise<string[]> => Promise.all(hosts.map((host) => until(`${host.name} has its routes to all nodes`, async () => {
+  const view = await kernelView(host);
+  return [...view.matchAll(/^10\.255\.\S+ via 10\.255\.\S+ dev weft-in /gm)].length === hosts.length - 1 && view;
+})));
