@@ -77,8 +77,8 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
             // Claimed through the IPAM driver as well, which is not told what they are for.
             for (const address of Object.values(aux ?? {})) await addresses.releaseAddress(subnet, address);
           } else {
-            await addresses.requestPool({ subnet, ...(range !== undefined && { range }), shared: sharesSubnet(network) });
-            undo.push(() => addresses.releasePool(subnet));
+            const { id } = await addresses.requestPool({ subnet, ...(range !== undefined && { range }), shared: sharesSubnet(network) });
+            undo.push(() => addresses.releasePool(subnet, id));
           }
           await addresses.reserve(subnet, { ...aux, ...(gateway !== undefined && { gateway }) });
         }
@@ -108,12 +108,14 @@ export function createLifecycle(options: LifecycleOptions): NetworkLifecycle {
       if (!network) return;
       const busy = options.endpointsOn(id);
       if (busy.length > 0) throw weftError('WEFT-NETWORK-BUSY', { network: network.name || id.slice(0, 12), endpoints: busy.join(', ') });
+      // Known before: once another node has removed the network as well, the next one may have its subnet.
+      const pools = (network.scope === 'cluster' || network.ipam === 'weft' ? network.subnets : []).map(({ subnet }) => ({ subnet, poolId: addresses.poolId(subnet) }));
       await options.betweenRepairs(async () => {
         await controller.deleteNetwork(network);
         await registry.remove(id);
       });
-      for (const { subnet } of network.scope === 'cluster' || network.ipam === 'weft' ? network.subnets : []) {
-        await addresses.releasePool(subnet).catch((error: unknown) => log.warn({ subnet, detail: errorText(error) }, 'a pool stays claimed until the store answers'));
+      for (const { subnet, poolId } of pools) {
+        await addresses.releasePool(subnet, poolId).catch((error: unknown) => log.warn({ subnet, detail: errorText(error) }, 'a pool stays claimed until the store answers'));
       }
     },
   };

@@ -100,10 +100,10 @@ export function createNetworkCommands(options: NetworkCommandsOptions): NetworkC
     const created = await withUndo(async (undo) => {
       const chosen: string[] = [];
       for (const each of [...wanted, ...open.map((family) => ({ family, range: given.length > 0 ? undefined : request.ranges?.[0] }))]) {
-        const { subnet } = await addresses.requestPool({
+        const { subnet, id } = await addresses.requestPool({
           ...('subnet' in each ? { subnet: each.subnet } : { family: each.family }), ...(each.range !== undefined && { range: each.range }), shared: sharesSubnet({ driver: request.driver, scope }),
         });
-        undo.push(() => addresses.releasePool(subnet));
+        undo.push(() => addresses.releasePool(subnet, id));
         chosen.push(subnet);
       }
       return lifecycle.create({

@@ -1,4 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { test, type Test } from 'tap';
+import { weftError } from '../base/errors.ts';
 import { silentLogger as log } from '../base/log.ts';
 import type { Network } from '../cnm/model.ts';
 import type { Store } from '../store/store.ts';
@@ -11,10 +13,14 @@ const nameless = (id: string): Network => ({
 });
 const named = (name: string) => ({ name, labels: {}, attachable: false, ranges: new Map<string, string>() });
 
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 500 && !await condition(); i++) await delay(10);
+}
+
 function scene(t: Test) {
   const stores = storesForTests(t);
   const store = stores.store();
-  return { store, registry: (host: string, seen: Store = store) => createNetworkRegistry({ store: seen, local: stores.local(host), log }) };
+  return { stores, store, registry: (host: string, seen: Store = store) => createNetworkRegistry({ store: seen, local: stores.local(host), log }) };
 }
 
 void test('of two networks with one name the first has it, and the other none', async (t) => {
@@ -45,6 +51,58 @@ void test('a network that got its name although nobody was told has it', async (
   lost = false;
   await networks.describe('a', named('web'));
   t.equal(networks.get('a')?.name, 'web');
+});
+
+void test('a network whose making the store did not answer', async (t) => {
+  const { store, registry } = scene(t);
+  const away = new Error('the store is away');
+  let [txn, get] = [async (): Promise<unknown> => undefined, async (): Promise<unknown> => undefined];
+  const networks = registry('h1', {
+    ...store,
+    txn: async (compares, writes) => {
+      await txn();
+      const result = await store.txn(compares, writes);
+      if (result.succeeded && 'put' in writes[0]!) throw away;
+      return result;
+    },
+    get: async (key) => {
+      await get();
+      return store.get(key);
+    },
+  });
+  await networks.create({ ...nameless('a'), name: 'web' });
+  t.equal(networks.get('a')?.name, 'web', 'it is there: it was made');
+
+  get = () => Promise.reject(away);
+  await t.rejects(networks.create({ ...nameless('b'), name: 'late' }), away);
+  get = async () => undefined;
+  t.same((await store.range('networks/')).entries.map(({ key }) => key), ['networks/a', 'networks/b']);
+  t.teardown(networks.follow());
+  await until(async () => (await store.range('network-names/')).entries.length === 1);
+  t.same((await store.range('networks/')).entries.map(({ key }) => key), ['networks/a'], 'nobody knows whether it is there: it goes, as all else of it');
+  t.equal(networks.get('b'), undefined);
+  get = () => Promise.reject(away);
+  await networks.create({ ...nameless('e'), name: 'told' });
+  t.equal(networks.get('e')?.name, 'told', 'the watch has told of it');
+
+  txn = () => Promise.reject(away);
+  await t.rejects(networks.create({ ...nameless('c'), name: 'never' }), away);
+  txn = async () => undefined;
+  const again = registry('h2');
+  t.equal((await again.create({ ...nameless('d'), name: 'never' })).id, 'd', 'the name is free');
+});
+
+void test('a network whose making the store refused may be made later', async (t) => {
+  const { stores, store } = scene(t);
+  const local = stores.local('h1');
+  let txn = (): Promise<unknown> => Promise.reject(weftError('WEFT-STORE-EMPTY', { store: 'etcd' }));
+  const networks = createNetworkRegistry({ store: { ...store, txn: async (...all) => txn().then(() => store.txn(...all)) }, local, log });
+  await t.rejects(networks.create(nameless('a')), { code: 'WEFT-STORE-EMPTY' });
+  t.same(local.list('given-up/'), [], 'it is known that it was not made');
+  txn = async () => undefined;
+  t.teardown(networks.follow());
+  await networks.create(nameless('a'));
+  t.same((await store.range('networks/')).entries.map(({ key }) => key), ['networks/a']);
 });
 
 void test('a removal gives back the name and the VNI once, and not those of another network since', async (t) => {

@@ -3,10 +3,10 @@
  * compare-and-swap; a copy of all of them is kept on disk, so that a node starts without the store. Networks of this
  * node alone live on its own disk.
  */
-import { weftError } from '../base/errors.ts';
+import { WeftError, errorText, weftError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Network } from '../cnm/model.ts';
-import type { Compare, LocalStore, Store, Write } from '../store/store.ts';
+import type { Compare, LocalStore, Store, TxnResult, Write } from '../store/store.ts';
 
 /** 0x800000 is the routed VXLAN between the nodes; Docker's and Swarm's own start at 4096. */
 const FIRST_VNI = 0x800001;
@@ -38,6 +38,8 @@ export interface NetworkRegistry {
 /** On this node's disk: networks of its own, and copies of the cluster's. */
 const OWN = 'networks/';
 const COPIES = 'cache/networks/';
+/** Those whose making failed here while the store may have them. */
+const GIVEN_UP = 'given-up/networks/';
 const localKey = ({ scope, id }: Network): string => `${scope === 'node' ? OWN : COPIES}${id}`;
 
 /** What a node will know of the cluster's networks at its next start, before the store has answered. `stored`: key and value of whatever is in the store. */
@@ -74,6 +76,30 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
 
   const nameTaken = (name: string): boolean => [...networks.values()].some((network) => network.name === name);
 
+  /**
+   * The store may have done what it did not answer (a refusal is an answer). A network that is there is made; one that is not may come yet, when what was claimed for it (its
+   * pool) has been given back: then it goes as soon as this node hears of it.
+   */
+  async function claim(id: string, compares: readonly Compare[], writes: readonly Write[]): Promise<Pick<TxnResult, 'succeeded' | 'current'>> {
+    try {
+      return await store.txn(compares, writes);
+    } catch (error) {
+      if (error instanceof WeftError && error.code !== 'WEFT-STORE-UNREACHABLE') throw error;
+      if (networks.has(id) || await store.get(`networks/${id}`).catch(() => undefined)) return { succeeded: true, current: [] };
+      local.put(GIVEN_UP + id, 'true');
+      throw error;
+    }
+  }
+
+  /** What the store says. */
+  function learn(network: Network): void {
+    if (local.get(GIVEN_UP + network.id) === undefined) return remember(network);
+    removeFromCluster(network.id).then(
+      () => local.delete(GIVEN_UP + network.id),
+      (error: unknown) => log.warn({ network: network.name, detail: errorText(error) }, 'a network that could not be made is still in the store; tried again at the next start'),
+    );
+  }
+
   async function createInCluster(network: Network): Promise<Network> {
     const taken = new Set([...networks.values()].map((each) => each.vni));
     // Others have no tunnel to tell apart.
@@ -92,7 +118,7 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
         compares.push({ key: `network-names/${network.name}`, revision: 0 });
         writes.push({ put: `network-names/${network.name}`, value: JSON.stringify(network.id) });
       }
-      const result = await store.txn(compares, writes);
+      const result = await claim(network.id, compares, writes);
       if (result.succeeded) {
         remember(candidate);
         return candidate;
@@ -184,7 +210,7 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
       if (event.type === 'delete') {
         forget(event.key.slice('networks/'.length));
       } else if (event.type === 'put') {
-        remember(JSON.parse(event.entry.value) as Network);
+        learn(JSON.parse(event.entry.value) as Network);
       } else {
         const present = event.entries.map((entry) => JSON.parse(entry.value) as Network);
         const ids = new Set(present.map((network) => network.id));
@@ -194,7 +220,7 @@ export function createNetworkRegistry({ store, local, log }: { store: Store; loc
             forget(network.id);
           }
         }
-        for (const network of present) remember(network);
+        for (const network of present) learn(network);
       }
     }),
   };

@@ -179,12 +179,17 @@ void test('the same network on all hosts, whatever a host misses or loses', { bu
   await everywhere(hosts, 'web');
 
   const make = () => h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', '--subnet', '10.79.0.0/24', '--aux-address', 'printer=10.79.0.9', 'again');
-  const first = await make();
+  let made = await make();
   await everywhere(hosts, 'again web');
-  await h1.docker('network', 'rm', 'again');
-  const next = await make();
-  t.not(next, first, 'its name and its subnet can be used again at once');
-  await until('and both hosts have that one', async () => await inDocker(h2) === 'again web' && (await inspect(h2, 'again')).id === next);
+  // The other host's Docker gives up its copy and the pool of it while this one asks for the next.
+  for (let i = 0; i < 3; i++) {
+    await h1.docker('network', 'rm', 'again');
+    const next = await make();
+    t.not(next, made, 'its name and its subnet can be used again at once');
+    await until('and both hosts have that one', async () => await inDocker(h2) === 'again web' && (await inspect(h2, 'again')).id === next);
+    made = next;
+  }
+  t.equal((await weft(h2, 'ipam', 'check')).stdout, '0 findings in 2 pools, as node h2 sees them\n');
 });
 
 void test('two hosts make a network of one name at the same instant', { buffered: true }, async (t) => {

@@ -17,8 +17,8 @@ export interface PoolRequest {
 /** Holder of an address that the node itself has on a network, which belongs to no endpoint. */
 export const HOST_HOLDER = 'this host';
 
-/** A pool is known by its subnet, which is unique in the cluster. */
-export interface Pool { subnet: string; range?: string }
+/** A pool is known by its subnet, which is unique in the cluster. `id`: of this making of it; one of no addresses has none. */
+export interface Pool { subnet: string; range?: string; id?: string }
 
 export interface AddressRequest {
   /** Pool subnet. */
@@ -46,8 +46,13 @@ export interface AddressRequest {
 export interface AddressManager {
   /** Claims a subnet cluster-wide. Throws WEFT-SUBNET-OVERLAP, WEFT-SUBNET-MALFORMED, WEFT-RANGE-OUTSIDE, WEFT-POOLS-EXHAUSTED. */
   requestPool(request: PoolRequest): Promise<Pool>;
-  /** Idempotent. The pool's blocks and addresses go with it. */
-  releasePool(subnet: string): Promise<void>;
+  /**
+   * Idempotent. The pool's blocks and addresses go with it. `id`: that making of it and no later one, which another node may have
+   * asked for as soon as the earlier was gone.
+   */
+  releasePool(subnet: string, id?: string): Promise<void>;
+  /** Of the making of the pool that this node knows. */
+  poolId(subnet: string): string | undefined;
   /** Reserves addresses that no endpoint may get, in every node's eyes (gateway, aux). Idempotent. */
   reserve(subnet: string, reserved: Record<string, string>): Promise<void>;
   /** Returns 'ip/length'. Throws WEFT-ADDRESS-*, WEFT-POOL-*. A repeat by the same holder for the same address succeeds. */

@@ -109,7 +109,7 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
     }
   }
 
-  function abandon({ subnet, id }: PoolRecord): void {
+  function abandon({ subnet, id }: Pick<PoolRecord, 'subnet' | 'id'>): void {
     local.put(`ipam/abandoned/${keyName(subnet)}`, JSON.stringify({ subnet, id }));
     retryLater();
   }
@@ -170,20 +170,23 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
       return createPool(wanted, formatPrefix(checkedRange(range, wanted, formatPrefix(wanted))), shared);
     },
 
-    releasePool: async (text) => {
+    releasePool: async (text, id) => {
       const prefix = parsePrefix(text);
       if (!prefix || NULL_POOLS.includes(text)) return;
       const subnet = formatPrefix(prefix);
       const known = pools.get(subnet);
       try {
-        const entry = await claims.getPool(subnet);
-        if (entry) await claims.removePool(subnet, entry.record.id);
+        const making = id ?? (await claims.getPool(subnet))?.record.id;
+        if (making !== undefined) await claims.removePool(subnet, making);
       } catch (error) {
-        if (known && isUnreachable(error)) abandon(known.record);
+        const making = id ?? known?.record.id;
+        if (making !== undefined && isUnreachable(error)) abandon({ subnet, id: making });
         throw error;
       }
-      if (known && pools.get(subnet) === known) pools.forget(known, 'it was released here');
+      if (known && pools.get(subnet) === known && (id ?? known.record.id) === known.record.id) pools.forget(known, 'it was released here');
     },
+
+    poolId: (subnet) => pools.get(subnet)?.record.id,
 
     reserve: async (text, reserved) => {
       if (NULL_POOLS.includes(text)) return;
@@ -233,4 +236,4 @@ export function createAddressManager(options: AddressManagerOptions): StartedAdd
   };
 }
 
-const asPool = ({ record: { subnet, range } }: KnownPool): Pool => ({ subnet, ...(range !== undefined && { range }) });
+const asPool = ({ record: { subnet, range, id } }: KnownPool): Pool => ({ subnet, ...(range !== undefined && { range }), id });

@@ -1,4 +1,7 @@
-/** Docker's IPAM calls on the address manager. A pool's id is its subnet, with the range behind '|' where there is one. */
+/**
+ * Docker's IPAM calls on the address manager. A pool's id is its subnet, its range if it has one and the id of its making, between
+ * them '|': what one host's Docker releases late is not the pool that another's has made of the same subnet meanwhile.
+ */
 import { randomUUID } from 'node:crypto';
 import { weftError } from '../../base/errors.ts';
 import { contains, familyOf, firstHost, isHostAddress, parsePrefix } from '../../base/prefix.ts';
@@ -61,13 +64,13 @@ export function createIpamDriver({ addresses, registry, map, copies, forgotten, 
       const made = await addresses.requestPool({
         family: v6 ? 6 : 4, ...(pool !== '' && { subnet: pool }), ...(subPool !== '' && { range: subPool }), ...(isCopy && { existing: true }), shared: options[SHARED_OPTION] === 'true',
       });
-      return { poolId: subPool === '' ? made.subnet : `${made.subnet}|${subPool}`, pool: made.subnet };
+      return { poolId: [made.subnet, subPool, made.id].join('|'), pool: made.subnet };
     },
 
     releasePool: async ({ poolId }) => {
-      const { subnet } = parsePoolId(poolId);
+      const { subnet, id } = parsePoolId(poolId);
       // A network that exists keeps its pool: whether it goes away is decided when Docker deletes it, not here.
-      if (!boundTo(subnet)) await addresses.releasePool(subnet);
+      if (!boundTo(subnet)) await addresses.releasePool(subnet, id);
     },
 
     requestAddress: async ({ poolId, address, options }) => {
@@ -104,7 +107,8 @@ export function createIpamDriver({ addresses, registry, map, copies, forgotten, 
   };
 }
 
-function parsePoolId(poolId: string): { subnet: string; range?: string } {
-  const [subnet = '', range] = poolId.split('|');
-  return { subnet, ...(range !== undefined && { range }) };
+/** An earlier weftd's ids have no making. */
+function parsePoolId(poolId: string): { subnet: string; range?: string; id?: string } {
+  const [subnet = '', range = '', id = ''] = poolId.split('|');
+  return { subnet, ...(range !== '' && { range }), ...(id !== '' && { id }) };
 }

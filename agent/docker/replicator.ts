@@ -4,7 +4,7 @@
  * the cluster still has it (a prune, say) is put back, and said. Networks of this host alone are Docker's to keep: what it
  * has lost goes.
  */
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, TimerHandle } from '../../base/clock.ts';
 import { errorText, WeftError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { familyOf } from '../../base/prefix.ts';
@@ -21,6 +21,9 @@ import { PLUGIN_PREFIX } from './plugins.ts';
 const BEING_MADE_MS = 10_000;
 /** Docker lists a network no more a moment before it tells its driver of the deletion. */
 const BEING_DELETED_MS = 2_000;
+/** After a network that could not be made equal; twice as long after each further time. */
+const RETRY_MS = 1_000;
+const RETRY_AT_MOST_MS = 60_000;
 
 export interface Replicator {
   /** Compares and mends; calls made while one runs are folded into one more run after it. */
@@ -44,6 +47,8 @@ export interface ReplicatorOptions {
 export function createReplicator({ docker, registry, lifecycle, clock, map, copies, undecided, log }: ReplicatorOptions): Replicator {
   let running: Promise<void> | undefined;
   let again = false;
+  let failures = 0;
+  let retry: TimerHandle;
   /** Networks that Docker has no more without having said so → since when. */
   const missing = new Map<string, number>();
   let conflicting: ReadonlySet<string> = new Set<string>();
@@ -126,9 +131,11 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
     log.info({ network: network.name }, 'network removed: Docker of this host has it no more');
   }
 
-  async function pass(reason: string): Promise<void> {
+  /** True when all networks are as the cluster has them, but for conflicts. */
+  async function pass(reason: string): Promise<boolean> {
     const present = await docker.networks();
     const conflicts = new Set<string>();
+    let isDone = true;
     const steps = [
       ...present.filter((network) => network.Driver.startsWith(PLUGIN_PREFIX)).map((network) => () => adopt(network)),
       ...registry.list().filter(({ scope }) => scope === 'node').map((network) => () => drop(network, present)),
@@ -138,18 +145,24 @@ export function createReplicator({ docker, registry, lifecycle, clock, map, copi
       try {
         await step();
       } catch (error) {
-        log.warn({ detail: errorText(error) }, 'a network could not be made equal to the cluster\'s; tried again at the next change');
+        isDone = false;
+        log.warn({ detail: errorText(error) }, 'a network could not be made equal to the cluster\'s; tried again');
       }
     }
     conflicting = conflicts;
+    return isDone;
   }
 
   async function run(reason: string): Promise<void> {
     try {
+      let isDone: boolean;
       do {
         again = false;
-        await pass(reason);
+        isDone = await pass(reason);
       } while (again);
+      clock.clearTimeout(retry);
+      failures = isDone ? 0 : failures + 1;
+      if (!isDone) retry = clock.setTimeout(() => void reconcile(reason), Math.min(RETRY_MS * 2 ** (failures - 1), RETRY_AT_MOST_MS));
     } catch (error) {
       log.debug({ detail: errorText(error) }, 'Docker does not answer; networks are compared when it does');
     } finally {
