@@ -114,4 +114,8 @@ export function macToBytes(text: string): Uint8Array {
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-export const bytesToMac = (bytes: Uint8Array): string => Array.from(bytes, (byte) => HEX[byte]).join(':');
+export function bytesToMac(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += text === '' ? HEX[byte] : `:${HEX[byte]}`;
+  return text;
+}

@@ -16,7 +16,7 @@ import { A, question } from './testing.ts';
 const CASES = Number(process.env['FUZZ_CASES'] ?? 200_000);
 const SLOWEST_MS = 10;
 const GROWN_BYTES = 24 << 20;
-tap.setTimeout(Math.max(240_000, CASES));
+tap.setTimeout(Math.max(570_000, CASES));
 
 const out = Buffer.alloc(65_535);
 const subnets = [parsePrefix('10.1.0.0/16')!, parsePrefix('fd00::/8')!];

@@ -38,6 +38,9 @@ export interface Remembered extends KnownAnswers {
   clear(): void;
 }
 
+/** All but the id. What `toString('latin1')` calls in the end: looking its name up takes as long as the work, and this is done for each question. */
+const keyOf = (message: Buffer, length: number): string => (message as Buffer & { latin1Slice(start: number, end: number): string }).latin1Slice(2, length);
+
 interface Entry { within: Map<string, Entry>; key: string; bytes: number; variants: (Buffer | undefined)[]; until: number; onUse: () => void }
 
 /** Makes one for each sandbox; together they are bounded. */
@@ -71,7 +74,7 @@ export function createMemory({ now, random }: { now: () => number; random: Rando
       clear,
       write: (message, length, out) => {
         if (length > LONGEST_QUESTION) return 0;
-        const entry = entries.get(message.toString('latin1', 2, length));
+        const entry = entries.get(keyOf(message, length));
         if (!entry || (entry.until !== Infinity && now() >= entry.until)) return 0;
         const { variants } = entry;
         const answer = variants.length === 1 ? variants[0] : variants[random.int(variants.length)];
@@ -84,7 +87,7 @@ export function createMemory({ now, random }: { now: () => number; random: Rando
       },
       add: (message, answer, { turns, turn, until, onUse }) => {
         if (message.length > LONGEST_QUESTION || answer.length > LONGEST_ANSWER || turns > MOST_TURNS) return;
-        const key = message.toString('latin1', 2);
+        const key = keyOf(message, message.length);
         let entry = entries.get(key);
         if (!entry || entry.until !== until || entry.variants.length !== turns) {
           if (entry) remove(entry);

@@ -38,20 +38,45 @@ export function u32(type: number, value: number): Buffer {
 /** Left out where there is nothing to say. */
 export const optional = <T>(value: T | undefined, encode: (value: T) => Buffer): Buffer[] => (value === undefined ? [] : [encode(value)]);
 
-export type Attributes = Map<number, Buffer>;
-
-/** Type and payload (a view of `data`) in order. What does not fit its own length ends the list. */
-export function* eachAttribute(data: Buffer): Generator<[type: number, payload: Buffer]> {
-  for (let offset = 0; offset + HEADER <= data.length;) {
-    const length = data.readUInt16LE(offset);
-    if (length < HEADER || offset + length > data.length) return;
-    yield [data.readUInt16LE(offset + 2) & TYPE_MASK, data.subarray(offset + HEADER, offset + length)];
-    offset += align(length);
+/** What does not fit its own length ends the list. */
+function walk(data: Buffer, visit: (type: number, start: number, end: number) => void): void {
+  for (let at = 0; at + HEADER <= data.length;) {
+    // Not readUInt16LE: each call of it costs as much as all the rest.
+    const length = data[at]! | (data[at + 1]! << 8);
+    if (length < HEADER || at + length > data.length) return;
+    visit((data[at + 2]! | (data[at + 3]! << 8)) & TYPE_MASK, at + HEADER, at + length);
+    at += align(length);
   }
 }
 
-/** The last of a type wins. */
-export const parseAttributes = (data: Buffer): Attributes => new Map(eachAttribute(data));
+/** Type and payload (a view of `data`) in order. */
+export function eachAttribute(data: Buffer): [type: number, payload: Buffer][] {
+  const all: [number, Buffer][] = [];
+  walk(data, (type, start, end) => void all.push([type, data.subarray(start, end)]));
+  return all;
+}
+
+/** By type; the last of a type wins. Payloads are views, made when they are asked for: of the forty of a link, eight are. */
+export class Attributes {
+  readonly #data: Buffer;
+  readonly #places = new Map<number, number>();
+
+  constructor(data: Buffer) {
+    this.#data = data;
+    walk(data, (type, start) => void this.#places.set(type, start));
+  }
+
+  has(type: number): boolean {
+    return this.#places.has(type);
+  }
+
+  get(type: number): Buffer | undefined {
+    const start = this.#places.get(type);
+    return start === undefined ? undefined : this.#data.subarray(start, start - HEADER + this.#data.readUInt16LE(start - HEADER));
+  }
+}
+
+export const parseAttributes = (data: Buffer): Attributes => new Attributes(data);
 
 export const readText = (payload: Buffer | undefined): string | undefined => payload?.toString('utf8').replace(/\0.*$/s, '');
 export const readU16 = (payload: Buffer | undefined): number | undefined => (payload && payload.length >= 2 ? payload.readUInt16LE(0) : undefined);

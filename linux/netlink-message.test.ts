@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { test } from 'tap';
-import { attribute, flag, nested, parseAttributes, readText, readU32, text, u16be, u32 } from './attributes.ts';
+import { attribute, eachAttribute, flag, nested, parseAttributes, readText, readU32, text, u16be, u32 } from './attributes.ts';
 import { encodeMessage, errorOf, parseMessages, NLMSG_ERROR } from './netlink-message.ts';
 
 test('what is written is read back, padded to four bytes', (t) => {
@@ -31,11 +31,24 @@ test('an error is told whether or not the message at fault comes back whole, and
   t.end();
 });
 
+test('attributes by type: the last one counts, and what is cut is not there', (t) => {
+  const data = Buffer.concat([u32(1, 7), text(3, 'eth0'), u32(1, 8), nested(5, u32(2, 9))]);
+  const attributes = parseAttributes(data);
+  t.equal(readU32(attributes.get(1)), 8);
+  t.equal(readText(attributes.get(3)), 'eth0');
+  t.equal(readU32(parseAttributes(attributes.get(5)!).get(2)), 9);
+  t.same([1, 2, 3].map((type) => attributes.has(type)), [true, false, true]);
+  t.equal(attributes.get(2), undefined);
+  t.notOk(parseAttributes(data.subarray(0, -1)).has(5));
+  t.same(eachAttribute(data).map(([type, { length }]) => [type, length]), [[1, 4], [3, 5], [1, 4], [5, 8]]);
+  t.end();
+});
+
 test('whatever arrives, reading it ends, and never outside of it', (t) => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
     const data = Buffer.from(bytes);
     const total = (bodies: Iterable<Buffer>): number => [...bodies].reduce((sum, { length }) => sum + length, 0);
-    return total(parseAttributes(data).values()) <= data.length && total(parseMessages(data).map(({ body }) => body)) <= data.length;
+    return total(eachAttribute(data).map(([, payload]) => payload)) <= data.length && total(parseMessages(data).map(({ body }) => body)) <= data.length;
   }), { numRuns: 2_000 });
   t.pass();
   t.end();

@@ -20,6 +20,8 @@ export function encodeStacked(spec: StackedLinkSpec): Buffer {
 
 /** A mode that nobody here makes (macvlan's source) is left out. */
 export function decodeStacked(kind: string | undefined, data: Buffer): Pick<Link, 'macvlan' | 'ipvlan' | 'vlan'> {
+  // A bridge's data would be fifty attributes for nothing.
+  if (kind !== 'macvlan' && kind !== 'ipvlan' && kind !== 'vlan') return {};
   const attributes = parseAttributes(data);
   if (kind === 'macvlan') {
     const mode = nameOf(MACVLAN_MODES, readU32(attributes.get(IFLA_MACVLAN_MODE)));
@@ -30,7 +32,7 @@ export function decodeStacked(kind: string | undefined, data: Buffer): Pick<Link
     const flag = nameOf(IPVLAN_FLAGS, readU16(attributes.get(IFLA_IPVLAN.FLAGS)));
     return mode && flag ? { ipvlan: { mode, flag } } : {};
   }
-  const vlan = kind === 'vlan' ? readU16(attributes.get(IFLA_VLAN_ID)) : undefined;
+  const vlan = readU16(attributes.get(IFLA_VLAN_ID));
   return vlan === undefined ? {} : { vlan };
 }
 
