@@ -15,7 +15,7 @@ import type { NetworkAnswer, SandboxAnswer } from '../agent/api.ts';
 import { withoutLength } from '../base/ip.ts';
 import { type Random, seededRandom } from '../base/random.ts';
 import { netnsOf, socketIn } from './faults/numbered-flow.ts';
-import { kernelView } from './faults/views.ts';
+import { kernelView, settledKernelViews } from './faults/views.ts';
 import { startEtcd } from './lab/etcd.ts';
 import type { Host } from './lab/host.ts';
 import { createLab } from './lab/lab.ts';
@@ -143,7 +143,7 @@ void test('addresses that go from hand to hand', async (t) => {
     const view = await kernelView(host);
     return addresses.every((address, of) => of === i || view.includes(`\n${address} dev `));
   })));
-  const before = await Promise.all(hosts.map(kernelView));
+  const before = await settledKernelViews(hosts);
 
   const half = async (active: readonly Host[], total: number): Promise<void> => {
     await Promise.all(active.flatMap((host) => Array.from({ length: AT_ONCE }, async () => {

@@ -14,7 +14,7 @@ import { violations } from '../ipam/tenures-for-tests.ts';
 import { Churn } from './faults/churn.ts';
 import { type CutTime, Troubles } from './faults/troubles.ts';
 import { type Outage, type Party, Traffic } from './faults/traffic.ts';
-import { clusterView, findings, kernelView, usedAddresses } from './faults/views.ts';
+import { clusterView, findings, kernelView, settledKernelViews, usedAddresses } from './faults/views.ts';
 import { formCluster, isWhole } from './lab/cluster.ts';
 import type { Host, Service } from './lab/host.ts';
 import { IMAGE } from './lab/image.ts';
@@ -63,7 +63,7 @@ void test('a cluster of three hosts', async (t) => {
   // Once built for an endpoint, a network's bridge and tunnel stay.
   for (const host of hosts) await host.docker('run', '--rm', '--network', 'small', IMAGE, 'true');
   await settled(hosts);
-  const before = await Promise.all(hosts.map(kernelView));
+  const before = await settledKernelViews(hosts);
   await t.test(`lives through a random trouble every second for ${CHURN_MS / 1000} s, seed ${SEED}`, (each) => churn(each, scene));
   await t.test('lives without its store', (each) => storeAway(each, scene));
   await t.test('is as it was before', (each) => repaired(each, scene, before));
