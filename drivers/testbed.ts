@@ -185,9 +185,9 @@ export const nodeInfo = (id: string, number: number, vtep: string): NodeInfo => 
 export const plugIn = (host: Space, container: Space, joined: Endpoint, answer: JoinAnswer): Promise<string> =>
   plug({ host: host.rtnl, openNetns, openRtnl }, { ...joined, sandbox: container.path }, answer);
 
-/** Polls, since kernel events come when they come; gives up after 5 s. */
-export async function until(condition: () => boolean): Promise<boolean> {
-  for (let i = 0; i < 500 && !condition(); i++) await delay(10);
+/** Polls, since kernel events come when they come. */
+export async function until(condition: () => boolean, limitMs = 5_000): Promise<boolean> {
+  for (const end = performance.now() + limitMs; performance.now() < end && !condition();) await delay(10);
   return condition();
 }
 

@@ -27,7 +27,7 @@ const WAITING = [
 const TROUBLED = ['cluster-faults', 'interop-trouble'].map((name) => `integration/${name}.test.ts`);
 /** Unit tests, and those in virtual machines, find there what Node has compiled before. Not what runs on hosts of the lab: it is as it ships. */
 const COMPILED = { NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/weft-compiled') };
-const UNIT_TIMEOUT_MS = 240_000;
+const UNIT_TIMEOUT_MS = 600_000;
 const INTEGRATION_TIMEOUT_MS = 900_000;
 /** What a file that takes too long has to take its hosts away, before it is killed. */
 const TEARDOWN_S = 30;

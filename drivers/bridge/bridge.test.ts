@@ -13,7 +13,7 @@ import { apartBridge, bridgeEnd, gatewayMac, hostBridge } from '../names.ts';
 import { Underlay, ask, askUdp, network, serve, until } from '../testbed.ts';
 import { BridgeHost, port } from './testbed.ts';
 
-tap.setTimeout(90_000);
+tap.setTimeout(240_000);
 
 const underlay = new Underlay();
 const web = network('web', 'bridge', '10.20.0.0/24');
