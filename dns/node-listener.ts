@@ -12,7 +12,7 @@ import { createResponder, type Chain } from './responder.ts';
 import { encodeResponse } from './response.ts';
 import { openServer } from './sockets.ts';
 import { createTcpService, type TcpService } from './tcp-server.ts';
-import { serveEach } from './udp-server.ts';
+import { serveUdp } from './udp-server.ts';
 
 const PORT = 53;
 /** Another name server may have the address, and go. */
@@ -67,7 +67,7 @@ export function openNodeListener({ address, clock, log, onDrop, onStranger }: No
   function open(): void {
     try {
       const { udp, tcp } = openServer(address, PORT, { absent: true });
-      const stopUdp = serveEach(udp, (ip) => clientAt(ip).chain, onError);
+      const stopUdp = serveUdp(udp, { chain: { of: (ip) => clientAt(ip).chain }, batches: false, onError });
       const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => clientAt(socket.remoteAddress ?? '').tcp.serve(socket));
       server.on('error', onError);
       server.listen({ fd: tcp });

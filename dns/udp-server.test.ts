@@ -21,7 +21,8 @@ for (const batches of [false, true]) {
     };
     /** 'a…' of odd rounds is known at once. */
     const write = (message: Buffer, length: number, out: Buffer): number => (/^a-\d-\d*[13579]-/.test(message.toString('latin1', 0, length)) ? message.copy(out, 0, 0, length) : 0);
-    const close = serveUdp(udp, { chain: Object.assign(respond, { known: () => ({ write }) }), batches, onError: (error) => t.fail(error.message) });
+    const chain = Object.assign(respond, { known: () => ({ write }) });
+    const close = serveUdp(udp, { chain, batches, onError: (error) => t.fail(error.message) });
     t.teardown(close);
     const clients = Array.from({ length: 3 }, () => {
       const socket = datagramSocket(openClient(netns, 'udp'));
@@ -54,7 +55,8 @@ test('who floods us has 64 datagrams answered in a turn, and then others have th
     perTurn[turn] = (perTurn[turn] ?? 0) + 1;
     return 0;
   };
-  t.teardown(serveUdp(udp, { chain: Object.assign(respond, { known: () => NOTHING_KNOWN }), batches: true, onError: (error) => t.fail(error.message) }));
+  const chain = Object.assign(respond, { known: () => NOTHING_KNOWN });
+  t.teardown(serveUdp(udp, { chain, batches: true, onError: (error) => t.fail(error.message) }));
   const client = openClient(netns, 'udp');
   t.teardown(() => sys.close(client));
   const send = directSender(client);

@@ -2,6 +2,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { test } from 'tap';
 import { createDatagramBatch } from './datagram-batch.ts';
+import { createDatagramSingle } from './datagram-single.ts';
 import { check, sys } from './ffi.ts';
 import { hostNetns } from './netns.ts';
 
@@ -18,8 +19,8 @@ function open(): { fd: number; port: number } {
   });
 }
 
-test('datagrams are taken and answered together, each by who asked', async (t) => {
-  const batch = createDatagramBatch();
+for (const [what, create] of [['together', createDatagramBatch], ['one by one', createDatagramSingle]] as const) test(`datagrams are taken and answered ${what}, each by who asked`, async (t) => {
+  const batch = create();
   if (!batch) return t.pass('not on this architecture');
   const { fd, port } = open();
   t.teardown(() => sys.close(fd));

@@ -8,9 +8,10 @@ const libc = koffi.load('libc.so.6');
 const recvmmsg = libc.func('int recvmmsg(int fd, void *messages, uint count, int flags, void *timeout)');
 const sendmmsg = libc.func('int sendmmsg(int fd, void *messages, uint count, int flags)');
 
-/** Datagrams in one call, and the largest of them. */
+/** The largest datagram. */
+export const DATAGRAM_BYTES = 4096;
+/** Datagrams in one call. */
 const COUNT = 64;
-const BYTES = 4096;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 /** struct mmsghdr of 64 bits: a msghdr, and the length that was received or sent. */
@@ -64,7 +65,7 @@ export function createDatagramBatch(): DatagramBatch | undefined {
     questions: incoming.buffers,
     answers: outgoing.buffers,
     length: (i) => ((incoming.words[i * HEADER_WORDS + AT_WORD.FLAGS]! & MSG_TRUNC) === 0 ? incoming.words[i * HEADER_WORDS + AT_WORD.LENGTH]! : -1),
-    release: (i) => place(incoming, i, Buffer.allocUnsafeSlow(BYTES)),
+    release: (i) => place(incoming, i, Buffer.allocUnsafeSlow(DATAGRAM_BYTES)),
     peer: (i) => {
       const at = i * SOCKADDR;
       return { port: names.readUInt16BE(at + 2), address: names.subarray(at + 4, at + 8).join('.') };
@@ -98,7 +99,7 @@ function makeSide(names: Buffer): Side {
     side.headers.writeUInt32LE(SOCKADDR, header + AT.NAME_LENGTH);
     side.headers.writeBigUInt64LE(BigInt(koffi.address(side.vectors)) + BigInt(i * VECTOR), header + AT.VECTOR);
     side.headers.writeUInt32LE(1, header + AT.VECTORS);
-    place(side, i, Buffer.allocUnsafeSlow(BYTES));
+    place(side, i, Buffer.allocUnsafeSlow(DATAGRAM_BYTES));
   }
   return side;
 }
@@ -106,5 +107,5 @@ function makeSide(names: Buffer): Side {
 function place({ buffers, vectors }: Side, i: number, buffer: Buffer): void {
   buffers[i] = buffer;
   vectors.writeBigUInt64LE(BigInt(koffi.address(buffer)), i * VECTOR);
-  vectors.writeUInt32LE(BYTES, i * VECTOR + 8);
+  vectors.writeUInt32LE(DATAGRAM_BYTES, i * VECTOR + 8);
 }

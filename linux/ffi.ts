@@ -19,6 +19,7 @@ export const sys = {
   setsockopt: libc.func('int setsockopt(int fd, int level, int option, const void *value, uint length)'),
   getsockopt: libc.func('int getsockopt(int fd, int level, int option, _Out_ uint8_t *value, _Inout_ uint *length)'),
   sendto: libc.func('intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint addressLength)'),
+  recvfrom: libc.func('intptr_t recvfrom(int fd, void *data, size_t length, int flags, void *address, void *addressLength)'),
   ioctl: libc.func('int ioctl(int fd, ulong request, _Inout_ uint8_t *argument)'),
   recv: libc.func('intptr_t recv(int fd, _Out_ uint8_t *data, size_t length, int flags)'),
   strerror: libc.func('const char *strerror(int number)'),
