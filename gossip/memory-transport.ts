@@ -49,7 +49,7 @@ export class MemoryNetwork {
     this.#cuts.clear();
   }
 
-  /** One per address at a time; closing it switches the node off. */
+  /** One per address at a time; closing it switches the node off, and until it has a handler for streams it refuses them. */
   transport(address: Address): Transport {
     const node: Node = {};
     const own = keyOf(address);
@@ -79,7 +79,9 @@ export class MemoryNetwork {
         near.connect(far);
         far.connect(near);
         this.#clock.setTimeout(() => {
-          this.#nodes.get(keyOf(to))?.stream?.(far.stream, address);
+          const serve = this.#nodes.get(keyOf(to))?.stream;
+          if (!serve) return reject(Object.assign(new Error(`${keyOf(to)} refuses`), { code: 'ECONNREFUSED' }));
+          serve(far.stream, address);
           resolve(near.stream);
         }, this.#travel());
       }),

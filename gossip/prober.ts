@@ -4,7 +4,9 @@ import type { Awareness } from './awareness.ts';
 import type { Beliefs } from './beliefs.ts';
 import { isLive, type Member } from './members.ts';
 import { encodeAccusation, encodeAck, encodeIndirectPing, encodeNack, encodePing, type Address, type IndirectPing } from './messages.ts';
+import { createPatience } from './patience.ts';
 import type { Timers } from './timers.ts';
+import { isRefusal } from './transport.ts';
 import type { Tuning } from './tuning.ts';
 import { nacks, streamPings } from './versions.ts';
 
@@ -49,6 +51,7 @@ export interface Prober {
 export function createProber(options: ProberOptions): Prober {
   const { name, address, tuning, random, timers, beliefs, awareness, send, sendTogether, pingByStream, onDeafToPackets, onAnswer, now } = options;
   const waiting = new Map<number, { ack(payload: Buffer): void; nack(): void }>();
+  const patience = createPatience(tuning.probeTimeout);
   let order: string[] = [];
   // Small at first, since each probe carries it twice; not always the same, since a late answer to who had this address before us is none to us.
   let sequence = random.int(FIRST_SEQUENCES);
@@ -71,38 +74,53 @@ export function createProber(options: ProberOptions): Prober {
   function ask(target: Member, interval: number): Promise<{ answered: boolean; stoodStill: boolean; blame: number }> {
     const seq = nextSequence();
     const start = now();
+    let helpers: Member[] = [];
     let expected = 0;
     let refused = 0;
+    let nobodyListens = false;
     let direct = true;
+    // Who does badly itself does not take its own lateness for others'.
+    const patient = Math.min(tuning.probeTimeout, patience.ms * (awareness.score + 1));
     return new Promise((resolve) => {
       const end = (answered: boolean, stoodStill = false): void => {
         timers.cancel(askOthers);
         giveUp();
         waiting.delete(seq);
+        if (answered) patience.answered(now() - start);
         // Helpers that could not reach it either say so; silence from them means that the fault may be ours.
         resolve({ answered, stoodStill, blame: expected > 0 ? expected - refused : 1 });
+      };
+      // Its host says that nobody listens, and no helper had an answer: there is nothing more to wait for.
+      const endIfHopeless = (): void => {
+        if (nobodyListens && refused === helpers.length && waiting.has(seq)) end(false);
       };
       waiting.set(seq, {
         ack: (payload) => {
           if (direct) onAnswer(target, now() - start, payload);
           end(true);
         },
-        nack: () => void (refused < expected && refused++),
+        nack: () => {
+          if (refused < expected) refused++;
+          endIfHopeless();
+        },
       });
-      const askOthers = timers.after(tuning.probeTimeout, () => {
+      const askOthers = timers.after(patient, () => {
         direct = false;
-        const helpers = beliefs.members.sample(tuning.indirectChecks, random, (member) => member.state === 'alive' && member.name !== target.name && member.name !== name);
+        helpers = beliefs.members.sample(tuning.indirectChecks, random, (member) => member.state === 'alive' && member.name !== target.name && member.name !== name);
         for (const helper of helpers) {
           const nack = nacks(helper.versions);
           if (nack) expected++;
           send(helper.address, encodeIndirectPing({ seq, node: target.name, sourceNode: name, source: address, target: target.address, nack }));
         }
         if (!tuning.streamPings || !streamPings(target.versions)) return;
-        pingByStream(target, interval - tuning.probeTimeout).then(() => {
+        pingByStream(target, interval - patient).then(() => {
           if (!waiting.has(seq)) return;
           onDeafToPackets(target);
           end(true);
-        }, () => {});
+        }, (error: unknown) => {
+          nobodyListens = isRefusal(error);
+          endIfHopeless();
+        });
       });
       const giveUp = timers.judge(interval, tuning.probeTimeout, (stoodStill) => end(false, stoodStill));
       // A suspect is told so along with the ping, and can refute at once.
@@ -153,7 +171,7 @@ export function createProber(options: ProberOptions): Prober {
     help: (request, from) => {
       const back = request.source ?? from;
       const seq = nextSequence();
-      const timer = timers.after(tuning.probeTimeout * HELPER_SHARE, () => {
+      const timer = timers.after(patience.ms * HELPER_SHARE, () => {
         if (request.nack) send(back, encodeNack(request.seq));
       });
       // An answer that comes after the refusal is passed on as well: late is better than never.

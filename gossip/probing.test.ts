@@ -141,6 +141,45 @@ void test('three others are asked, and the word of one that reached it is enough
   t.match(asked[0], { node: 'target', target: target.address, nack: true });
 });
 
+/** Times of the pings and requests for help that came, and of the suspicion, counted from the ping. */
+async function failing(stage: Stage, target: Played, helpers: readonly Played[]): Promise<{ asked: number; suspected: number }> {
+  let suspected = 0;
+  stage.node.watch(({ type, member }) => void (type === 'suspect' && member.name === 'target' && (suspected = stage.clock.now())));
+  target.received.length = 0;
+  for (const helper of helpers) helper.received.length = 0;
+  for (let i = 0; i < 1_000 && suspected === 0; i++) await stage.clock.advance(10);
+  const [ping] = target.received.filter(({ message }) => message[0] === TYPE.ping);
+  const asked = helpers.flatMap(({ received }) => received).find(({ message }) => message[0] === TYPE.indirectPing);
+  return { asked: asked!.at - ping!.at, suspected: suspected - ping!.at };
+}
+
+for (const [what, streams, helps, bounds] of [
+  ['nobody listens there and all helpers say no: then', 'refused', 'nack', [490, 530]],
+  ['nobody listens there, helpers are silent: at the end of the interval', 'refused', 'not', [990, 1_030]],
+  ['all helpers say no, the stream hangs: at the end of the interval', false, 'nack', [990, 1_030]],
+] as const) {
+  void test(`others are asked soon where answers come fast; when is the member suspected: ${what}`, async (t) => {
+    const stage = await onStage(t);
+    const helpers = await Promise.all([1, 2, 3].map((i) => stage.enter(`helper${i}`, { helps })));
+    await stage.clock.advance(3_000);
+    const { asked, suspected } = await failing(stage, await stage.enter('target', { packets: false, streams }), helpers);
+    t.ok(asked > 95 && asked < 110, `asked after ${asked} ms`);
+    t.ok(suspected > bounds[0] && suspected < bounds[1], `suspected after ${suspected} ms`);
+  });
+}
+
+void test('a helper that knows fast answers says no soon', async (t) => {
+  const stage = await onStage(t);
+  const asker = await stage.enter('asker');
+  await stage.clock.advance(2_000);
+  asker.received.length = 0;
+  const start = stage.clock.now();
+  asker.send(encodeIndirectPing({ seq: 77, node: 'target', source: asker.address, target: { host: '10.0.0.99', port: 7946 }, nack: true }));
+  await stage.clock.advance(200);
+  const refusal = asker.received.find(({ message }) => message[0] === TYPE.nack);
+  t.ok(refusal && refusal.at - start > 80 && refusal.at - start < 90, `after ${refusal && refusal.at - start} ms`);
+});
+
 /** Helpers of a probe that fails, and by how much this node's own health gets worse. */
 const BLAME: [what: string, helpers: PlayedOptions[], health: number][] = [
   ['nobody to ask', [], 1],

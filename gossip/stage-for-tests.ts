@@ -16,8 +16,9 @@ export interface PlayedOptions {
   versions?: Versions;
   /** Whether it answers pings in packets, and on streams. Default: both. */
   packets?: boolean;
-  streams?: boolean;
-  /** What it says to a request to ping another: that it could not reach it (if that is asked for), that it did, or nothing. Default: nothing. */
+  /** `refused`: nobody listens there. */
+  streams?: boolean | 'refused';
+  /** What it says to a request to ping another: after 400 ms that it could not reach it (if that is asked for), that it did, or nothing. Default: nothing. */
   helps?: 'nack' | 'ack' | 'not';
   meta?: Buffer;
 }
@@ -42,7 +43,7 @@ export class Played {
       const messages = messagesOf(packet);
       for (const message of messages) this.#take(message, messages);
     });
-    this.#transport.onStream((stream) => {
+    if (options.streams !== 'refused') this.#transport.onStream((stream) => {
       const read = createStreamReader({ keyring: undefined, label: Buffer.alloc(0), labelHeader: Buffer.alloc(0), verifyIncoming: true });
       stream.onData((piece) => {
         const message = read(piece);

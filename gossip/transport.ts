@@ -14,9 +14,12 @@ export interface Transport {
   /** Where others reach this node. */
   readonly address: Address;
   send(packet: Buffer, to: Address): void;
-  /** Rejects when nobody answers in time. */
+  /** Rejects when nobody answers in time, and at once when the other side's host refuses it (`isRefusal`). */
   dial(to: Address, timeoutMs: number): Promise<Stream>;
   onPacket(handler: (packet: Buffer, from: Address) => void): void;
   onStream(handler: (stream: Stream, from: Address) => void): void;
   close(): Promise<void>;
 }
+
+/** Whether a dial failed because nobody listens there: the host is up, the program is not. */
+export const isRefusal = (error: unknown): boolean => error instanceof Error && (error as NodeJS.ErrnoException).code === 'ECONNREFUSED';

@@ -2,7 +2,7 @@
 export interface Tuning {
   /** How often one member is probed. Shorter finds failures sooner and costs a packet each way. */
   probeInterval: number;
-  /** How long an answer may take before others are asked to probe. Must exceed the round trip and the pauses of a busy node. */
+  /** How long an answer may take at most before others are asked to probe; sooner where answers are fast (`patience.ts`). Must exceed the round trip and the pauses of a busy node. */
   probeTimeout: number;
   /** How many others are asked. More tell a lost link from a lost member better, and cost packets when something failed. */
   indirectChecks: number;
