@@ -45,7 +45,7 @@ for (const batches of [false, true]) {
   });
 }
 
-test('who floods us has 64 datagrams answered in a turn, and then others have theirs', async (t) => {
+test('who floods us has one datagram and then 64 answered in a turn, and then others have theirs', async (t) => {
   const { netns } = space(t);
   const { port, udp, tcp, mark } = openListeners(netns);
   for (const fd of [tcp, mark]) sys.close(fd);
@@ -74,5 +74,5 @@ test('who floods us has 64 datagrams answered in a turn, and then others have th
   counting = false;
   t.equal(sent, 800);
   const most = Math.max(...Object.values(perTurn));
-  t.ok(most > 32 && most <= 64, `${most} in one turn`);
+  t.ok(most > 32 && most <= 65, `${most} in one turn`);
 });

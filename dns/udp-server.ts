@@ -13,8 +13,9 @@ import { directSender } from './sockets.ts';
 /** Datagrams that came alone and are answered in one turn of the event loop. */
 const MOST_SINGLES = 32;
 
-/** One for all sockets, since it is never in use across turns; 512 KiB, when it is needed for the first time. */
-let shared: DatagramBatch | undefined;
+/** One each for all sockets, since they are never in use across turns; 512 KiB for several, when they are needed for the first time. */
+let sharedSeveral: DatagramBatch | undefined;
+let sharedSingle: DatagramBatch | undefined;
 
 export interface UdpServerOptions {
   /** Everybody's, or who asks from an address has one of his own. */
@@ -27,19 +28,21 @@ export interface UdpServerOptions {
 
 /** Takes the descriptor over. Returns the way to stop. */
 export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptions): () => void {
-  const several = batches ? shared ??= createDatagramBatch() : undefined;
-  const batch = several ?? createDatagramSingle();
-  const { questions, answers } = batch;
+  const single = sharedSingle ??= createDatagramSingle();
+  const several = (batches ? sharedSeveral ??= createDatagramBatch() : undefined) ?? single;
   const send = directSender(fd);
   const notSent = (): void => onError(new KernelError('send an answer', lastErrno()));
   let open = true;
   /** There was a question in this turn that did not come before. */
   let isNew = false;
+  /** More than one waited when it was looked last. */
+  let isBusy = false;
   const everybodys = 'of' in chain ? undefined : chain;
-  const chainAt = (i: number): Chain => ('of' in chain ? chain.of(batch.peer(i).address) : chain);
+  const chainAt = (batch: DatagramBatch, i: number): Chain => ('of' in chain ? chain.of(batch.peer(i).address) : chain);
 
   /** How many there were. */
-  function answerSome(): number {
+  function answerSome(batch: DatagramBatch): number {
+    const { questions, answers } = batch;
     const knownToAll = everybodys?.known();
     const count = batch.receive(fd);
     for (let i = 0; i < count; i++) {
@@ -47,13 +50,13 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
       if (length < 0) continue;
       const question = questions[i]!;
       const out = answers[i]!;
-      const written = (knownToAll ?? chainAt(i).known()).write(question, length, out);
+      const written = (knownToAll ?? chainAt(batch, i).known()).write(question, length, out);
       if (written > 0) {
         batch.answer(i, written);
         continue;
       }
       isNew = true;
-      const answer = chainAt(i)(question.subarray(0, length), 'udp', out);
+      const answer = chainAt(batch, i)(question.subarray(0, length), 'udp', out);
       if (typeof answer === 'number') {
         batch.answer(i, answer);
         continue;
@@ -70,10 +73,12 @@ export function serveUdp(fd: number, { chain, batches, onError }: UdpServerOptio
   }
 
   // One batch in a turn, so that who floods us does not hold up everybody else. After one that came alone it is worth a look: who got the answer may have
-  // asked the next already, which then need not wait for the event loop.
+  // asked the next already, which then need not wait for the event loop. A call for several costs more where there is but one.
   const stop = whenReadable(fd, () => {
     isNew = false;
-    for (let round = 0; round < MOST_SINGLES && answerSome() === 1; round++);
+    let count = answerSome(isBusy ? several : single);
+    for (let round = 1; round < MOST_SINGLES && count === 1; round++) count = answerSome(several);
+    isBusy = count > 1;
     return isNew;
   });
   return () => {
