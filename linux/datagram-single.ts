@@ -1,4 +1,4 @@
-/** One datagram of IPv4 in each system call, behind the same interface as several: for processors whose structures for several we do not know, and on request. */
+/** One datagram of IPv4 in each system call, behind the same interface as several, and cheaper where only one waits. Needs no structures of the processor. */
 import { sys } from './ffi.ts';
 import { DATAGRAM_BYTES, type DatagramBatch } from './datagram-batch.ts';
 
