@@ -21,7 +21,7 @@ const RTEXT_FILTER_SKIP_STATS = 8;
 /** Clock ticks a second in what the kernel tells user space (USER_HZ). */
 const TICKS = 100;
 
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, GROUP: 27, NET_NS_FD: 28, EXT_MASK: 29 } as const;
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, PROTINFO: 12, LINKINFO: 18, GROUP: 27, NET_NS_FD: 28, EXT_MASK: 29, NUM_TX_QUEUES: 31, NUM_RX_QUEUES: 32 } as const;
 const INFO = { KIND: 1, DATA: 2 } as const;
 const VETH_INFO_PEER = 1;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 } as const;
@@ -102,16 +102,20 @@ export function encodeNewLink(spec: LinkSpec): Buffer {
     ...properties(spec),
     ...('netns' in spec ? namespace(spec.netns) : []),
     ...('parent' in spec ? [u32(IFLA.LINK, spec.parent)] : []),
+    ...(spec.kind === 'veth' ? ONE_QUEUE : []),
     nested(IFLA.LINKINFO, text(INFO.KIND, spec.kind), ...(data.length > 0 ? [nested(INFO.DATA, ...data)] : [])),
   ]);
 }
+
+/** As many as a veth uses by itself. Unless it is said, the kernel makes one for each CPU, takes all but the first away again, and waits for the CPUs each time. */
+const ONE_QUEUE = [u32(IFLA.NUM_TX_QUEUES, 1), u32(IFLA.NUM_RX_QUEUES, 1)];
 
 function infoData(spec: LinkSpec): Buffer[] {
   if (spec.kind === 'bridge') return bridgeData(spec);
   if (spec.kind === 'veth') {
     // Neither up nor master: the kernel refuses the one here (ENOTCONN) and ignores the other.
     const { up: _up, master: _master, netns, ...peer } = spec.peer;
-    return [nested(VETH_INFO_PEER, header(0), ...properties(peer), ...namespace(netns))];
+    return [nested(VETH_INFO_PEER, header(0), ...properties(peer), ...namespace(netns), ...ONE_QUEUE)];
   }
   if (spec.kind !== 'vxlan') return 'parent' in spec ? [encodeStacked(spec)] : [];
   const local = ipToBytes(spec.local);

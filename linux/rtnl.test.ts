@@ -76,6 +76,7 @@ test('a veth\'s peer is born in another namespace, and is enslaved and up there'
 
   fabric.rtnl.setBridgePort(port.index, { learning: false, hairpin: true, neighSuppress: true, isolated: true, flood: false });
   const set = fabric.run('ip', '-d', 'link', 'show', 'we-1');
+  for (const [end, shown] of [['we-1', set], ['wc-1', host.run('ip', '-d', 'link', 'show', 'wc-1')]] as const) t.match(shown, /numtxqueues 1 .*numrxqueues 1 /, end);
   for (const flag of ['learning off', 'hairpin on', 'neigh_suppress on', 'isolated on', ' flood off', 'bcast_flood on']) t.match(set, flag);
   fabric.rtnl.setBridgePort(port.index, { hairpin: false });
   t.match(fabric.run('ip', '-d', 'link', 'show', 'we-1'), /hairpin off.*learning off/, 'what is not named is left alone');
