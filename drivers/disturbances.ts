@@ -49,7 +49,7 @@ export function watchLinks(rtnl: Rtnl, clock: Clock, onDisturbance: () => void):
     } else if (event.type === 'lost') {
       there = names();
       onDisturbance();
-    } else if (event.gone) {
+    } else {
       if (event.type === 'rule' || event.dev === undefined) return onDisturbance();
       if (event.type === 'neighbour' && !WITH_NEIGHBOURS.test(there.get(event.dev) ?? '')) return;
       losers.add(event.dev);

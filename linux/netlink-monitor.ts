@@ -6,6 +6,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { check, sys } from './ffi.ts';
+import { takeOnly, type Wanted } from './netlink-filter.ts';
 import { parseMessages, type ReceivedMessage } from './netlink-message.ts';
 import { openSocket } from './netlink-socket.ts';
 import type { Netns } from './types.ts';
@@ -19,6 +20,8 @@ export interface MonitorOptions {
   protocol: number;
   /** A bit mask of the groups 1 to 32. */
   groups: number;
+  /** All by default; some others may come in the very beginning. */
+  wanted?: readonly Wanted[];
   /** One datagram; the bodies are views that belong to the handler. */
   onMessages(messages: ReceivedMessage[]): void;
   /** The kernel dropped some: everything must be read again. */
@@ -26,11 +29,12 @@ export interface MonitorOptions {
 }
 
 /** Returns the way to stop (idempotent). A monitor alone does not keep the process alive. */
-export function monitor({ netns, protocol, groups, onMessages, onLost }: MonitorOptions): () => void {
+export function monitor({ netns, protocol, groups, wanted, onMessages, onLost }: MonitorOptions): () => void {
   const netlink = openSocket(netns, protocol, groups);
   const fd = sys.socket(AF_INET, SOCK_DGRAM | O_CLOEXEC, 0);
   const socket = createSocket('udp4');
   try {
+    if (wanted) takeOnly(netlink, wanted);
     check('open a socket', fd);
     socket.bind({ fd });
     check('put a netlink socket in place', sys.dup3(netlink, fd, O_CLOEXEC));

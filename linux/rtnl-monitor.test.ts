@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'tap';
+import { openRtnl } from './rtnl.ts';
 import { script, space } from './testing.ts';
 import type { RtnlEvent } from './types.ts';
 
@@ -16,7 +17,6 @@ test('what happens is told', async (t) => {
   t.teardown(rtnl.watch((event) => void events.push(event)));
   const saw = (found: (event: RtnlEvent) => boolean): Promise<boolean> => until(() => events.some(found));
   const sawLink = (name: string, gone: boolean): Promise<boolean> => saw((event) => event.type === 'link' && event.link.name === name && event.gone === gone);
-  const sawPlain = (type: RtnlEvent['type'], gone: boolean): Promise<boolean> => saw((event) => event.type === type && 'gone' in event && event.gone === gone);
 
   const dev = rtnl.addLink({ kind: 'veth', name: 'v0', peer: { name: 'v1', netns: other.netns } });
   t.ok(await sawLink('v0', false));
@@ -28,11 +28,14 @@ test('what happens is told', async (t) => {
   const neighbour = { dev, ip: '10.1.0.2', mac: '02:00:00:00:00:02' };
   rtnl.replaceNeighbours([neighbour]);
   rtnl.addRule({ priority: 77, table: 1000 });
-  for (const type of ['address', 'route', 'neighbour', 'rule'] as const) t.ok(await sawPlain(type, false), type);
+  rtnl.setLink(dev, { mtu: 1400 });
+  t.ok(await saw((event) => event.type === 'link' && event.link.mtu === 1400));
+  t.same(new Set(events.map(({ type }) => type)), new Set(['link']), 'what is added is not told');
   rtnl.deleteRule({ priority: 77, table: 1000 });
   rtnl.deleteNeighbours([neighbour]);
   rtnl.deleteAddress(dev, '10.1.0.1/24');
-  for (const type of ['address', 'route', 'neighbour', 'rule'] as const) t.ok(await sawPlain(type, true), `${type} gone`);
+  rtnl.deleteRoutes([{ dst: 'fd03::/64', dev }]);
+  for (const type of ['address', 'route', 'neighbour', 'rule'] as const) t.ok(await saw((event) => event.type === type), `${type} gone`);
 
   const bridge = rtnl.addLink({ kind: 'bridge', name: 'br0' });
   rtnl.setLink(dev, { master: bridge });
@@ -141,12 +144,12 @@ test('a watch does not keep the process alive', async (t) => {
   t.equal(printed, 'over\n');
 });
 
-test('requests and notifications never share a socket', async (t) => {
-  const { rtnl, run } = space(t);
-  t.teardown(rtnl.watch(() => {}));
+test('requests and notifications never share a socket, and all who watch one namespace share theirs', async (t) => {
+  const { rtnl, netns, run } = space(t);
+  for (const each of [rtnl, rtnl, openRtnl(netns)]) t.teardown(each.watch(() => {}));
   await rtnl.deleteLink(rtnl.addLink({ kind: 'bridge', name: 'br0' }));
   // sk Eth Pid Groups …: of this namespace's rtnetlink sockets, the kernel's own has port 0.
   const groups = run('cat', '/proc/net/netlink').split('\n').map((line) => line.trim().split(/\s+/))
     .filter(([, protocol, port]) => protocol === '0' && port !== '0').map((columns) => columns[3]);
-  t.same(groups.sort(), ['00000000', '00000000', '000405dd'], 'the requests\', the slow lane\'s and the monitor\'s');
+  t.same(groups.sort(), ['00000000', '00000000', '00000000', '000405dd'], 'the requests\' of both, the slow lane\'s and the monitor\'s');
 });

@@ -16,7 +16,7 @@ import {
   RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, encodeClsact, encodeIngressProgram, encodeIngressRedirect, ingressQuery, isIngressRedirect,
 } from './rtnl-filters.ts';
 import { RTM_GETQDISC, decodeTokenBucketRate, encodeTokenBucket, rootQueueQuestion } from './rtnl-queues.ts';
-import { createRtnlWatch } from './rtnl-monitor.ts';
+import { watchOf } from './rtnl-monitor.ts';
 import {
   FdbDump, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, decodeNeighbour, decodePortMac, encodeFdb, encodeFdbOfBridge, encodeFdbOfDevice, encodeNeighbour, encodePortMac, fdbQuery,
   fdbQuestion, neighbourQuery,
@@ -235,7 +235,7 @@ export function openRtnl(netns: Netns): Rtnl {
     portMacs: (port) => list(`list addresses behind port ${port}`, RTM_GETNEIGH, fdbQuery(port)).flatMap((body) => decodePortMac(body) ?? []),
     addPortMac: (port, mac) => change(`enter ${mac} for port ${port}`, RTM_NEWNEIGH, encodePortMac(port, mac), NLM_F_CREATE | NLM_F_REPLACE),
 
-    watch: createRtnlWatch(netns),
+    watch: watchOf(netns),
     close: () => {
       socket.close();
       slow.close();

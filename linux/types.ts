@@ -182,9 +182,9 @@ export interface Rtnl {
 
 export type RtnlEvent =
   | { type: 'link'; link: Link; gone: boolean }
-  /** `dev`: the index of the link that it was of, where it was of one. */
-  | { type: 'address' | 'route' | 'neighbour' | 'filter'; gone: boolean; dev: number | undefined }
-  | { type: 'rule'; gone: boolean }
+  /** Taken away. `dev`: the index of the link that it was of, where it was of one. */
+  | { type: 'address' | 'route' | 'neighbour' | 'filter'; dev: number | undefined }
+  | { type: 'rule' }
   | { type: 'lost' };
 
 /** nftables in one namespace: structure by libnftables, elements by raw nfnetlink. */
