@@ -14,30 +14,29 @@ const OPCODE = {
   loadTable: 0x18, ifNull: 0x15,
   addNumber: 0x07, andNumber: 0x57, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
 } as const;
-const INSTRUCTION = 8;
 
 export class BpfAssembler {
-  readonly #code: Buffer[] = [];
+  /** Two numbers an instruction: a container's start waits for its program, and a buffer for each instruction would take twice as long. */
+  readonly #code: number[] = [];
   readonly #labels = new Map<string, number>();
   readonly #jumps: { at: number; label: string }[] = [];
 
+  get #here(): number {
+    return this.#code.length / 2;
+  }
+
   #emit(opcode: number, { to = 0, from = 0, offset = 0, number = 0 }: { to?: number; from?: number; offset?: number; number?: number } = {}): this {
-    const bytes = Buffer.alloc(INSTRUCTION);
-    bytes.writeUInt8(opcode, 0);
-    bytes.writeUInt8(to | (from << 4), 1);
-    bytes.writeInt16LE(offset, 2);
-    bytes.writeInt32LE(number | 0, 4);
-    this.#code.push(bytes);
+    this.#code.push(opcode | (to << 8) | (from << 12) | (offset << 16), number);
     return this;
   }
 
   #jump(opcode: number, label: string, operands: { to?: number; from?: number; number?: number } = {}): this {
-    this.#jumps.push({ at: this.#code.length, label });
+    this.#jumps.push({ at: this.#here, label });
     return this.#emit(opcode, operands);
   }
 
   label(name: string): this {
-    this.#labels.set(name, this.#code.length);
+    this.#labels.set(name, this.#here);
     return this;
   }
 
@@ -122,8 +121,8 @@ export class BpfAssembler {
       const target = this.#labels.get(label);
       if (target === undefined) throw new RangeError(`no label ${label}`);
       // Counted from the instruction after the jump.
-      this.#code[at]!.writeInt16LE(target - at - 1, 2);
+      this.#code[2 * at]! |= (target - at - 1) << 16;
     }
-    return Buffer.concat(this.#code);
+    return Buffer.from(Int32Array.from(this.#code).buffer);
   }
 }
