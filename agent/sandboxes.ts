@@ -14,6 +14,9 @@ import { isNetns } from '../linux/netns.ts';
 import { sharesSubnet } from './network-scope.ts';
 import { upstreamsOf } from './network-upstreams.ts';
 
+/** Having the answer to Join, Docker works for 2 ms and then waits for the kernel to move the link, for 15 ms: until it waits, it is to have the CPU. */
+const HOOK_UP_AFTER_MS = 5;
+
 export interface Sandboxes {
   /** `native`: Docker knows nothing of this sandbox. */
   joined(path: string, network: Network, addresses: readonly string[], native: boolean): void;
@@ -77,8 +80,8 @@ export function createSandboxes({ resolver, log }: { resolver: Pick<Resolver, 'a
       sandbox.networks.set(network.id, { network, addresses });
       sandboxes.set(path, sandbox);
       watchDirectory(path);
-      // Docker waits for the answer to Join; the container's first query comes later.
-      setImmediate(() => void retry(path));
+      // Docker waits for the answer to Join; the container's first query comes when it has moved the link.
+      setTimeout(() => void retry(path), native ? 0 : HOOK_UP_AFTER_MS).unref();
     },
     left: (path, network) => {
       const networks = sandboxes.get(path)?.networks;
