@@ -138,12 +138,15 @@ export function decodeAccusation(body: Buffer): Accusation {
   return { incarnation: fields.int('Incarnation') >>> 0, node: fields.name('Node'), from: fields.name('From') };
 }
 
+/** What is kept for long is not kept in Node's pool, of which the smallest buffer would hold 64 KiB. */
+export const ownCopy = (bytes: Uint8Array): Buffer => Buffer.from(new Uint8Array(bytes).buffer);
+
 function aliveOf(fields: Fields, field: string): Alive {
   const node = fields.name(field);
   const meta = fields.bytes('Meta');
   if (node === '') throw new RangeError('a member has a name');
   if (meta.length > MAX_META) throw new RangeError('the meta data of a member is too long');
-  return { incarnation: fields.int('Incarnation') >>> 0, node, address: fields.required('Addr', 'Port'), meta: Buffer.from(meta), versions: fields.versions() };
+  return { incarnation: fields.int('Incarnation') >>> 0, node, address: fields.required('Addr', 'Port'), meta: ownCopy(meta), versions: fields.versions() };
 }
 
 export const decodeAlive = (body: Buffer): Alive => aliveOf(new Fields(unpack(body).value, ['Addr', 'Incarnation', 'Meta', 'Node', 'Port', 'Vsn']), 'Node');

@@ -6,7 +6,7 @@ import type { Beliefs } from './beliefs.ts';
 import { Refused, type DropReason } from './counters.ts';
 import type { Delegate } from './delegate.ts';
 import type { Member } from './members.ts';
-import { encodeRecord, encodeState, type Address, type PushPull } from './messages.ts';
+import { encodeRecord, encodeState, ownCopy, type Address, type PushPull } from './messages.ts';
 import type { StreamCall, Streams } from './streams.ts';
 import type { Timers } from './timers.ts';
 import { pushPullScale, type Tuning } from './tuning.ts';
@@ -57,7 +57,7 @@ export function createStateExchange(options: StateExchangeOptions): StateExchang
 
   function recordOf(member: Member): Buffer {
     let record = encoded.get(member);
-    if (!record) encoded.set(member, record = encodeRecord({ ...member, node: member.name }));
+    if (!record) encoded.set(member, record = ownCopy(encodeRecord({ ...member, node: member.name })));
     return record;
   }
 

@@ -87,6 +87,11 @@ void test('peers write numbers, text and containers in other ways too', async (t
   }
 });
 
+void test('what a member says of itself keeps nothing else in memory', async (t) => {
+  const { meta } = decodeAlive(encodeAlive({ incarnation: 1, node: 'a', address: { host: '10.0.0.1', port: 1 }, meta: Buffer.from('meta'), versions: [1, 5, 5, 0, 0, 0] }).subarray(1));
+  t.same([meta.toString(), meta.buffer.byteLength], ['meta', 4]);
+});
+
 void test('LZW', async (t) => {
   t.equal(decompress(Buffer.from('000302', 'hex'), 10).toString(), '');
   t.equal(decompress(Buffer.from('00830404', 'hex'), 10).toString(), 'A');
