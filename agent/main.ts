@@ -21,6 +21,8 @@ import { findOriginal } from './original.ts';
 import { purgeHost } from './purge.ts';
 
 const STOP_DEADLINE_MS = 1_000;
+/** Node's own 64 KiB stay as long as one small buffer out of them is kept, and much of what is known of the cluster is small and is kept. */
+Buffer.poolSize = 8 * 1024;
 
 const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
 

@@ -129,7 +129,7 @@ async function footprint(stage: Stage): Promise<void> {
   await wait(seconds * 1000);
   const cpu = ((await ticks()) - before) / seconds;
   const rss = Number((await read('status')).match(/^VmRSS:\s+(\d+)/m)?.[1]) / 1024;
-  story.note(`weftd on ${h1.name}, three nodes, idle: ${rss.toFixed(0)} MB resident, ${cpu.toFixed(2)} % of a core`);
+  story.note(`weftd on ${h1.name}, three nodes, idle: ${rss.toFixed(1)} MB resident, ${cpu.toFixed(2)} % of a core`);
 }
 
 export async function purgeChapter(stage: Stage): Promise<void> {
