@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { type Logger, terminalLogger } from '../base/log.ts';
+import { exit } from '../linux/exit.ts';
 import { duplicates, inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import { startAgent, type Agent } from './agent.ts';
@@ -47,7 +48,7 @@ async function main(): Promise<void> {
     setInterval(() => {}, 60_000);
     const errors = await purgeHost(config, values.config, terminalLogger);
     for (const error of errors) console.error(errorText(error));
-    process.exit(errors.length > 0 ? 1 : 0);
+    exit(errors.length > 0 ? 1 : 0);
   }
   const pidPath = join(config.runDir, 'weftd.pid');
   const local = openLocalStore(join(config.dataDir, 'local.db'));
@@ -65,7 +66,7 @@ async function main(): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info({ signal }, 'weftd stops; traffic goes on');
-    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
+    setTimeout(() => exit(0), STOP_DEADLINE_MS).unref();
     void (async () => {
       await control.close();
       await departing?.close();
@@ -73,7 +74,7 @@ async function main(): Promise<void> {
       await nodeStore?.close();
       local.close();
       rmSync(pidPath, { force: true });
-      process.exit(0);
+      exit(0);
     })();
   };
   process.on('SIGTERM', () => stop('SIGTERM'));
@@ -113,5 +114,5 @@ async function main(): Promise<void> {
 
 main().catch((error: unknown) => {
   console.error(errorText(error));
-  process.exit(1);
+  exit(1);
 });

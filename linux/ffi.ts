@@ -27,6 +27,7 @@ export const sys = {
   unshare: libc.func('int unshare(int flags)'),
   mount: libc.func('int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)'),
   umount2: libc.func('int umount2(const char *target, int flags)'),
+  _exit: libc.func('void _exit(int status)'),
   /** bpf(2), which libc has no name for. */
   syscall: libc.func('long syscall(long number, int command, void *attributes, uint size)'),
 } as const;

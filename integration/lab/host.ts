@@ -211,7 +211,11 @@ while :; do sleep 1000000 & wait; done
     await rm(control, { force: true });
     this.spawn([process.execPath, SUPERVISOR, control, log, sockets.join(','), '--', ...command], join(this.directory, 'supervisor.log'));
     await until(`the supervisor of ${this.name}`, async () => (await say(control, 'pid')) !== '', 60_000, 10);
-    const service: Service = { log, start: () => say(control, 'start'), stop: () => say(control, 'stop'), kill: () => say(control, 'kill'), crash: () => say(control, 'crash'), pid: async () => Number(await say(control, 'pid')) };
+    const tell = (word: string) => async (): Promise<void> => {
+      const answer = await say(control, word);
+      if (answer !== 'ok') throw new Error(`weftd of ${this.name}: ${answer}`);
+    };
+    const service: Service = { log, start: tell('start'), stop: tell('stop'), kill: tell('kill'), crash: tell('crash'), pid: async () => Number(await say(control, 'pid')) };
     await service.start();
     return service;
   }
@@ -252,12 +256,13 @@ while :; do sleep 1000000 & wait; done
 
 export interface Service {
   readonly log: string;
-  start(): Promise<string>;
-  stop(): Promise<string>;
+  start(): Promise<void>;
+  /** Rejects when it does not end in the time that it has. */
+  stop(): Promise<void>;
   /** SIGKILL; it stays down. */
-  kill(): Promise<string>;
+  kill(): Promise<void>;
   /** SIGKILL; it is started again. */
-  crash(): Promise<string>;
+  crash(): Promise<void>;
   /** As the host numbers it; 0 when it is down. */
   pid(): Promise<number>;
 }

@@ -5,9 +5,9 @@
  *   supervisor.ts CONTROL LOG SOCKET,SOCKET,… -- COMMAND…
  *
  * Commands, one line each, on the control socket: start, stop (SIGTERM, and stays down), kill (SIGKILL, and stays
- * down), crash (SIGKILL, and is started again), pid. Each is answered with one line.
+ * down), crash (SIGKILL, and is started again), pid. Each is answered with one line: ok, the pid, or what went wrong.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { chmodSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname } from 'node:path';
@@ -17,6 +17,8 @@ const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const RESTART_MS = 100;
+/** Four times TimeoutStopSec of packaging/systemd/weft.service: a machine that stands still is not taken for a weftd that does. */
+const STOP_TIMEOUT_MS = 20_000;
 
 const [control = '', logPath = '', sockets = '', , ...command] = process.argv.slice(2);
 
@@ -52,23 +54,33 @@ function start(): void {
   });
 }
 
-async function end(signal: NodeJS.Signals, again: boolean): Promise<void> {
+async function end(signal: NodeJS.Signals, again: boolean): Promise<string> {
   wanted = again;
   const running = child;
-  if (!running) return;
+  if (!running) return 'ok';
   const gone = new Promise((resolve) => running.once('exit', resolve));
   running.kill(signal);
+  let answer = 'ok';
+  const timer = setTimeout(() => {
+    answer = `not ended ${STOP_TIMEOUT_MS / 1000} s after ${signal}; its threads: ${threads(running.pid!)}`;
+    running.kill('SIGKILL');
+  }, STOP_TIMEOUT_MS);
   await gone;
+  clearTimeout(timer);
+  return answer;
 }
 
-const ACTIONS: Record<string, () => unknown> = {
-  start, stop: () => end('SIGTERM', false), kill: () => end('SIGKILL', false), crash: () => end('SIGKILL', true), pid: () => child?.pid ?? 0,
+/** Their names, and the numbers of the system calls that they wait in. */
+const threads = (pid: number): string => spawnSync('grep', ['-rs', '.', '--include=comm', '--include=syscall', `/proc/${pid}/task`], { encoding: 'utf8' }).stdout.replaceAll('\n', ' ');
+
+const ACTIONS: Record<string, () => string | number | Promise<string>> = {
+  start: () => (start(), 'ok'), stop: () => end('SIGTERM', false), kill: () => end('SIGKILL', false), crash: () => end('SIGKILL', true), pid: () => child?.pid ?? 0,
 };
 
 rmSync(control, { force: true });
 createServer((socket) => {
   socket.on('error', () => {});
   socket.on('data', (line) => {
-    void Promise.resolve(ACTIONS[line.toString().trim()]?.()).then((answer) => socket.end(`${typeof answer === 'number' ? answer : 'ok'}\n`));
+    void Promise.resolve(ACTIONS[line.toString().trim()]!()).then((answer) => socket.end(`${answer}\n`));
   });
 }).listen(control);

@@ -1,0 +1,23 @@
+import { spawnSync } from 'node:child_process';
+import { test } from 'tap';
+
+/** What it prints, and its status. */
+function run(source: string): { status: number | null; stdout: string } {
+  const text = `import { exit } from '${new URL('./exit.ts', import.meta.url).href}';\n${source}`;
+  return spawnSync(process.execPath, ['--input-type=module-typescript', '--no-warnings', '-e', text], { encoding: 'utf8', timeout: 20_000 });
+}
+
+test('the process ends with its status, whatever it has under way', (t) => {
+  const { status, stdout } = run(`
+    import { pbkdf2 } from 'node:crypto';
+    process.on('exit', () => console.log('Node\\'s own way'));
+    pbkdf2('long', 'work', 2 ** 31 - 1, 64, 'sha512', () => {});
+    setTimeout(() => {
+      console.log('written before');
+      exit(7);
+    }, 50);
+  `);
+  t.equal(status, 7);
+  t.equal(stdout, 'written before\n');
+  t.end();
+});
