@@ -44,7 +44,7 @@ export interface Tuning {
   streamsPerSource: number;
 }
 
-/** memberlist's profile for a local network. A dead member of three is known as dead after 5 to 7 s. */
+/** memberlist's profile for a local network. A dead member of three is known as dead after 5 to 7 s, up to a second sooner where its host refuses connections. */
 export const LAN: Tuning = {
   probeInterval: 1000, probeTimeout: 500, indirectChecks: 3, streamPings: true, suspicionMult: 4, suspicionMaxTimeoutMult: 6, awarenessMax: 8, gossipInterval: 200, gossipNodes: 3,
   retransmitMult: 4, pushPullInterval: 30_000, gossipToTheDeadTime: 30_000, reclaimTime: 0, reapTime: 86_400_000, streamTimeout: 10_000, packetBytes: 1400,
@@ -62,7 +62,7 @@ const LOCAL: Tuning = {
 };
 
 /**
- * At LAN's pace, with half of its patience for a suspect: a dead member of three is known as dead after 3 to 5 s. Probing
+ * At LAN's pace, with half of its patience for a suspect: a dead member of three is known as dead after 3 to 5 s, up to a second sooner where its host refuses connections. Probing
  * twice as often instead finds it a second sooner, and costs an idle node a third of all its computing.
  */
 const FAST: Tuning = { ...LAN, suspicionMult: 2, gossipInterval: 100, streamTimeout: 5_000 };
