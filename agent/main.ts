@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errorText, weftError, type WeftError } from '../base/errors.ts';
 import { type Logger, terminalLogger } from '../base/log.ts';
-import { exit } from '../linux/exit.ts';
+import { exit, exitOnUncaught } from '../linux/exit.ts';
 import { duplicates, inheritedSockets } from '../linux/inherited-sockets.ts';
 import { openLocalStore } from '../store/local.ts';
 import { startAgent, type Agent } from './agent.ts';
@@ -26,6 +26,8 @@ const STOP_DEADLINE_MS = 1_000;
 Buffer.poolSize = 8 * 1024;
 
 const { values } = parseArgs({ options: { config: { type: 'string', default: DEFAULT_CONFIG_PATH }, purge: { type: 'boolean', default: false } } });
+
+exitOnUncaught();
 
 /** While the agent is not up, everything is answered with the reason why it is not. */
 function whenReady(agent: () => Agent | undefined, reason: () => WeftError): AgentApi {

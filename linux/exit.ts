@@ -10,3 +10,11 @@ export function exit(status: number): never {
   sys._exit(status);
   throw new Error('_exit(2) has returned');
 }
+
+/** The same for an error that nobody catches, and a rejection that nobody handles: it is printed, and the status is 1. */
+export function exitOnUncaught(): void {
+  process.on('uncaughtException', (error) => {
+    console.error(error);
+    exit(1);
+  });
+}
