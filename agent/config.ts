@@ -83,6 +83,8 @@ const Schema = v.pipe(v.strictObject({
   storePeerPort: v.optional(portNumber, PEER_PORT),
   /** UDP port of the VXLAN tunnels. */
   vxlanPort: v.optional(portNumber, 4789),
+  /** Whether packets between containers of two hosts are spared the host's own path where they can be. */
+  fastPath: v.optional(v.boolean(), true),
   /** UDP port of WireGuard, where there are encrypted networks; each node tells the others its own. */
   wireguardPort: v.optional(portNumber, 7952),
   /** Of the nodes' own addresses in the fabric; the same on every node. */

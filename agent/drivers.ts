@@ -25,7 +25,7 @@ export const FABRIC_PATH = '/run/netns/weft';
 export const BRIDGES_PATH = '/run/netns/weft-bridge';
 
 export interface DriversOptions {
-  config: Pick<Config, 'dataDir' | 'nodePrefix' | 'vxlanPort' | 'wireguardPort'>;
+  config: Pick<Config, 'dataDir' | 'fastPath' | 'nodePrefix' | 'vxlanPort' | 'wireguardPort'>;
   self(): NodeInfo;
   /** Tells the others of this node. */
   publish(change: Partial<NodeInfo>): void;
@@ -72,7 +72,7 @@ export function openDrivers({ config, self, publish, state, belongs, registry, a
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
     wireguard: { port: config.wireguardPort, keys: keys.current, announce: (wireguard) => publish({ wireguard }), clock },
   });
-  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
+  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, fastPath: config.fastPath, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const onLan = (part: string): StackedDriverOptions => ({
     host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part }),

@@ -2,13 +2,11 @@
 import type { Clock, TimerHandle } from '../base/clock.ts';
 import { watchNft } from '../linux/nft-monitor.ts';
 import type { Link, Netns, Rtnl } from '../linux/types.ts';
-import { MADE_BY_WEFT, NETWORK_LINKS } from './names.ts';
+import { MADE_BY_WEFT, NETWORK_LINKS, UPLINK } from './names.ts';
 
-/** The host's link ends there, in the fabric. */
-const UPLINK = 'uplink';
 /** Tunnels have neighbours and forwarding entries from us, ports the addresses behind them. Elsewhere they are the kernel's own, and a container's stop takes some away. */
 const WITH_NEIGHBOURS = /^(weft-in|weft-in-wg|wv-.*|we-.*|wu-.*)$/;
-const isOurs = ({ name, group }: Link): boolean => NETWORK_LINKS.test(name) || name === UPLINK || group === MADE_BY_WEFT;
+const isOurs = ({ name, group }: Link): boolean => NETWORK_LINKS.test(name) || name === UPLINK.fabric || group === MADE_BY_WEFT;
 /** Ours, and those whose FORWARD chains have our accepts. */
 const TABLES = /^(inet weft.*|ip6? filter)$/;
 

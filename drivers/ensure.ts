@@ -1,7 +1,7 @@
 /** Level-triggered pieces: each compares one thing with the kernel, mends the difference and says what it found. */
 import type { Repair } from '../cnm/driver.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
-import type { FdbEntry, Link, LinkSpec, Neighbour, Netns, Route, Rtnl } from '../linux/types.ts';
+import type { FdbEntry, IngressProgram, Link, LinkSpec, Neighbour, Netns, Route, Rtnl, Turn } from '../linux/types.ts';
 
 export interface LinkState { mtu?: number; mac?: string; master?: number; up: boolean }
 
@@ -35,6 +35,14 @@ export function alignLink(rtnl: Rtnl, link: Link, state: LinkState, found: Repai
 export async function removeUnless(rtnl: Rtnl, name: string, isRight: (link: Link) => boolean): Promise<void> {
   const link = rtnl.link(name);
   if (link && !isRight(link)) await rtnl.deleteLink(link.index);
+}
+
+/** What a program's name has after a slash every start of weftd makes another one, of which there is nothing to say. */
+export function ensureProgram(rtnl: Rtnl, { index }: Pick<Link, 'index'>, program: IngressProgram, found: Repair[], what: string, turn: Turn = 'first'): void {
+  const present = rtnl.ingressProgram(index, turn);
+  if (present === program.name) return;
+  rtnl.setIngressProgram(index, program, turn);
+  if (present?.split('/')[0] !== program.name.split('/')[0]) found.push({ what });
 }
 
 /** `protocol` is entered with an address that was missing. */

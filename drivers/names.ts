@@ -16,6 +16,9 @@ export const HOST_BRIDGES = 'wbr-*';
 export const apartBridge = (networkId: string): string => `wb-${networkId.slice(0, DIGITS)}`;
 export const apartUplink = (networkId: string): string => `wu-${networkId.slice(0, DIGITS)}`;
 
+/** The two ends of the link between the host and the fabric. */
+export const UPLINK = { host: 'weft-up', fabric: 'uplink' } as const;
+
 /** Links of networks that stand on an interface of the host's. */
 export interface StackedNames {
   /** An endpoint's link while it is the host's. */

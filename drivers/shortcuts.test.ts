@@ -41,21 +41,21 @@ test('what a port has let in is handed over', async (t) => {
     // Without its port the bridge reaches y no more.
     inside.rtnl.setLink(portY, { master: null });
     t.notOk(await passes(fromX, atY, toY), 'which is gone');
-    shortcuts.set('y', { bridge, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
+    shortcuts.set('y', { network: bridge, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
     t.ok(await passes(fromX, atY, toY), 'from a port');
     t.ok(await passes(tunnelEnd, atY, ipv4(Y, '10.20.0.12', { from: OTHER, source: '10.20.0.99' })), 'from a tunnel, whoever it is from');
     t.notOk(await passes(fromX, atY, ipv4(Y, '10.20.0.12', { source: '10.20.0.13' })), 'not under a foreign address');
     t.notOk(await passes(fromX, atY, ipv4(Y, '10.20.0.12', { from: OTHER })), 'nor a foreign MAC');
     t.notOk(await passes(fromX, atY, ipv4(EVERYBODY, '10.20.0.255')), 'what is for all is the bridge\'s');
-    shortcuts.set('y', { bridge: bridge + 1, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
+    shortcuts.set('y', { network: bridge + 1, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
     t.notOk(await passes(fromX, atY, toY), 'addresses of one bridge are none of another\'s');
     inside.rtnl.setLink(portY, { master: bridge });
     t.ok(await passes(fromX, atY, ipv4(EVERYBODY, '10.20.0.255')));
     shortcuts.forget('y');
     t.ok(await passes(fromX, atY, toY), 'by the bridge again');
 
-    shortcuts.set('former', { bridge, mac: Y, port: portX, leaves: true });
-    shortcuts.set('y', { bridge, mac: Y, port: portY, leaves: true });
+    shortcuts.set('former', { network: bridge, mac: Y, port: portX, leaves: true });
+    shortcuts.set('y', { network: bridge, mac: Y, port: portY, leaves: true });
     inside.rtnl.setLink(portY, { master: null });
     shortcuts.forget('former');
     t.ok(await passes(fromX, atY, toY), 'an address that is another\'s by now keeps its entry');
@@ -72,7 +72,7 @@ test('what a port has let in is handed over', async (t) => {
     t.notOk(await passes(fromX, atY, toOther), 'which need not be, when all of them are known');
     t.ok(await passes(fromX, tunnelEnd, toOther));
     t.ok(await passes(fromX, atY, ipv4(EVERYBODY, '10.20.0.255')));
-    shortcuts.set('y', { bridge, mac: Y, port: undefined, leaves: true });
+    shortcuts.set('y', { network: bridge, mac: Y, port: undefined, leaves: true });
     inside.rtnl.addPortMac(portY, Y);
     t.notOk(await passes(fromX, tunnelEnd, toY), 'an address of this node');
     t.ok(await passes(fromX, atY, toY), 'by the bridge, where it is to be so');
@@ -80,9 +80,9 @@ test('what a port has let in is handed over', async (t) => {
 
   t.test('to elsewhere', async (t) => {
     t.notOk(await passes(fromX, atHost, outwards), 'who is not in the table does not leave');
-    shortcuts.set('x', { bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: false });
+    shortcuts.set('x', { network: bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: false });
     t.notOk(await passes(fromX, atHost, outwards), 'nor who is to stay');
-    shortcuts.set('x', { bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: true });
+    shortcuts.set('x', { network: bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: true });
     t.ok(await passes(fromX, atHost, outwards));
     const others: [string, Buffer][] = [
       ['the network\'s own addresses', ipv4(GATEWAY, '10.20.0.12')], ['nodes', ipv4(GATEWAY, '10.255.3.4')], ['multicast', ipv4(GATEWAY, '224.0.0.1')], ['broadcast', ipv4(GATEWAY, '255.255.255.255')],
@@ -92,12 +92,12 @@ test('what a port has let in is handed over', async (t) => {
     shortcuts.stay(['10.20.0.11']);
     t.notOk(await passes(fromX, atHost, outwards), 'what is asked by way of other nodes stays');
     shortcuts.forget('x');
-    shortcuts.set('x', { bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: true });
+    shortcuts.set('x', { network: bridge, mac: X, ip: '10.20.0.11', port: portX, leaves: true });
     t.ok(await passes(fromX, atHost, outwards), 'who has the address afterwards leaves');
   });
 
   t.test('programs that are attached go on when weftd has ended', async (t) => {
-    shortcuts.set('y', { bridge, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
+    shortcuts.set('y', { network: bridge, mac: Y, ip: '10.20.0.12', port: portY, leaves: true });
     shortcuts.close();
     inside.rtnl.setLink(portY, { master: null });
     t.ok(await passes(fromX, atY, toY));

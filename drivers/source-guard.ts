@@ -7,12 +7,9 @@ import { createHash } from 'node:crypto';
 import { ipToBytes, macToBytes, withoutLength } from '../base/ip.ts';
 import type { Endpoint } from '../cnm/model.ts';
 import { BpfAssembler } from '../linux/bpf-assembler.ts';
+import { CONTEXT, ETHERTYPE, HELPER, PROTOCOL, VERDICT } from '../linux/bpf-packet.ts';
 import type { IngressProgram } from '../linux/types.ts';
 
-/** Offsets in struct __sk_buff (linux/bpf.h), the program's context. */
-const CONTEXT = { length: 0, protocol: 16, vlanPresent: 20, data: 76, dataEnd: 80 } as const;
-/** linux/if_ether.h, as a program reads them on a little-endian machine. */
-const ETHERTYPE = { ipv4: 0x0008, ipv6: 0xdd86, arp: 0x0608 } as const;
 /** RFC 894, RFC 791 §3.1; RFC 826; RFC 8200 §3; RFC 4861 §4.4: offsets from the frame's start, bytes. */
 const ETHERNET = { source: 6, header: 14 } as const;
 const IPV4 = { source: 26, end: 34 } as const;
@@ -22,14 +19,9 @@ const ICMPV6 = { type: 54, target: 62, end: 78 } as const;
 const ROUTER_ADVERTISEMENT = 134;
 const NEIGHBOUR_ADVERTISEMENT = 136;
 const REDIRECT = 137;
-const PROTOCOL = { tcp: 6, udp: 17, icmpv6: 58 } as const;
 const MULTICAST = 0xff;
 /** Neighbour discovery is believed with this hop limit only: nobody has forwarded it (RFC 4861 §7.1). */
 const NOT_FORWARDED = 255;
-const BPF_SKB_PULL_DATA = 39;
-/** What comes next decides: in the end, the bridge. */
-const TC_ACT_UNSPEC = -1;
-const TC_ACT_SHOT = 2;
 
 const PULLED = 6;
 const DATA = 7;
@@ -70,7 +62,7 @@ function write({ mac, ip, ip6, anyIp = false }: Source, onward?: Onward): Buffer
   require(program, anyIp ? ETHERNET.header : IPV4.end);
   if (anyIp) {
     same(program, ETHERNET.source, macToBytes(mac), 'drop');
-    return finish(program.jump('pass').label('drop').return(TC_ACT_SHOT), onward);
+    return finish(program.jump('pass').label('drop').return(VERDICT.drop), onward);
   }
   // What is in a frame with a VLAN's tag cannot be seen from here without looking for it.
   program.load(2, SKB, CONTEXT.vlanPresent, 4).ifNot(2, 0, 'drop');
@@ -78,7 +70,7 @@ function write({ mac, ip, ip6, anyIp = false }: Source, onward?: Onward): Buffer
   program.load(2, SKB, CONTEXT.protocol, 4);
   if (ip !== undefined) program.ifEqual(2, ETHERTYPE.ipv4, 'ipv4').ifEqual(2, ETHERTYPE.arp, 'arp');
   if (ip6 !== undefined) program.ifEqual(2, ETHERTYPE.ipv6, 'ipv6');
-  program.label('drop').return(TC_ACT_SHOT);
+  program.label('drop').return(VERDICT.drop);
   if (ip !== undefined) ofIpv4(program, macToBytes(mac), ipToBytes(ip));
   if (ip6 !== undefined) ofIpv6(program, ipToBytes(ip6), linkLocal(macToBytes(mac)));
   return finish(program, onward);
@@ -91,7 +83,7 @@ export const sourceOf = ({ mac, address, addressIpv6 }: Endpoint): Source => ({
 function finish(program: BpfAssembler, onward: Onward | undefined): Buffer {
   program.label('pass');
   if (onward) onward.write(program, { skb: SKB, data: DATA, end: END });
-  else program.return(TC_ACT_UNSPEC);
+  else program.return(VERDICT.next);
   pull(program);
   return program.assemble();
 }
@@ -152,7 +144,7 @@ function pull(program: BpfAssembler): void {
   program.label('pull').ifNot(PULLED, 0, 'drop').set(PULLED, 1)
     .load(2, SKB, CONTEXT.length, 4).ifMoreThan(2, ICMPV6.end, 'long').jump('gather')
     .label('long').set(2, ICMPV6.end)
-    .label('gather').move(1, SKB).call(BPF_SKB_PULL_DATA).jump('start');
+    .label('gather').move(1, SKB).call(HELPER.pullData).jump('start');
 }
 
 /** fe80::/64 with the MAC as interface identifier: what a kernel gives a link. */

@@ -225,8 +225,8 @@ setTimeout(() => process.exit(1), 1_500);`;
 export const askUdp = (from: Space, address: string, port: number): string => answer(from, process.execPath, '-e', UDP_CLIENT, address, String(port));
 
 /** What tcpdump sees from now on; the answer stops it and gives its text. */
-export async function capture(space: Space, device: string, filter: string): Promise<() => Promise<string>> {
-  const child = spawn('ip', ['netns', 'exec', space.name, 'tcpdump', '-nn', '-l', '--immediate-mode', '-i', device, filter], { stdio: ['ignore', 'pipe', 'pipe'] });
+export async function capture(space: Space, device: string, filter: string, ...options: string[]): Promise<() => Promise<string>> {
+  const child = spawn('ip', ['netns', 'exec', space.name, 'tcpdump', '-nn', '-l', '--immediate-mode', '-i', device, ...options, filter], { stdio: ['ignore', 'pipe', 'pipe'] });
   let text = '';
   child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
   await once(child.stderr, 'data');

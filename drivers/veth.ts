@@ -7,12 +7,13 @@ import { withoutLength } from '../base/ip.ts';
 import { contains, familyOf, parsePrefix } from '../base/prefix.ts';
 import type { Repair } from '../cnm/driver.ts';
 import type { Endpoint, JoinAnswer, Network, Subnet } from '../cnm/model.ts';
+import type { BpfTable } from '../linux/bpf-table.ts';
 import type { BridgePort, IngressProgram, Link, Rtnl } from '../linux/types.ts';
-import { alignLink } from './ensure.ts';
+import { alignLink, ensureProgram } from './ensure.ts';
 import { ensureLimits, type Rates } from './limits.ts';
 import { bridgeEnd, hostEnd, limiter } from './names.ts';
 import { interfacePrefix } from './options.ts';
-import { createShortcuts, isSameButOnward, type Ways } from './shortcuts.ts';
+import { createShortcuts, type Ways } from './shortcuts.ts';
 import { sourceGuard, sourceOf, type Onward } from './source-guard.ts';
 
 /**
@@ -25,12 +26,16 @@ export interface PortOptions {
   isolated?: boolean;
   anySource?: boolean;
   rates?: Rates;
+  /** What tells the network from others where frames go past bridges; by default the bridge's index. */
+  network?: number;
   /** Where frames may go past the bridge. What endpoints with published ports send is routed. */
   ways?: Ways;
 }
 
 /** Makes and removes a driver's pairs. `inside` is where the bridge lives, `bridge` its index there. */
 export interface Pairs {
+  /** The table of where endpoints are. */
+  readonly places: Pick<BpfTable, 'fd' | 'id'>;
   /** Makes the pair unless it is there, and finishes one that is half made. */
   make(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, options?: PortOptions): void;
   /**
@@ -41,11 +46,11 @@ export interface Pairs {
   /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
   ensure(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options?: PortOptions): void;
   /** Frames come out of the bridge's port `link` for endpoints behind other ones. `gateway`: without a `port` the bridge itself. */
-  ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, bridge: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
+  ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, network: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
   /** It is going. */
   forgetTrunk(link: string): void;
-  /** All endpoints on the bridge have been made or ensured since this was created. */
-  complete(bridge: number): void;
+  /** All endpoints of the network have been made or ensured since this was created. */
+  complete(network: number): void;
   /** By the bridge's end: wherever Docker left the other one, it goes with it. */
   remove(inside: Rtnl, endpoint: Endpoint): Promise<void>;
   /** These addresses are asked by way of other nodes, which have to get the answers: what comes from them is routed. */
@@ -63,10 +68,10 @@ export function createPairs(host: Rtnl): Pairs {
   /** Endpoints whose pairs are on their way out: until they are gone a repair may still see them. */
   const going = new Set<string>();
   /** A bridge of the host's has rules to ask about its frames; one of isolated ports keeps them apart. What is limited waits at its port. */
-  const onwardOf = (inside: Rtnl, bridge: number, { isolated = false, anySource = false, rates = {}, ways = {} }: PortOptions): Onward | undefined =>
-    (inside === host || isolated || rates.out !== undefined ? undefined : shortcuts.from(bridge, { ...ways, out: anySource ? undefined : ways.out }));
-  const enter = (inside: Rtnl, { id, mac, address, ports }: Endpoint, bridge: number, port: number, { isolated = false, rates = {} }: PortOptions): void => {
-    if (inside !== host) shortcuts.set(id, { bridge, mac, ip: address && withoutLength(address), port: isolated || rates.in !== undefined ? undefined : port, leaves: ports.length === 0 });
+  const onwardOf = (inside: Rtnl, bridge: number, { isolated = false, anySource = false, rates = {}, network = bridge, ways = {} }: PortOptions): Onward | undefined =>
+    (inside === host || isolated || rates.out !== undefined ? undefined : shortcuts.from(network, { ...ways, out: anySource ? undefined : ways.out }));
+  const enter = (inside: Rtnl, { id, mac, address, ports }: Endpoint, bridge: number, port: number, { isolated = false, rates = {}, network = bridge }: PortOptions): void => {
+    if (inside !== host) shortcuts.set(id, { network, mac, ip: address && withoutLength(address), port: isolated || rates.in !== undefined ? undefined : port, leaves: ports.length === 0 });
   };
   const make: Pairs['make'] = (inside, endpoint, bridge, mtu, options = {}) => {
     cancel(endpoint.id);
@@ -74,6 +79,7 @@ export function createPairs(host: Rtnl): Pairs {
     enter(inside, endpoint, bridge, port, options);
   };
   return {
+    places: shortcuts.table,
     make,
     makeSoon: (...pair) => {
       const { id } = pair[1];
@@ -97,9 +103,9 @@ export function createPairs(host: Rtnl): Pairs {
       ensurePort(inside, link, endpoint, bridge, mtu, found, options, onwardOf(inside, bridge, options));
       enter(inside, endpoint, bridge, link.index, options);
     },
-    ensureTrunk: (inside, link, bridge, { mac, port }, found) => {
-      shortcuts.set(link.name, { bridge, mac, port, leaves: false });
-      ensureProgram(inside, link, shortcuts.trunkProgram(bridge), found, `what came in by ${link.name} all went by its bridge`);
+    ensureTrunk: (inside, link, network, { mac, port }, found) => {
+      shortcuts.set(link.name, { network, mac, port, leaves: false });
+      ensureProgram(inside, link, shortcuts.trunkProgram(network), found, `what came in by ${link.name} all went by its bridge`);
     },
     forgetTrunk: shortcuts.forget,
     complete: shortcuts.complete,
@@ -180,14 +186,6 @@ function ensurePort(inside: Rtnl, link: Link, endpoint: Endpoint, bridge: number
 }
 
 const guardOf = (endpoint: Endpoint, { anySource = false }: PortOptions, onward: Onward | undefined): IngressProgram => sourceGuard({ ...sourceOf(endpoint), anyIp: anySource }, onward);
-
-function ensureProgram(inside: Rtnl, { index }: Pick<Link, 'index'>, program: IngressProgram, found: Repair[], what: string): void {
-  const present = inside.ingressProgram(index);
-  if (present === program.name) return;
-  inside.setIngressProgram(index, program);
-  // As after every start of weftd.
-  if (!isSameButOnward(present, program.name)) found.push({ what });
-}
 
 /**
  * The gateway is that of the endpoint's own subnet; the network's other subnets are on the same link. No gateway on

@@ -9,10 +9,12 @@ const STX: Record<Size, number> = { 1: 0x73, 2: 0x6b, 4: 0x63, 8: 0x7b };
 const ST: Record<Size, number> = { 1: 0x72, 2: 0x6a, 4: 0x62, 8: 0x7a };
 /** Of an instruction that takes two places: what it loads is a table, by its file descriptor (BPF_PSEUDO_MAP_FD). */
 const TABLE = 1;
+/** Big-endian, of the lower 16 bits. */
+const SWAP_16 = 16;
 /** Comparisons with a number look at the register's lower 32 bits (BPF_JMP32), those of two registers and with null at all 64. */
 const OPCODE = {
-  loadTable: 0x18, ifNull: 0x15,
-  addNumber: 0x07, andNumber: 0x57, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
+  load64: 0x18, ifNull: 0x15, ifNotNull: 0x55,
+  addNumber: 0x07, add: 0x0f, subtract: 0x1f, andNumber: 0x57, orNumber: 0x47, xorNumber: 0xa7, shiftRight: 0x77, swap: 0xdc, moveNumber: 0xb7, move: 0xbf, jump: 0x05, ifEqual: 0x16, ifNot: 0x56, ifMoreThanNumber: 0x26, ifMore: 0x2d, call: 0x85, exit: 0x95,
 } as const;
 
 export class BpfAssembler {
@@ -55,7 +57,12 @@ export class BpfAssembler {
   }
 
   loadTable(to: number, fd: number): this {
-    return this.#emit(OPCODE.loadTable, { to, from: TABLE, number: fd }).#emit(0);
+    return this.#emit(OPCODE.load64, { to, from: TABLE, number: fd }).#emit(0);
+  }
+
+  /** A number of 64 bits. */
+  setWide(to: number, number: bigint): this {
+    return this.#emit(OPCODE.load64, { to, number: Number(BigInt.asIntN(32, number)) }).#emit(0, { number: Number(BigInt.asIntN(32, number >> 32n)) });
   }
 
   move(to: number, from: number): this {
@@ -68,6 +75,31 @@ export class BpfAssembler {
 
   add(to: number, number: number): this {
     return this.#emit(OPCODE.addNumber, { to, number });
+  }
+
+  addRegister(to: number, from: number): this {
+    return this.#emit(OPCODE.add, { to, from });
+  }
+
+  subtractRegister(to: number, from: number): this {
+    return this.#emit(OPCODE.subtract, { to, from });
+  }
+
+  or(to: number, number: number): this {
+    return this.#emit(OPCODE.orNumber, { to, number });
+  }
+
+  xor(to: number, number: number): this {
+    return this.#emit(OPCODE.xorNumber, { to, number });
+  }
+
+  shiftRight(to: number, bits: number): this {
+    return this.#emit(OPCODE.shiftRight, { to, number: bits });
+  }
+
+  /** The lower 16 bits in network order; the others are gone. */
+  toNetworkOrder(register: number): this {
+    return this.#emit(OPCODE.swap, { to: register, number: SWAP_16 });
   }
 
   /** Keeps the bits that are set in the number, and above the lower 32 all or none, as its highest bit says. */
@@ -86,6 +118,11 @@ export class BpfAssembler {
   /** Where a helper found nothing. */
   ifNull(register: number, label: string): this {
     return this.#jump(OPCODE.ifNull, label, { to: register });
+  }
+
+  /** Where a helper did not succeed. */
+  ifNotNull(register: number, label: string): this {
+    return this.#jump(OPCODE.ifNotNull, label, { to: register });
   }
 
   ifNot(register: number, number: number, label: string): this {

@@ -1,4 +1,4 @@
-/** Hash tables that eBPF programs look things up in, and this process writes (bpf(2), kernel doc bpf/map_hash). */
+/** Tables that eBPF programs look things up in, and this process writes (bpf(2), kernel doc bpf/map_hash and bpf/map_array). */
 import koffi from 'koffi';
 import { bpf } from './bpf.ts';
 import { check, lastErrno, sys } from './ffi.ts';
@@ -9,6 +9,7 @@ const BPF_MAP_UPDATE_ELEM = 2;
 const BPF_MAP_DELETE_ELEM = 3;
 const BPF_OBJ_GET_INFO_BY_FD = 15;
 const BPF_MAP_TYPE_HASH = 1;
+const BPF_MAP_TYPE_ARRAY = 2;
 /** Memory is taken for entries that there are, not for all that there may be. */
 const BPF_F_NO_PREALLOC = 1;
 /** Shown by `bpftool map`; at most 15 characters. */
@@ -30,10 +31,15 @@ export interface BpfTable {
 }
 
 /** Keys and values of so many bytes each. Throws KernelError. */
-export function createBpfTable({ key, value, entries }: { key: number; value: number; entries: number }): BpfTable {
+export const createBpfTable = ({ key, value, entries }: { key: number; value: number; entries: number }): BpfTable => create(BPF_MAP_TYPE_HASH, key, value, entries, BPF_F_NO_PREALLOC);
+
+/** All entries are there from the start, with nothing but zeros; keys are their numbers, four bytes in the machine's order. Throws KernelError. */
+export const createBpfArray = ({ value, entries }: { value: number; entries: number }): BpfTable => create(BPF_MAP_TYPE_ARRAY, 4, value, entries, 0);
+
+function create(...numbers: number[]): BpfTable {
   const what = 'make a table for eBPF programs';
   const attributes = Buffer.alloc(48);
-  [BPF_MAP_TYPE_HASH, key, value, entries, BPF_F_NO_PREALLOC].forEach((number, i) => attributes.writeUInt32LE(number, 4 * i));
+  numbers.forEach((number, i) => attributes.writeUInt32LE(number, 4 * i));
   attributes.write(NAME, 28, 'latin1');
   const fd = check(what, bpf(what, BPF_MAP_CREATE, attributes));
   const change = (command: number, ...pointers: Buffer[]): number => {

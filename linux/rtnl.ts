@@ -13,7 +13,8 @@ import {
   RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, decodeLink, encodeBridge, encodeBridgePort, encodeDelete, encodeHomelessLink, encodeMove, encodeNewLink, encodeSetLink, linkQuery,
 } from './rtnl-links.ts';
 import {
-  RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, encodeClsact, encodeIngressProgram, encodeIngressRedirect, ingressQuery, isIngressRedirect,
+  RTM_DELQDISC, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER, decodeIngressProgram, egressQuery, encodeClsact, encodeIngressProgram, encodeIngressRedirect, ingressProgramOf,
+  ingressQuery, isIngressRedirect,
 } from './rtnl-filters.ts';
 import { RTM_GETQDISC, decodeTokenBucketRate, encodeTokenBucket, rootQueueQuestion } from './rtnl-queues.ts';
 import { watchOf } from './rtnl-monitor.ts';
@@ -153,7 +154,7 @@ export function openRtnl(netns: Netns): Rtnl {
   }
 
   /** EINVAL: it has no clsact, so no filters either. */
-  const filters = (index: number): Buffer[] => tolerate(NO_FILTERS, () => list(`list filters of link ${index}`, RTM_GETTFILTER, ingressQuery(index))) ?? [];
+  const filters = (index: number, query = ingressQuery): Buffer[] => tolerate(NO_FILTERS, () => list(`list filters of link ${index}`, RTM_GETTFILTER, query(index))) ?? [];
 
   /** An entry that points elsewhere by now is somebody's newer one: it stays, in the bridge as well. */
   function deleteFdb(entries: readonly FdbEntry[]): void {
@@ -177,9 +178,14 @@ export function openRtnl(netns: Netns): Rtnl {
     together,
     setBridge: (index, settings) => void ask(`change bridge ${index}`, RTM_NEWLINK, encodeBridge(index, settings)),
     setBridgePort: (index, port) => change(`change bridge port ${index}`, RTM_SETLINK, encodeBridgePort(index, port)),
-    ingressProgram: (index) => filters(index).map(decodeIngressProgram).find((name) => name !== undefined),
-    setIngressProgram: (index, { name, instructions }) =>
-      setFilter(`attach program ${name} to link ${index}`, index, instructions, (fd) => encodeIngressProgram(index, fd, name)),
+    ingressProgram: (index, turn = 'first') => filters(index).map((filter) => decodeIngressProgram(filter, turn)).find((name) => name !== undefined),
+    setIngressProgram: (index, { name, instructions }, turn = 'first') =>
+      setFilter(`attach program ${name} to link ${index}`, index, instructions, (fd) => encodeIngressProgram(index, turn, fd, name)),
+    deleteIngressProgram: (index, turn) => {
+      if (!filters(index).some((filter) => decodeIngressProgram(filter, turn) !== undefined)) return;
+      void tolerate(MISSING, () => ask(`take a program off link ${index}`, RTM_DELTFILTER, ingressProgramOf(index, turn)));
+      if (filters(index).length + filters(index, egressQuery).length === 0) void tolerate(MISSING, () => ask(`make link ${index} take no programs`, RTM_DELQDISC, encodeClsact(index)));
+    },
     hasIngressRedirect: (index, to) => filters(index).some((filter) => isIngressRedirect(filter, to)),
     setIngressRedirect: (index, to) => setFilter(`send what comes by link ${index} through link ${to}`, index, EVERYTHING, (fd) => encodeIngressRedirect(index, fd, to)),
     // The kernel takes the answer for a notification, of which the one who asked has a copy only if it asks for one.

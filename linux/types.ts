@@ -83,6 +83,8 @@ export interface BridgePort { learning?: boolean; neighSuppress?: boolean; hairp
  * known again: programs that differ have to have different ones.
  */
 export interface IngressProgram { readonly name: string; readonly instructions: Buffer }
+/** When it is asked, of all that look at what comes in: before others on links of ours, after all of them on the host's. */
+export type Turn = 'first' | 'last';
 
 /** Sizes in bytes: what may be sent at once, and what may wait. */
 export interface TokenBucket { bytesPerSecond: number; burst: number; limit: number }
@@ -126,10 +128,12 @@ export interface Rtnl {
   together(work: () => void): void;
   setBridge(index: number, bridge: BridgeSettings): void;
   setBridgePort(index: number, port: BridgePort): void;
-  /** The name of the link's program that comes first; undefined where there is none. */
-  ingressProgram(index: number): string | undefined;
-  /** First of the link's programs, also where another one was. It stays when this process ends, and goes with the link. */
-  setIngressProgram(index: number, program: IngressProgram): void;
+  /** The name of the link's program that has this turn, by default the first; undefined where there is none. */
+  ingressProgram(index: number, turn?: Turn): string | undefined;
+  /** In place of another one that has this turn. It stays when this process ends, and goes with the link. */
+  setIngressProgram(index: number, program: IngressProgram, turn?: Turn): void;
+  /** Missing is not an error. Who has been the link's last one leaves nothing behind. */
+  deleteIngressProgram(index: number, turn: Turn): void;
   /** Of the bucket that is the link's queue, bytes per second; undefined where its queue is another one. */
   tokenBucketRate(index: number): number | undefined;
   /** What is sent by the link waits for its tokens. Replaces the queue that it has; goes with the link. */

@@ -17,14 +17,14 @@ import { watchDockerBridges } from '../docker-bridges.ts';
 import { ensureForwardAccepts, removeForwardAccepts } from '../forward-accepts.ts';
 import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
+import { UPLINK } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
 import { VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedOverhead, sealedTable } from './addressing.ts';
 import { createEncryption, type Encryption, type EncryptionOptions } from './encryption.ts';
+import { removeReceivers } from './decapsulation.ts';
 import { REMOTE_TABLE, ensureRoutedTunnel, type TunnelPeer } from './routed-tunnel.ts';
 import { SEALED_TUNNEL, TUNNEL, fabricRules, hostRules } from './rules.ts';
 
-const HOST_END = 'weft-up';
-const FABRIC_END = 'uplink';
 /** The fabric's address on the uplink: the same on every node, seen by nobody else. */
 const FABRIC_ADDRESS = '169.254.77.2';
 /** Of the two ends of the uplink in IPv6. */
@@ -147,17 +147,17 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
 
   async function ensureUplink(state: FabricState, found: Repair[]): Promise<number> {
     const address = addressOf(state.self.number);
-    const up = ensureLink(hostRtnl, HOST_END, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
-      kind: 'veth', name: HOST_END, mtu: state.mtu, peer: { name: FABRIC_END, mtu: state.mtu, netns },
+    const up = ensureLink(hostRtnl, UPLINK.host, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
+      kind: 'veth', name: UPLINK.host, mtu: state.mtu, peer: { name: UPLINK.fabric, mtu: state.mtu, netns },
     }), found);
-    const inner = ensureLink(rtnl, FABRIC_END, { mtu: state.mtu, up: true }, () => {}, found);
+    const inner = ensureLink(rtnl, UPLINK.fabric, { mtu: state.mtu, up: true }, () => {}, found);
     ensureAddress(hostRtnl, up, `${address}/32`, found);
     for (const stale of hostRtnl.addresses(up)) if (stale.address.includes('.') && stale.address !== `${address}/32`) hostRtnl.deleteAddress(up, stale.address);
     ensureAddress(rtnl, inner, `${FABRIC_ADDRESS}/32`, found);
     hostSysctl('net/ipv4/ip_forward', '1', found);
     // For 127.0.0.1:PORT of published ports; what comes in with such an address is dropped.
-    writeSysctl(host, `net/ipv4/conf/${HOST_END}/route_localnet`, '1');
-    for (const [where, link] of [[host, HOST_END], [netns, FABRIC_END], [netns, TUNNEL]] as const) forward(where, link);
+    writeSysctl(host, `net/ipv4/conf/${UPLINK.host}/route_localnet`, '1');
+    for (const [where, link] of [[host, UPLINK.host], [netns, UPLINK.fabric], [netns, TUNNEL]] as const) forward(where, link);
     ensureUplinkIpv6(state, up, inner, found);
     const reachable = state.networks.filter(({ internal }) => !internal);
     const ofFamily = (networks: readonly FabricNetwork[], family: 4 | 6): string[] => networks.map(({ subnet }) => subnet).filter((subnet) => familyOf(subnet) === family);
@@ -179,13 +179,13 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
   /** Only where a network has IPv6: on other hosts it stays as it is. */
   function ensureUplinkIpv6(state: FabricState, up: number, inner: number, found: Repair[]): void {
     if (!withIpv6) {
-      disableIpv6(host, HOST_END);
-      for (const link of [FABRIC_END, TUNNEL]) disableIpv6(netns, link);
+      disableIpv6(host, UPLINK.host);
+      for (const link of [UPLINK.fabric, TUNNEL]) disableIpv6(netns, link);
       return;
     }
     ensureIpv6Forwarding(host, hostRtnl, journal, found);
-    enableIpv6(host, HOST_END, { quiet: true });
-    enableIpv6(netns, FABRIC_END, { quiet: true });
+    enableIpv6(host, UPLINK.host, { quiet: true });
+    enableIpv6(netns, UPLINK.fabric, { quiet: true });
     const address = `${address6Of(state.self.number)}/128`;
     ensureAddress(hostRtnl, up, address, found);
     ensureAddress(hostRtnl, up, `${HOST_LINK_LOCAL}/64`, found);
@@ -220,7 +220,7 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
   function ensureRules(state: FabricState, found: Repair[]): void {
     const tables = state.peers.flatMap(({ number }) => [[nodeMark(number), nodeTable(number)] as const, ...(isSealed(state) ? [[sealedMark(number), sealedTable(number)] as const] : [])]);
     const ofIpv4 = [
-      { priority: UPLINK_PRIORITY, table: REMOTE_TABLE, iif: FABRIC_END },
+      { priority: UPLINK_PRIORITY, table: REMOTE_TABLE, iif: UPLINK.fabric },
       ...tables.map(([fwmark, table]) => ({ priority: MARK_PRIORITY, table, fwmark, fwmask: 0xffffffff })),
     ];
     const wanted: Rule[] = [...ofIpv4, ...(withIpv6 ? ofIpv4.map((rule) => ({ family: 6 as const, ...rule })) : [])];
@@ -259,14 +259,15 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
       uplink = await ensureUplink(state, found);
       await ensureTunnels(state, found);
       ensureRules(state, found);
-      if (ensureForwardAccepts(hostNft, HOST_END, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
+      if (ensureForwardAccepts(hostNft, UPLINK.host, withIpv6 ? [4, 6] : [4])) found.push({ what: 'the host\'s FORWARD chain did not accept the uplink' });
       return found;
     },
     purge: async () => {
       const { errors } = await runAll([
-        () => removeForwardAccepts(hostNft, HOST_END),
+        () => removeForwardAccepts(hostNft, UPLINK.host),
         () => hostTable.remove(),
-        () => hostRtnl.deleteLink(HOST_END),
+        () => removeReceivers(hostRtnl),
+        () => hostRtnl.deleteLink(UPLINK.host),
         // A device outlives its namespace's name for as long as anybody has the namespace open.
         () => deleteLinks(rtnl, ({ kind }) => kind !== undefined),
         () => deleteNetns(path),

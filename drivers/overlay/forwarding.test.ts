@@ -20,7 +20,7 @@ test('comparisons of one network do not undo each other\'s work', async (t) => {
     shared.of('b').publish('endpoint', `e${i}`, { networkId: web.id, endpointId: `e${i}`, ip, mac });
   }
   const forwarding = createForwarding({
-    nodePrefix: '10.255.0.0/16', rtnl, state: shared.of('a'), networks: () => [web], node: () => node, nodes: () => [node], uplinkTunnel: () => undefined, ipv6: () => false,
+    nodePrefix: '10.255.0.0/16', rtnl, state: shared.of('a'), networks: () => [web], node: () => node, nodes: () => [node], uplinkTunnel: () => undefined, remotes: () => undefined, ipv6: () => false,
     clock: systemClock, log: silentLogger,
   });
   t.teardown(() => forwarding.close());

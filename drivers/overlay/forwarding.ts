@@ -21,7 +21,7 @@ import { Inheritance } from './inheritance.ts';
 import { watchRemoteEndpoints, type Place } from './remote-endpoints.ts';
 import { compareRoutes } from './remote-routes.ts';
 import { REMOTE_TABLE } from './routed-tunnel.ts';
-import { Ways, fdbOf, neighbourOf, routeOf, type Way } from './ways.ts';
+import { Ways, type RemoteAddresses, fdbOf, neighbourOf, routeOf, type Way } from './ways.ts';
 
 /** Addresses that are programmed in one turn of the event loop: about a third of a millisecond when they go, less when they come. */
 const PER_TURN = 16;
@@ -40,6 +40,8 @@ export interface ForwardingOptions {
   nodes(): readonly NodeInfo[];
   /** Index of weft-in, or of the one that encrypts. */
   uplinkTunnel(encrypted: boolean): number | undefined;
+  /** Where the fast path is told of a network's addresses; undefined where it has none. */
+  remotes(network: Network): RemoteAddresses | undefined;
   /** Whether there are ways to IPv6 addresses. */
   ipv6(): boolean;
   clock: Clock;
@@ -192,7 +194,7 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
     const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
     if (comparison.over) return;
-    const ways = programmed.get(networkId) ?? new Ways();
+    const ways = programmed.get(networkId) ?? new Ways(options.remotes(network));
     if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId, (id) => options.node(id) !== undefined)) touch({ networkId, ip });
     else await inherit(network, dev, ways, neighbours, fdb, inPieces);
     if (comparison.over) return;

@@ -19,8 +19,10 @@ import { OPEN_PORT, createPairs, ensurePorts, joinAnswer, linksOf, type PortOpti
 import type { WayOut } from '../shortcuts.ts';
 import { SEALED_PREFIX, VXLAN_OVERHEAD, sealedAddress, sealedOverhead } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
+import { createFastPath } from './fast-path.ts';
 import { createForwarding } from './forwarding.ts';
 import { createPeers } from './peers.ts';
+import { networkNumber } from './vxlan-packet.ts';
 
 const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...ENCRYPTION_OPTIONS, ...RATE_OPTIONS];
 const OURS = /^(wb|wv|we|wl)-/;
@@ -34,6 +36,8 @@ export interface OverlayOptions {
   /** Whether the cluster lists a node. */
   belongs(node: string): boolean;
   vxlanPort: number;
+  /** Whether programs may spare packets between nodes the kernel's own path. */
+  fastPath: boolean;
   clock: Clock;
   log: Logger;
 }
@@ -55,6 +59,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const { rtnl, hostRtnl } = fabric;
   const host = hostRtnl.netns;
   const pairs = createPairs(hostRtnl);
+  const fastPath = createFastPath(fabric, pairs.places);
   /** Network → its bridge, while it is made. */
   const building = new Map<string, Promise<number>>();
   /** Networks whose making failed: that there is a bridge, which comes first, says nothing. */
@@ -81,6 +86,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const forwarding = createForwarding({
     nodePrefix: fabric.nodePrefix, rtnl, state, clock, log, networks: overlays, node: reachedNode, nodes: reached,
     uplinkTunnel: (encrypted) => (encrypted ? fabric.sealedTunnel() : fabric.tunnel()), ipv6: () => fabric.ipv6(),
+    remotes: (network) => (isFast(network) ? fastPath.remotes(network.vni!) : undefined),
   });
 
   /** What every route to a peer carries, less the encapsulation. */
@@ -90,7 +96,10 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - vxlanOverhead();
   }
   const vxlanOverhead = (): number => VXLAN_OVERHEAD[familyOf(options.self().vtep)];
-  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index } });
+  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), network: numberOf(network), ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index, encapsulation: isFast(network) ? fastPath.encapsulation(network.vni!, mtuOf(network)) : undefined } });
+  const numberOf = ({ vni }: Network): number => networkNumber(vni!);
+  /** Between IPv4 addresses of nodes, in the clear. */
+  const isFast = (network: Network): boolean => !isEncrypted(network) && familyOf(options.self().vtep) === 4;
   /** What is for the network itself or for a node is the fabric's to route; what is for other networks, the host's to drop. */
   function wayOut({ id, internal, subnets }: Network): WayOut | undefined {
     const uplink = fabric.uplink();
@@ -119,11 +128,16 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, encrypted: isEncrypted(network), bridge: overlayBridge(network.id) }))),
   });
 
+  async function makeFabric(): Promise<Repair[]> {
+    const found = await fabric.ensure(fabricState((lastMtu = overlayMtu())));
+    return [...found, ...fastPath.ensure({ self: options.self(), peers: reached(), vxlanPort: options.vxlanPort, wanted: options.fastPath && !overlays().every(isEncrypted) })];
+  }
+
   /** Calls made while one runs share the next: what it finds was not right when they were made. */
   function ensureFabric(): Promise<Repair[]> {
     waiting ??= ensuring.then(() => {
       waiting = undefined;
-      const run = fabric.ensure(fabricState((lastMtu = overlayMtu())));
+      const run = makeFabric();
       ensuring = run.catch(() => {});
       return run;
     });
@@ -168,9 +182,9 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     }, found);
     // Frames that come in would teach the bridge that an endpoint which moved here is still there.
     rtnl.setBridgePort(dev, OPEN_PORT);
-    pairs.ensureTrunk(rtnl, { index: dev, name: tunnel }, br, { mac }, isWithout ? [] : found);
+    pairs.ensureTrunk(rtnl, { index: dev, name: tunnel }, numberOf(network), { mac }, isWithout ? [] : found);
     // Nobody is behind it yet.
-    if (isNew) pairs.complete(br);
+    if (isNew) pairs.complete(numberOf(network));
     rtnl.setBridge(br, BRIDGE);
     // After its first port: a bridge takes the MTU of its ports when one is added.
     ensureLink(rtnl, bridge, { mtu, up: true }, () => {}, found);
@@ -263,7 +277,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
           if (here.length > 0 || isBuilt(network)) {
             const bridge = await ensureNetwork(network, found);
             await ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
-            pairs.complete(bridge);
+            pairs.complete(numberOf(network));
           } else {
             await forwarding.ensure(network, found);
           }
@@ -295,6 +309,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       peers.close();
       forwarding.close();
       pairs.close();
+      fastPath.close();
     },
   };
 }

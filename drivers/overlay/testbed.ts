@@ -23,16 +23,19 @@ export class Node {
   driver!: OverlayDriver;
   readonly #underlay: Underlay;
   readonly #networks: Network[];
+  /** Counts from the next start on. */
+  fastPath: boolean;
   /** Of WireGuard; another one counts from the next repair on. */
   keys = generateKeyPair();
   #info: ReturnType<typeof nodeInfo>;
 
   /** `family`: of the underlay. */
-  constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number, family: Family = 4) {
+  constructor(underlay: Underlay, shared: Pick<SharedState, 'of'>, networks: Network[], id: string, number: number, subnet: number, family: Family = 4, { fastPath = true } = {}) {
     const host = underlay.host(number, subnet);
     this.space = host.space;
     this.address = family === 4 ? host.address : underlay.addIpv6(host, number, subnet);
     if (family === 6) this.space.run('ip', '-4', 'address', 'flush', 'dev', 'eth0');
+    this.fastPath = fastPath;
     this.#underlay = underlay;
     this.#networks = networks;
     this.#info = nodeInfo(id, number, this.address);
@@ -56,7 +59,7 @@ export class Node {
       },
     });
     this.driver = createOverlayDriver({
-      fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, belongs: () => true, vxlanPort: 4789, clock: systemClock, log: silentLogger,
+      fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, belongs: () => true, vxlanPort: 4789, fastPath: this.fastPath, clock: systemClock, log: silentLogger,
     });
   }
 

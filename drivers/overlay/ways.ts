@@ -22,11 +22,22 @@ export function routeOf(nodePrefix: string, ip: string, { number, tunnel }: Way)
     : [{ dst: `${ip}/128`, via: nodeLinkLocal(number), dev: tunnel, metric: IPV6_METRIC, table: REMOTE_TABLE }];
 }
 
+/** Where the fast path finds the MAC addresses of one network. */
+export interface RemoteAddresses {
+  set(mac: string, vtep: string): void;
+  delete(mac: string): void;
+}
+
 /** By address. The two addresses of one endpoint share its forwarding entry. */
 export class Ways {
+  readonly #remotes: RemoteAddresses | undefined;
   readonly #ways = new Map<string, Way>();
   /** MAC address → how many addresses are behind it, by the tunnel. */
   readonly #users = new Map<string, number>();
+
+  constructor(remotes: RemoteAddresses | undefined) {
+    this.#remotes = remotes;
+  }
 
   get(ip: string): Way | undefined {
     return this.#ways.get(ip);
@@ -41,9 +52,11 @@ export class Ways {
   }
 
   set(ip: string, way: Way): void {
-    this.#forget(this.#ways.get(ip));
+    const before = this.#ways.get(ip);
     this.#ways.set(ip, way);
     if (way.dev !== undefined) this.#users.set(way.mac, (this.#users.get(way.mac) ?? 0) + 1);
+    if (way.dev !== undefined && (before?.dev === undefined || before.mac !== way.mac || before.vtep !== way.vtep)) this.#remotes?.set(way.mac, way.vtep);
+    this.#forget(before);
   }
 
   delete(ip: string): void {
@@ -55,6 +68,9 @@ export class Ways {
     if (way?.dev === undefined) return;
     const count = this.#users.get(way.mac)! - 1;
     if (count > 0) this.#users.set(way.mac, count);
-    else this.#users.delete(way.mac);
+    else {
+      this.#users.delete(way.mac);
+      this.#remotes?.delete(way.mac);
+    }
   }
 }
