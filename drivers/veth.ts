@@ -49,8 +49,8 @@ export interface Pairs {
   ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, network: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
   /** It is going. */
   forgetTrunk(link: string): void;
-  /** All endpoints of the network have been made or ensured since this was created. */
-  complete(network: number): void;
+  /** All endpoints of the network have been made or ensured since this was created. Whether that is news: ports that are ensured once more get more ways past their bridge. */
+  complete(network: number): boolean;
   /** By the bridge's end: wherever Docker left the other one, it goes with it. */
   remove(inside: Rtnl, endpoint: Endpoint): Promise<void>;
   /** These addresses are asked by way of other nodes, which have to get the answers: what comes from them is routed. */

@@ -276,8 +276,10 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         await mend(`network ${nameOf(network)}`, found, async () => {
           if (here.length > 0 || isBuilt(network)) {
             const bridge = await ensureNetwork(network, found);
-            await ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
-            pairs.complete(numberOf(network));
+            const ports = (): Promise<void> => ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
+            await ports();
+            // What their programs may do by then, they did not know before.
+            if (pairs.complete(numberOf(network))) await ports();
           } else {
             await forwarding.ensure(network, found);
           }
