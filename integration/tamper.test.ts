@@ -54,7 +54,7 @@ const FACTS = /\b(?:mtu|master|link\/ether|vxlan id|local|dstport|stp_state|mcas
 const LOOK = `
 ip -o -d link; echo ===; ip -o address; echo ===; ip -4 route show table all; ip -6 route show table all; echo ===; ip rule; ip -6 rule; echo ===
 ip neigh show nud permanent; bridge fdb show | grep -E 'static|dst'; echo ===; nft --stateless list ruleset; echo ===
-sysctl -a --pattern '^(${SETTINGS})$'; for link in $(ip -o link show | grep -oE '(we|wu|wv)-[^@:]*'); do tc filter show dev $link ingress; done`;
+sysctl -a --pattern '^(${SETTINGS})$'; for link in $(ip -o link show | grep -oE '((we|wu|wv)-[^@:]*|weft-up|uplink|eth0)'); do tc filter show dev $link ingress; done`;
 
 /** All that a namespace holds, in a form that is the same when the same things were made again. Meanwhile the repair goes on. */
 async function snapshot(namespace: string): Promise<string> {
@@ -152,6 +152,7 @@ test('every part of a running node\'s kernel state is put back', async (t) => {
     ...[port, wu].map((link): Mutation => ({ on: 'bridges', break: `bridge link set dev ${link} hairpin on`, unseen: true })),
     { on: 'fabric', break: `tc filter del dev ${we} ingress` },
     { on: 'bridges', break: `tc qdisc del dev ${port} clsact` },
+    { on: 'host', break: 'tc filter del dev weft-up ingress' }, { on: 'fabric', break: 'tc qdisc del dev uplink clsact' }, { on: 'host', break: 'tc filter del dev eth0 ingress' },
     { on: 'fabric', break: `tc filter del dev ${wv} ingress` }, { on: 'bridges', break: `tc filter del dev ${wu} ingress` },
     { on: 'fabric', break: `ip link set ${wb} type bridge mcast_snooping 1`, unseen: true },
     // Addresses.
