@@ -90,7 +90,15 @@ export function createFastPath({ rtnl, hostRtnl }: { rtnl: Rtnl; hostRtnl: Rtnl 
     remotes: (vni) => {
       const network = networkNumber(vni);
       return {
-        set: (mac, vtep) => remotes.set(keyOf({ network, mac }), bytesOf(vtep)),
+        set: (mac, vtep) => {
+          const key = keyOf({ network, mac });
+          try {
+            remotes.set(key, bytesOf(vtep));
+          } catch {
+            // There is no room: it is the tunnel's, and so must be what was there before.
+            remotes.delete(key);
+          }
+        },
         delete: (mac) => remotes.delete(keyOf({ network, mac })),
       };
     },

@@ -273,6 +273,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     ensure: (network, found) => comparisons.run(network.id, found, (comparison) => serialize(network.id, () => compare(network, comparison))),
     ensureRoutes,
     forget: (networkId) => {
+      // It fails when the fast path has been closed, and with it all that there was to take out.
+      programmed.get(networkId)?.abandon((mac) => programmed.get(networkId)?.isUsed(mac) === true).catch(() => {});
       programmed.delete(networkId);
       touched.delete(networkId);
       inheritance.forget(networkId);

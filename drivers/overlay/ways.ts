@@ -1,9 +1,13 @@
 /** What is in the kernel for the addresses of one network, as far as we know. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { familyOf } from '../../base/prefix.ts';
 import type { FdbEntry, Neighbour, Route } from '../../linux/types.ts';
 import { IPV6_METRIC } from '../ipv6.ts';
 import { nodeAddress, nodeLinkLocal } from './addressing.ts';
 import { REMOTE_TABLE } from './routed-tunnel.ts';
+
+/** A microsecond or two each. */
+const PER_TURN = 64;
 
 /**
  * All that the entries of one address follow from: there are many, so they are made when they are asked for. `dev`: the network's
@@ -45,6 +49,15 @@ export class Ways {
 
   entries(): MapIterator<[ip: string, Way]> {
     return this.#ways.entries();
+  }
+
+  /** The tunnel is gone with what was on it; the fast path's entries are taken out a few at a time. `isTaken`: another Ways has entered the address meanwhile. */
+  async abandon(isTaken: (mac: string) => boolean): Promise<void> {
+    let inThisTurn = 0;
+    for (const mac of this.#users.keys()) {
+      if (!isTaken(mac)) this.#remotes?.delete(mac);
+      if (++inThisTurn % PER_TURN === 0) await nextTurn();
+    }
   }
 
   isUsed(mac: string): boolean {
