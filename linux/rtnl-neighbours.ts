@@ -89,8 +89,11 @@ export class FdbDump {
     else if (body.readUInt16LE(8) & NUD_NOARP) this.#inBridge.add(mac);
   }
 
-  entries(): FdbEntry[] {
-    for (const entry of this.#entries) entry.master = this.#inBridge.has(entry.mac);
-    return this.#entries;
+  /** When all has been added. There may be thousands, to be looked at a few in a turn. */
+  * entries(): Generator<FdbEntry> {
+    for (const entry of this.#entries) {
+      entry.master = this.#inBridge.has(entry.mac);
+      yield entry;
+    }
   }
 }

@@ -224,7 +224,7 @@ export function openRtnl(netns: Netns): Rtnl {
     fdb: (index) => {
       const dump = new FdbDump();
       for (const body of list(`list forwarding entries of link ${index}`, RTM_GETNEIGH, fdbQuery(index))) dump.add(body);
-      return dump.entries();
+      return [...dump.entries()];
     },
     replaceFdb: (entries) =>
       void batch('replace forwarding entry', entries, (entry) => ({ type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, body: encodeFdb(entry) })),

@@ -171,7 +171,7 @@ export interface Rtnl {
    * The same as without `large`, for tables that may have thousands of entries: read in pieces of 8 KiB, with turns of the event loop in between.
    * What changes meanwhile may be in it, twice in it, or not.
    */
-  readonly large: { routes(filter: { table?: number; dev?: number }): Promise<Route[]>; neighbours(index: number): Promise<Neighbour[]>; fdb(index: number): Promise<FdbEntry[]> };
+  readonly large: { routes(filter: { table?: number; dev?: number }): Promise<Route[]>; neighbours(index: number): Promise<Neighbour[]>; fdb(index: number): Promise<Iterable<FdbEntry>> };
   /** Static entries of a bridge for a port of it: the addresses behind it, besides the port's own and what the bridge learnt. */
   portMacs(port: number): string[];
   /** Enters an address, also where it was another port's. It goes with the port. */

@@ -25,11 +25,11 @@ export function openLocalStore(path: string): LocalStore {
     }
   }
 
-  function writeOne(body: () => void, { flush = true }: WriteOptions = {}): void {
+  function writeWith<T>({ flush = true }: WriteOptions, body: () => T): T {
     if (flush || database.isTransaction) return write(body);
     database.exec('PRAGMA synchronous=NORMAL');
     try {
-      write(body);
+      return write(body);
     } finally {
       database.exec('PRAGMA synchronous=FULL');
     }
@@ -46,9 +46,9 @@ export function openLocalStore(path: string): LocalStore {
       }
       return found;
     },
-    put: (key, value, options) => writeOne(() => void upsert.run(key, value), options),
-    delete: (key, options) => writeOne(() => void remove.run(key), options),
-    transaction: (body) => (database.isTransaction ? body() : write(() => inTransaction(database, body))),
+    put: (key, value, options = {}) => writeWith(options, () => void upsert.run(key, value)),
+    delete: (key, options = {}) => writeWith(options, () => void remove.run(key)),
+    transaction: (body, options = {}) => (database.isTransaction ? body() : writeWith(options, () => inTransaction(database, body))),
     close: () => {
       if (database.isOpen) database.close();
     },

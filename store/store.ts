@@ -62,8 +62,8 @@ export interface LocalStore {
   list(prefix: string): { key: string; value: string }[];
   put(key: string, value: string, options?: WriteOptions): void;
   delete(key: string, options?: WriteOptions): void;
-  /** All or nothing, one fsync. */
-  transaction<T>(body: () => T): T;
+  /** All or nothing, one fsync, or none until later ones. */
+  transaction<T>(body: () => T, options?: WriteOptions): T;
   /** Why the last write failed, in words; absent when it did not. */
   readonly problem?: string | undefined;
   close(): void;

@@ -17,6 +17,8 @@ export interface Comparison {
   note(kind: string, address: string, thing?: string): void;
   /** Calls `work` with a few at a time, in a turn each, until it is over. */
   inPieces<T>(things: Iterable<T>, work: (piece: readonly T[]) => void): Promise<void>;
+  /** By key, made in the same way: not whole where it is over. */
+  index<T>(things: Iterable<T>, key: (thing: T) => string): Promise<Map<string, T>>;
 }
 
 class Running implements Comparison {
@@ -47,6 +49,12 @@ class Running implements Comparison {
       await nextTurn();
     }
     if (piece.length > 0 && !this.over) work(piece);
+  }
+
+  async index<T>(things: Iterable<T>, key: (thing: T) => string): Promise<Map<string, T>> {
+    const index = new Map<string, T>();
+    await this.inPieces(things, (piece) => piece.forEach((thing) => index.set(key(thing), thing)));
+    return index;
   }
 
   repairs(): Repair[] {

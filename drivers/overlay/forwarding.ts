@@ -191,8 +191,8 @@ export function createForwarding(options: ForwardingOptions): Forwarding {
     const inPieces: InPieces = (things, work) => comparison.inPieces(things, (piece) => {
       if (deviceOf(networkId) === dev) work(piece);
     });
-    const fdb = new Map((dev === undefined ? [] : await rtnl.large.fdb(dev)).map((entry) => [entry.mac, entry]));
-    const neighbours = new Map((dev === undefined ? [] : await rtnl.large.neighbours(dev)).map((entry) => [entry.ip, entry]));
+    const fdb = await comparison.index(dev === undefined ? [] : await rtnl.large.fdb(dev), ({ mac }) => mac);
+    const neighbours = await comparison.index(dev === undefined ? [] : await rtnl.large.neighbours(dev), ({ ip }) => ip);
     if (comparison.over) return;
     const ways = programmed.get(networkId) ?? new Ways(options.remotes(network));
     if (programmed.has(networkId)) for (const ip of inheritance.settled(networkId, (id) => options.node(id) !== undefined)) touch({ networkId, ip });

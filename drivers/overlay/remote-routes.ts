@@ -18,7 +18,7 @@ export interface RemoteRoutes {
 /** Returns whether stale ones were looked for. */
 export async function compareRoutes({ rtnl, programmed, routesOf, isComplete }: RemoteRoutes, comparison: Comparison): Promise<boolean> {
   const present = await rtnl.large.routes({ table: REMOTE_TABLE });
-  const byDestination = new Map(present.map((route) => [destinationKey(route), route]));
+  const byDestination = await comparison.index(present, destinationKey);
   /** Destinations of those that are as they should be: few are left to be looked for in each network. */
   const right = new Set<string>();
   const isRight = (route: Route): boolean => {
