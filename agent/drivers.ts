@@ -37,6 +37,8 @@ export interface DriversOptions {
   local: LocalStore;
   /** Of an endpoint whose link only its driver sees: a macvlan's or an ipvlan's is in the container. */
   onCarrier(endpointId: string, up: boolean): void;
+  /** Links of overlays have to get another MTU. */
+  onMtu(): void;
   clock: Clock;
   log: Logger;
 }
@@ -64,7 +66,7 @@ export interface Drivers {
   renewPair(word: string): void;
 }
 
-export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
+export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, onMtu, clock, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
   const journal = journalIn(local);
   const keys = wireguardKeys(identityDirectory(config.dataDir), clock, log.child({ part: 'overlay' }));
@@ -72,7 +74,7 @@ export function openDrivers({ config, self, publish, state, belongs, registry, a
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
     wireguard: { port: config.wireguardPort, keys: keys.current, announce: (wireguard) => publish({ wireguard }), clock },
   });
-  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, clock, log: log.child({ part: 'overlay' }) });
+  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, tellPathMtu: (pathMtu) => publish({ pathMtu }), onMtu, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const onLan = (part: string): StackedDriverOptions => ({
     host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part }),

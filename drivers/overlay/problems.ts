@@ -1,0 +1,22 @@
+/** What is amiss with the ways to other nodes, in words. */
+import { weftError } from '../../base/errors.ts';
+import { nameOf, type Network } from '../../cnm/model.ts';
+import type { NodeInfo, SoftState } from '../../cluster/state.ts';
+import { isEncrypted } from '../options.ts';
+import type { Encryption } from './encryption.ts';
+import type { Peers } from './peers.ts';
+
+/** Of a node whose underlay is of the other family. */
+export const apartProblem = ({ name, vtep }: NodeInfo, self: NodeInfo): string => weftError('WEFT-UNDERLAY-FAMILY', { node: name, address: vtep, own: self.vtep }).message;
+
+export function encryptionProblems(networks: readonly Network[], encryption: Pick<Encryption, 'problem' | 'silent'>, peers: Peers, state: SoftState): string[] {
+  const encrypted = networks.filter(isEncrypted);
+  if (encrypted.length === 0) return [];
+  const problem = encryption.problem();
+  if (problem) return encrypted.map((network) => weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem }).message);
+  const dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
+  return encryption.silent().filter((id) => !dead.has(id)).map((id) => {
+    const node = peers.get(id);
+    return `node ${node?.name ?? id} does not answer by WireGuard: encrypted networks do not reach it; see that its UDP port ${node?.wireguard?.port} is open`;
+  });
+}
