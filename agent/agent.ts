@@ -138,7 +138,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Drivers -----------------------------------------------------------------------------------------------------------
   const { fabric, overlay, bridge, macvlan, ipvlan, renewPair } = openDrivers({
-    config, self: own.info, publish: own.publish, state, belongs: directory.has, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), onMtu: () => repairs.disturbed(), clock, log,
+    config, self: own.info, publish: own.publish, state, belongs: directory.has, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), onMtu: () => repairs.disturbed(), clock, random, log,
   });
 
   // Names -------------------------------------------------------------------------------------------------------------

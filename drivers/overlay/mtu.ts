@@ -35,6 +35,7 @@ export interface MtusOptions {
   self(): NodeInfo;
   peers(): readonly NodeInfo[];
   routeMtu(ip: string): number | undefined;
+  /** What was found to get through by weft-in. */
   found(): Iterable<number>;
   /** To the other nodes. */
   tell(pathMtu: number | undefined): void;
@@ -51,11 +52,13 @@ export interface Mtus {
   tunnel(): number;
   /** Throws WEFT-OPTION-VALUE, WEFT-MTU-TOO-LARGE. */
   check(network: Network): void;
+  /** What a packet of the tunnel takes of one of the underlay. */
+  overhead(): number;
 }
 
 export function createMtus({ self, peers, routeMtu, found, tell }: MtusOptions): Mtus {
   let last: Underlay | undefined;
-  const measure = (): Underlay => underlayOf(self(), peers(), routeMtu, found());
+  const measure = (): Underlay => underlayOf(self(), peers(), routeMtu, [...found()].map((size) => size + vxlan()));
   const underlay = (): Underlay => (last ??= measure());
   const vxlan = (): number => VXLAN_OVERHEAD[familyOf(self().vtep)];
   const overheadOf = (network: Network): number => (isEncrypted(network) ? sealedOverhead(familyOf(self().vtep)) : vxlan());
@@ -71,6 +74,7 @@ export function createMtus({ self, peers, routeMtu, found, tell }: MtusOptions):
     of: (network) => wantedMtu(network, Infinity, 0) ?? Math.max(underlay().carried - overheadOf(network), MIN_MTU[hasIpv6(network) ? 6 : 4]),
     uplink: () => Math.max(underlay().carried - vxlan(), MIN_MTU[6]),
     tunnel: () => underlay().said - vxlan(),
+    overhead: vxlan,
     check: (network) => void wantedMtu(network, measure().carried, overheadOf(network)),
   };
 }

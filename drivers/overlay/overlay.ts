@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
 import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
 import { familyOf, parsePrefix } from '../../base/prefix.ts';
 import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
 import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
@@ -20,9 +21,11 @@ import type { WayOut } from '../shortcuts.ts';
 import { sealedAddress } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createForwarding } from './forwarding.ts';
-import { createMtus, setMtu } from './mtu.ts';
+import { createMtus } from './mtu.ts';
+import { MtuFollower } from './mtu-follower.ts';
+import { createPathProbes, openPathLink, type PathMemory } from './path-probes.ts';
 import { createPeers } from './peers.ts';
-import { apartProblem, encryptionProblems } from './problems.ts';
+import { apartProblem, encryptionProblems, pathProblems } from './problems.ts';
 import { refuseSealedPrefix, requireEncryption } from './requirements.ts';
 
 const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...ENCRYPTION_OPTIONS, ...RATE_OPTIONS];
@@ -41,6 +44,8 @@ export interface OverlayOptions {
   tellPathMtu(pathMtu: number | undefined): void;
   /** The MTU of networks is another: a repair brings it to their links. */
   onMtu(): void;
+  pathMemory: PathMemory;
+  random: Random;
   clock: Clock;
   log: Logger;
 }
@@ -90,9 +95,9 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     uplinkTunnel: (encrypted) => (encrypted ? fabric.sealedTunnel() : fabric.tunnel()), ipv6: () => fabric.ipv6(),
   });
 
-  const mtus = createMtus({ self: options.self, peers: reached, routeMtu: (ip) => hostRtnl.routeTo(ip)?.mtu, found: () => [], tell: options.tellPathMtu });
-  /** Network → the MTU that its links were given. */
-  const followed = new Map<string, number>();
+  const mtus = createMtus({ self: options.self, peers: reached, routeMtu: (ip) => hostRtnl.routeTo(ip)?.mtu, found: () => paths.found().values(), tell: options.tellPathMtu });
+  const paths = createPathProbes({ state, self: options.self, peers: reached, said: mtus.tunnel, open: () => openPathLink(fabric), memory: options.pathMemory, onChange: refreshFabric, clock, random: options.random });
+  const follower = new MtuFollower(rtnl, pairs, mtus, log);
   const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index } });
   /** What is for the network itself or for a node is the fabric's to route; what is for other networks, the host's to drop. */
   function wayOut({ id, internal, subnets }: Network): WayOut | undefined {
@@ -127,17 +132,6 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       if (closed) return;
       ensureFabric().catch((error: unknown) => closed || log.error({ detail: errorText(error) }, 'the fabric could not be brought up to date; tried again at the next repair'));
     });
-  }
-
-  /** The containers' ends, too. Nothing of it was broken, so nothing is said. */
-  async function followMtu(network: Network, here: readonly Endpoint[]): Promise<void> {
-    const mtu = mtus.of(network);
-    const before = followed.get(network.id) ?? mtu;
-    followed.set(network.id, mtu);
-    if (before === mtu) return;
-    log.info({ network: nameOf(network), mtu, before }, 'the MTU of a network follows the underlay');
-    for (const link of [overlayTunnel, overlayBridge]) setMtu(rtnl, link(network.id), mtu);
-    await ensurePorts(rtnl, here, (endpoint) => pairs.setMtu(rtnl, endpoint, mtu));
   }
 
   /** Returns the index of the network's bridge. */
@@ -229,7 +223,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     deleteNetwork: async (network) => {
       halfBuilt.delete(network.id);
-      followed.delete(network.id);
+      follower.forget(network.id);
       forwarding.forget(network.id);
       pairs.forgetTrunk(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayTunnel(network.id));
@@ -261,7 +255,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         await mend(`network ${nameOf(network)}`, found, async () => {
           if (here.length > 0 || isBuilt(network)) {
-            await followMtu(network, here);
+            await follower.follow(network, here);
             const bridge = await ensureNetwork(network, found);
             await ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtus.of(network), found, portOf(network, endpoint)));
             pairs.complete(bridge);
@@ -276,7 +270,10 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     ensureFabric,
     nodeRemoved: peers.prune,
-    problems: () => [...peers.list().filter((node) => !isReached(node)).map((node) => apartProblem(node, options.self())), ...encryptionProblems(overlays(), fabric.encryption, peers, state)],
+    problems: () => [
+      ...peers.list().filter((node) => !isReached(node)).map((node) => apartProblem(node, options.self())), ...pathProblems(paths.found(), options.self(), peers.list(), mtus),
+      ...encryptionProblems(overlays(), fabric.encryption, peers, state),
+    ],
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;
       backends = next;
@@ -286,6 +283,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     close: () => {
       closed = true;
       peers.close();
+      paths.close();
       forwarding.close();
       pairs.close();
     },

@@ -4,10 +4,17 @@ import { nameOf, type Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { isEncrypted } from '../options.ts';
 import type { Encryption } from './encryption.ts';
+import type { Mtus } from './mtu.ts';
 import type { Peers } from './peers.ts';
 
 /** Of a node whose underlay is of the other family. */
 export const apartProblem = ({ name, vtep }: NodeInfo, self: NodeInfo): string => weftError('WEFT-UNDERLAY-FAMILY', { node: name, address: vtep, own: self.vtep }).message;
+
+/** Of nodes, by number, at which only smaller packets arrive than is said. */
+export const pathProblems = (found: ReadonlyMap<number, number>, self: NodeInfo, peers: readonly NodeInfo[], mtus: Pick<Mtus, 'tunnel' | 'overhead'>): string[] =>
+  [...found].map(([number, size]) => weftError('WEFT-PATH-MTU', {
+    from: self.name, to: peers.find((node) => node.number === number)?.name ?? String(number), passes: size + mtus.overhead(), said: mtus.tunnel() + mtus.overhead(), mtu: size,
+  }).message);
 
 export function encryptionProblems(networks: readonly Network[], encryption: Pick<Encryption, 'problem' | 'silent'>, peers: Peers, state: SoftState): string[] {
   const encrypted = networks.filter(isEncrypted);

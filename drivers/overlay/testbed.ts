@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { systemClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/log.ts';
+import { systemRandom } from '../../base/random.ts';
 import type { Family } from '../../base/prefix.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
@@ -21,6 +22,8 @@ export class Node {
   readonly before: string;
   /** How often a repair was asked for because of another MTU. */
   mtuChanges = 0;
+  /** What it remembers when it starts anew. */
+  paths: ReadonlyMap<number, number> = new Map();
   fabric!: Fabric;
   driver!: OverlayDriver;
   readonly #underlay: Underlay;
@@ -59,7 +62,7 @@ export class Node {
     });
     this.driver = createOverlayDriver({
       fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, belongs: () => true, vxlanPort: 4789, clock: systemClock, log: silentLogger,
-      tellPathMtu: (pathMtu) => this.tell({ pathMtu }), onMtu: () => this.mtuChanges++,
+      tellPathMtu: (pathMtu) => this.tell({ pathMtu }), onMtu: () => this.mtuChanges++, pathMemory: { load: () => this.paths, save: (found) => (this.paths = found) }, random: systemRandom,
     });
   }
 
