@@ -161,6 +161,8 @@ test('what is no black hole', async (t) => {
   await stays('one that does not answer');
   world.arrives = () => world.random.float() > 0.2;
   await stays('a fifth of all packets is lost');
+  world.arrives = (_from, _to, size) => size < 100 || world.random.float() > 0.5;
+  await stays('half of the large ones are, as where a line is too busy');
   world.arrives = () => Math.floor(world.clock.now() / 4000) % 2 === 0;
   await stays('now and then nothing gets through');
 });

@@ -91,7 +91,8 @@ export class Path {
 
   #next(said: number): number[] {
     const used = this.found ?? said;
-    if (this.#mode === 'doubt') return [SMALL, used];
+    // What is short of room for packets may have some for small ones alone: one of several large ones gets through.
+    if (this.#mode === 'doubt') return [SMALL, used, used, used];
     if (this.#mode === 'usual') return [...new Set([...(this.isUrgent ? [SMALL] : []), used, Math.min(used + A_LITTLE, said), said])];
     const sizes = Array.from({ length: AT_ONCE }, (_, i) => this.#low + Math.ceil(((this.#high - this.#low) * (i + 1)) / AT_ONCE));
     return [...new Set([SMALL, ...sizes])].filter((size) => this.#tries === 0 || !this.#answered.has(size));
