@@ -138,7 +138,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
 
   // Drivers -----------------------------------------------------------------------------------------------------------
   const { fabric, overlay, bridge, macvlan, ipvlan, renewPair } = openDrivers({
-    config, self: own.info, publish: own.publish, state, belongs: directory.has, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), clock, log,
+    config, self: own.info, publish: own.publish, state, belongs: directory.has, registry, addresses, local, onCarrier: (endpointId, up) => publisher.carrier(endpointId, up), onMtu: () => repairs.disturbed(), clock, random, log,
   });
 
   // Names -------------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ export async function startAgent({ config, nodeStore, local, log, inherited, fen
       }));
     },
   });
-  stops.push(registry.follow(), directory.follow(overlay.nodeRemoved), () => gossipKeyring.close(), () => storeMembers.close(), own.follow(), names.follow());
+  stops.push(registry.follow(), directory.follow(overlay.nodeRemoved), () => gossipKeyring.close(), () => storeMembers.close(), own.follow(repairs.disturbed), names.follow());
   const stopping = new AbortController();
   const background = (what: string, ask: () => Promise<unknown>): void => void insist(what, log, ask, stopping.signal).catch(() => {});
   background('this node could not be entered in the store', async () => {

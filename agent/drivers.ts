@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/errors.ts';
 import { parsePrefix4, withoutLength } from '../base/ip.ts';
 import type { Logger } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
 import { contains, parsePrefix } from '../base/prefix.ts';
 import { identityDirectory } from '../cluster/identity/files.ts';
 import type { NodeInfo, SoftState } from '../cluster/state.ts';
@@ -12,6 +13,7 @@ import { createIpvlanDriver } from '../drivers/ipvlan/ipvlan.ts';
 import { createMacvlanDriver } from '../drivers/macvlan/macvlan.ts';
 import { openFabric, type Fabric } from '../drivers/overlay/fabric.ts';
 import { createOverlayDriver, type OverlayDriver } from '../drivers/overlay/overlay.ts';
+import type { PathMemory } from '../drivers/overlay/path-probes.ts';
 import type { StackedDriver, StackedDriverOptions } from '../drivers/stacked/stacked.ts';
 import { HOST_HOLDER, type AddressManager } from '../ipam/ipam.ts';
 import { hostNetns } from '../linux/netns.ts';
@@ -37,7 +39,10 @@ export interface DriversOptions {
   local: LocalStore;
   /** Of an endpoint whose link only its driver sees: a macvlan's or an ipvlan's is in the container. */
   onCarrier(endpointId: string, up: boolean): void;
+  /** Links of overlays have to get another MTU. */
+  onMtu(): void;
   clock: Clock;
+  random: Random;
   log: Logger;
 }
 
@@ -54,6 +59,19 @@ export const journalIn = (local: LocalStore): Journal => (name, before) => {
 export const journalled = (local: LocalStore): { name: string; before: string }[] =>
   local.list(SYSCTLS).map(({ key, value }) => ({ name: key.slice(SYSCTLS.length), before: value }));
 
+const PATHS = 'path-mtus';
+
+const pathsIn = (local: LocalStore): PathMemory => ({
+  load: () => new Map(JSON.parse(local.get(PATHS) ?? '[]') as [number, number][]),
+  save: (found) => {
+    try {
+      local.put(PATHS, JSON.stringify([...found]), { flush: false });
+    } catch {
+      // `weft status` says that nothing can be written; without it, it is found again after the next start.
+    }
+  },
+});
+
 export interface Drivers {
   fabric: Fabric;
   overlay: OverlayDriver;
@@ -64,7 +82,7 @@ export interface Drivers {
   renewPair(word: string): void;
 }
 
-export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, clock, log }: DriversOptions): Drivers {
+export function openDrivers({ config, self, publish, state, belongs, registry, addresses, local, onCarrier, onMtu, clock, random, log }: DriversOptions): Drivers {
   const networks = () => registry.list();
   const journal = journalIn(local);
   const keys = wireguardKeys(identityDirectory(config.dataDir), clock, log.child({ part: 'overlay' }));
@@ -72,7 +90,7 @@ export function openDrivers({ config, self, publish, state, belongs, registry, a
     host: hostNetns, path: FABRIC_PATH, nodePrefix: config.nodePrefix, journal,
     wireguard: { port: config.wireguardPort, keys: keys.current, announce: (wireguard) => publish({ wireguard }), clock },
   });
-  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, fastPath: config.fastPath, clock, log: log.child({ part: 'overlay' }) });
+  const overlay = createOverlayDriver({ fabric, state, self, networks, belongs, vxlanPort: config.vxlanPort, fastPath: config.fastPath, tellPathMtu: (pathMtu) => publish({ pathMtu }), onMtu, pathMemory: pathsIn(local), random, clock, log: log.child({ part: 'overlay' }) });
   const bridge = createBridgeDriver({ host: hostNetns, path: BRIDGES_PATH, networks, journal, published: knownBridgePorts(local), log: log.child({ part: 'bridge' }) });
   const onLan = (part: string): StackedDriverOptions => ({
     host: hostNetns, self, networks, onCarrier, clock, log: log.child({ part }),

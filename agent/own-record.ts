@@ -22,8 +22,8 @@ export interface OwnRecord {
   /** Docker's networks of other drivers, as they were told last. */
   foreignNetworks(): readonly DockerNetwork[];
   tellForeignNetworks(networks: DockerNetwork[]): void;
-  /** Looks from time to time at what the kernel tells nobody, until it is stopped. */
-  follow(): () => void;
+  /** Looks from time to time at what the kernel tells nobody, until it is stopped. `onMtu`: the underlay's interface has another one. */
+  follow(onMtu: () => void): () => void;
 }
 
 export interface OwnRecordOptions {
@@ -37,8 +37,10 @@ export interface OwnRecordOptions {
 export function createOwnRecord({ node, config, rtnl, registry, state }: OwnRecordOptions): OwnRecord {
   let foreign: DockerNetwork[] = [];
   const occupied = (): Occupied[] => occupiedPrefixes(rtnl, { nodePrefix: config.nodePrefix, docker: foreign, own: registry.list() });
+  /** The underlay's. */
+  let device: number | undefined;
   const underlayMtu = (): number => {
-    const device = rtnl.addresses().find((address) => withoutLength(address.address) === config.advertise)?.index;
+    device = rtnl.addresses().find((address) => withoutLength(address.address) === config.advertise)?.index;
     return (device === undefined ? undefined : rtnl.link(device)?.mtu) ?? DEFAULT_MTU;
   };
   let info: NodeInfo = { ...node, vtep: config.advertise, underlayMtu: underlayMtu(), occupied: occupied(), skippedPorts: [] };
@@ -58,9 +60,20 @@ export function createOwnRecord({ node, config, rtnl, registry, state }: OwnReco
       foreign = networks;
       publishOccupied();
     },
-    follow: () => {
-      const timer = setInterval(() => publish({ occupied: occupied(), underlayMtu: underlayMtu() }), INTERVAL_MS).unref();
-      return () => clearInterval(timer);
+    follow: (onMtu) => {
+      const look = (): void => {
+        const before = info.underlayMtu;
+        publish({ occupied: occupied(), underlayMtu: underlayMtu() });
+        if (info.underlayMtu !== before) onMtu();
+      };
+      const timer = setInterval(look, INTERVAL_MS).unref();
+      const stop = rtnl.watch((event) => {
+        if (event.type === 'link' && !event.gone && event.link.index === device && event.link.mtu !== info.underlayMtu) look();
+      });
+      return () => {
+        clearInterval(timer);
+        stop();
+      };
     },
   };
 }

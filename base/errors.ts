@@ -47,6 +47,7 @@ export const ERRORS = {
   'WEFT-IPV6-DISABLED': { cause: 'network {network} has IPv6 subnets, and this host has no IPv6: {detail}', fix: '{hint}; or use a network without IPv6' },
   'WEFT-ENCRYPTION': { cause: 'network {network} is encrypted, and this host cannot encrypt: {detail}', fix: '{hint}; or use a network without the option encrypted' },
   'WEFT-MTU-TOO-LARGE': { cause: 'an MTU of {mtu} does not fit: the route to the other nodes carries {underlay}, and the encapsulation takes {overhead}', fix: 'use {largest} or less, or leave the option out' },
+  'WEFT-PATH-MTU': { cause: 'packets of more than {passes} bytes from node {from} get lost on the way to node {to}, and nobody says so: interfaces and routes promise {said}', fix: 'let what is between the two carry {said}, and firewalls there pass ICMP "fragmentation needed"; or set the MTU of the nodes\' interfaces to {passes}. Meanwhile overlays use {mtu} at most, but for those with an MTU option of their own' },
   'WEFT-PORT-HELD': { cause: 'port {port}/{proto} belongs to service {service}', fix: 'choose another host port, or stop that service; `weft ps` shows who publishes what' },
   'WEFT-PORT-HOST': { cause: 'port {port}/{proto} is in use on this host', fix: 'choose another host port, or stop the program that listens there' },
   'WEFT-PORT-RANGE': { cause: 'none of the ports {range}/{proto} is free: others publish them, or programs of this host have them', fix: 'choose a wider range or another one; `weft ps` shows who publishes what, `ss -lntu` what this host has' },

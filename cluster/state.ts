@@ -12,6 +12,8 @@ export interface NodeInfo {
   vtep: string;
   /** MTU that its route to the underlay carries. */
   underlayMtu: number;
+  /** What gets through to the other nodes, as far as it knows; absent where that is no less. */
+  pathMtu?: number | undefined;
   /** Prefixes it has routes to, with where they come from ('route via eth0', 'docker network bridge'): new subnets must not overlap them. */
   occupied: { prefix: string; by: string }[];
   /** Published ports it had to leave to a program of its host: 'tcp/8080'. */

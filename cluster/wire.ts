@@ -29,7 +29,7 @@ const list = <T extends v.GenericSchema>(item: T) => v.pipe(v.array(item), v.max
 /** Fields that a newer version added are let through: they are for the newer one. */
 const VALUES = {
   node: v.looseObject({
-    id, name: text, number: count, vtep: ip, underlayMtu: count, occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
+    id, name: text, number: count, vtep: ip, underlayMtu: count, pathMtu: v.optional(count), occupied: list(v.looseObject({ prefix: text, by: v.string() })), skippedPorts: list(text), gossipKeys: v.optional(count),
     wireguard: v.optional(v.looseObject({ publicKey: v.pipe(text, v.regex(/^[A-Za-z0-9+/]{43}=$/)), port })),
   }),
   endpoint: v.looseObject({ networkId: id, endpointId: id, ip, ip6: v.optional(ip), mac: v.pipe(text, v.mac()) }),

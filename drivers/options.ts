@@ -13,7 +13,7 @@ export const RATE_OPTIONS = ['weft.rate.in', 'weft.rate.out'] as const;
 export const UPSTREAMS_OPTION = 'weft.dns.upstreams';
 export const CA_OPTION = 'weft.dns.ca';
 /** The least that a link of a family carries (RFC 791, RFC 8200 §5). */
-const MIN_MTU = { 4: 576, 6: 1280 } as const;
+export const MIN_MTU = { 4: 576, 6: 1280 } as const;
 const FIRST_VNI = 0x800001;
 const LAST_VNI = 0xfffffe;
 

@@ -13,6 +13,7 @@ import { alignLink, ensureProgram } from './ensure.ts';
 import { ensureLimits, type Rates } from './limits.ts';
 import { bridgeEnd, hostEnd, limiter } from './names.ts';
 import { interfacePrefix } from './options.ts';
+import { ensurePairMtu } from './pair-mtu.ts';
 import { createShortcuts, type Ways } from './shortcuts.ts';
 import { sourceGuard, sourceOf, type Onward } from './source-guard.ts';
 
@@ -45,6 +46,8 @@ export interface Pairs {
   makeSoon: Pairs['make'];
   /** A port whose pair is gone is left alone: its container has lost its interface, and only its restart can bring another. */
   ensure(inside: Rtnl, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options?: PortOptions): void;
+  /** Of a pair that is there, both ends; without a word, as another MTU is no damage. */
+  setMtu(inside: Rtnl, endpoint: Endpoint, mtu: number): void;
   /** Frames come out of the bridge's port `link` for endpoints behind other ones. `gateway`: without a `port` the bridge itself. */
   ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, network: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
   /** It is going. */
@@ -100,8 +103,13 @@ export function createPairs(host: Rtnl): Pairs {
         shortcuts.forget(endpoint.id);
         return;
       }
-      ensurePort(inside, link, endpoint, bridge, mtu, found, options, onwardOf(inside, bridge, options));
+      ensurePairMtu(host, inside, link, endpoint, mtu, found);
+      ensurePort(inside, link, endpoint, bridge, found, options, onwardOf(inside, bridge, options));
       enter(inside, endpoint, bridge, link.index, options);
+    },
+    setMtu: (inside, endpoint, mtu) => {
+      const link = going.has(endpoint.id) ? undefined : inside.link(bridgeEnd(endpoint.id));
+      if (link) ensurePairMtu(host, inside, link, endpoint, mtu, []);
     },
     ensureTrunk: (inside, link, network, { mac, port }, found) => {
       shortcuts.set(link.name, { network, mac, port, leaves: false });
@@ -170,11 +178,10 @@ export async function ensurePorts(inside: Rtnl, endpoints: readonly Endpoint[], 
   }
 }
 
-function ensurePort(inside: Rtnl, link: Link, endpoint: Endpoint, bridge: number, mtu: number, found: Repair[], options: PortOptions, onward: Onward | undefined): void {
+function ensurePort(inside: Rtnl, link: Link, endpoint: Endpoint, bridge: number, found: Repair[], options: PortOptions, onward: Onward | undefined): void {
   ensureProgram(inside, link, guardOf(endpoint, options, onward), found, `what port ${link.name} lets in was not held to the endpoint's addresses`);
   ensureLimits(inside, link, endpoint.id, options.rates ?? {}, found);
-  // The other end may have been made for a larger one, and goes on sending what fits that.
-  alignLink(inside, link, { mtu: Math.max(link.mtu, mtu), master: bridge, up: link.up }, found);
+  alignLink(inside, link, { master: bridge, up: link.up }, found);
   // The flags are lost when a port changes its bridge, and nothing shows them cheaply.
   setPort(inside, link.index, options);
   if (!inside.portMacs(link.index).includes(endpoint.mac)) {

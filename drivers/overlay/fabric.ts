@@ -19,9 +19,10 @@ import { setHostSysctl, type Journal } from '../host-sysctls.ts';
 import { IPV6_METRIC, disableIpv6, enableIpv6, ensureIpv6Forwarding, isIpv6On } from '../ipv6.ts';
 import { UPLINK } from '../names.ts';
 import { createNftTable } from '../nft-table.ts';
-import { VXLAN_OVERHEAD, WIREGUARD_OVERHEAD, nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedOverhead, sealedTable } from './addressing.ts';
-import { createEncryption, type Encryption, type EncryptionOptions } from './encryption.ts';
+import { nodeAddress, nodeAddress6, nodeMark, nodeTable, sealedAddress, sealedMark, sealedTable } from './addressing.ts';
+import { SEALED_LINK, createEncryption, type Encryption, type EncryptionOptions } from './encryption.ts';
 import { removeReceivers } from './decapsulation.ts';
+import { sealedMtus, setMtu } from './mtu.ts';
 import { REMOTE_TABLE, ensureRoutedTunnel, type TunnelPeer } from './routed-tunnel.ts';
 import { SEALED_TUNNEL, TUNNEL, fabricRules, hostRules } from './rules.ts';
 
@@ -48,6 +49,8 @@ export interface FabricState {
   backends: readonly { ip: string; protocol: string; port: number }[];
   /** MTU of the overlay on this node. */
   mtu: number;
+  /** Of weft-in. */
+  tunnelMtu: number;
   vxlanPort: number;
 }
 
@@ -145,6 +148,16 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
     }));
   }
 
+  /** Before anything is compared: nothing of it was broken. */
+  function followMtu({ self, mtu, tunnelMtu }: FabricState): void {
+    setMtu(hostRtnl, UPLINK.host, mtu);
+    setMtu(rtnl, UPLINK.fabric, mtu);
+    setMtu(rtnl, TUNNEL, tunnelMtu);
+    const { link, tunnel: sealed } = sealedMtus(self, mtu);
+    setMtu(rtnl, SEALED_LINK, link);
+    setMtu(rtnl, SEALED_TUNNEL, sealed);
+  }
+
   async function ensureUplink(state: FabricState, found: Repair[]): Promise<number> {
     const address = addressOf(state.self.number);
     const up = ensureLink(hostRtnl, UPLINK.host, { mtu: state.mtu, up: true }, linkMaker(hostRtnl, {
@@ -196,17 +209,16 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
 
   /** The one that all nodes have, and one by way of WireGuard where there is an encrypted network. */
   async function ensureTunnels(state: FabricState, found: Repair[]): Promise<void> {
-    const { self, peers, mtu, vxlanPort: port } = state;
+    const { self, peers, mtu, tunnelMtu, vxlanPort: port } = state;
     const peerOf = ({ number }: NodeInfo, vtep: string): TunnelPeer => ({ number, vtep, address: addressOf(number), address6: address6Of(number) });
     tunnel = await ensureRoutedTunnel(
-      rtnl, { name: TUNNEL, number: self.number, local: self.vtep, port, mtu, socket: hostRtnl, table: nodeTable, toNodes: true }, peers.map((peer) => peerOf(peer, peer.vtep)), withIpv6, found,
+      rtnl, { name: TUNNEL, number: self.number, local: self.vtep, port, mtu: tunnelMtu, socket: hostRtnl, table: nodeTable, toNodes: true }, peers.map((peer) => peerOf(peer, peer.vtep)), withIpv6, found,
     );
     if (isSealed(state)) {
-      const family = familyOf(self.vtep);
-      const underlay = mtu + VXLAN_OVERHEAD[family];
-      encryption.ensure(self, peers, underlay - WIREGUARD_OVERHEAD[family], found);
+      const sealed = sealedMtus(self, mtu);
+      encryption.ensure(self, peers, sealed.link, found);
       sealedTunnel = await ensureRoutedTunnel(
-        rtnl, { name: SEALED_TUNNEL, number: self.number, local: sealedAddress(self.number), port, mtu: underlay - sealedOverhead(family), socket: rtnl, table: sealedTable, toNodes: false },
+        rtnl, { name: SEALED_TUNNEL, number: self.number, local: sealedAddress(self.number), port, mtu: sealed.tunnel, socket: rtnl, table: sealedTable, toNodes: false },
         peers.filter(({ wireguard }) => wireguard).map((peer) => peerOf(peer, sealedAddress(peer.number))), withIpv6, found,
       );
       forward(netns, SEALED_TUNNEL);
@@ -249,6 +261,7 @@ export function openFabric({ host, path, nodePrefix, journal, wireguard }: Fabri
     encryption,
     ensure: async (state) => {
       const found: Repair[] = [];
+      if (lastState && (lastState.mtu !== state.mtu || lastState.tunnelMtu !== state.tunnelMtu)) followMtu(state);
       withIpv6 = state.networks.some(({ subnet }) => familyOf(subnet) === 6) && isIpv6On(host);
       fabricSysctls();
       rtnl.setLink(rtnl.link('lo')!.index, { up: true });

@@ -4,9 +4,10 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../base/clock.ts';
-import { errorText, weftError } from '../../base/errors.ts';
+import { errorText } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { familyOf, overlaps, parsePrefix } from '../../base/prefix.ts';
+import type { Random } from '../../base/random.ts';
+import { familyOf, parsePrefix } from '../../base/prefix.ts';
 import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
 import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
@@ -14,14 +15,19 @@ import { writeSysctl } from '../../linux/sysctl.ts';
 import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
-import { ANTISPOOF_OPTION, ENCRYPTION_OPTIONS, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, isEncrypted, wantedMtu, wantedRates, wantedVni } from '../options.ts';
+import { ANTISPOOF_OPTION, ENCRYPTION_OPTIONS, MTU_OPTIONS, PREFIX_OPTION, RATE_OPTIONS, VNI_OPTION, allowsAnySource, checkOptions, interfacePrefix, isEncrypted, wantedRates, wantedVni } from '../options.ts';
 import { OPEN_PORT, createPairs, ensurePorts, joinAnswer, linksOf, type PortOptions } from '../veth.ts';
 import type { WayOut } from '../shortcuts.ts';
-import { SEALED_PREFIX, VXLAN_OVERHEAD, sealedAddress, sealedOverhead } from './addressing.ts';
+import { sealedAddress } from './addressing.ts';
 import type { Fabric, FabricState } from './fabric.ts';
 import { createFastPath } from './fast-path.ts';
 import { createForwarding } from './forwarding.ts';
+import { createMtus } from './mtu.ts';
+import { MtuFollower } from './mtu-follower.ts';
+import { createPathProbes, openPathLink, type PathMemory } from './path-probes.ts';
 import { createPeers } from './peers.ts';
+import { apartProblem, encryptionProblems, pathProblems } from './problems.ts';
+import { refuseSealedPrefix, requireEncryption } from './requirements.ts';
 import { networkNumber } from './vxlan-packet.ts';
 
 const OPTIONS = [...MTU_OPTIONS, PREFIX_OPTION, VNI_OPTION, ANTISPOOF_OPTION, ...ENCRYPTION_OPTIONS, ...RATE_OPTIONS];
@@ -38,6 +44,12 @@ export interface OverlayOptions {
   vxlanPort: number;
   /** Whether programs may spare packets between nodes the kernel's own path. */
   fastPath: boolean;
+  /** Tells the others what gets through to them from here. */
+  tellPathMtu(pathMtu: number | undefined): void;
+  /** The MTU of networks is another: a repair brings it to their links. */
+  onMtu(): void;
+  pathMemory: PathMemory;
+  random: Random;
   clock: Clock;
   log: Logger;
 }
@@ -89,14 +101,13 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     remotes: (network) => (isFast(network) ? fastPath.remotes(network.vni!) : undefined),
   });
 
-  /** What every route to a peer carries, less the encapsulation. */
-  function overlayMtu(): number {
-    const nodes = reached();
-    const routes = nodes.map(({ vtep }) => hostRtnl.routeTo(vtep)?.mtu ?? Infinity);
-    return Math.min(...[options.self(), ...nodes].map(({ underlayMtu }) => underlayMtu), ...routes) - vxlanOverhead();
-  }
-  const vxlanOverhead = (): number => VXLAN_OVERHEAD[familyOf(options.self().vtep)];
-  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({ anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), network: numberOf(network), ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index, encapsulation: isFast(network) ? fastPath.encapsulation(network.vni!, mtuOf(network)) : undefined } });
+  const mtus = createMtus({ self: options.self, peers: reached, routeMtu: (ip) => hostRtnl.routeTo(ip)?.mtu, found: () => paths.found().values(), tell: options.tellPathMtu });
+  const paths = createPathProbes({ state, self: options.self, peers: reached, said: mtus.tunnel, open: () => openPathLink(fabric), memory: options.pathMemory, onChange: refreshFabric, clock, random: options.random });
+  const follower = new MtuFollower(rtnl, pairs, mtus, log);
+  const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({
+    anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), network: numberOf(network),
+    ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index, encapsulation: isFast(network) ? fastPath.encapsulation(network.vni!, mtus.of(network)) : undefined },
+  });
   const numberOf = ({ vni }: Network): number => networkNumber(vni!);
   /** Between IPv4 addresses of nodes, in the clear. */
   const isFast = (network: Network): boolean => !isEncrypted(network) && familyOf(options.self().vtep) === 4;
@@ -106,30 +117,15 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     if (internal || uplink === undefined) return undefined;
     return { gatewayMac: gatewayMac(id), uplink, inside: [fabric.nodePrefix, ...subnets.map(({ subnet }) => subnet).filter((subnet) => familyOf(subnet) === 4)] };
   }
-  const overheadOf = (network: Network): number => (isEncrypted(network) ? sealedOverhead(familyOf(options.self().vtep)) : vxlanOverhead());
-  /** As it was when the fabric was last looked after: to ask for the route to each peer takes too long for a container's start. */
-  let lastMtu: number | undefined;
-  const mtuOf = (network: Network): number => wantedMtu(network, Infinity, 0) ?? (lastMtu ??= overlayMtu()) + vxlanOverhead() - overheadOf(network);
 
-  /** Throws WEFT-ENCRYPTION. */
-  function requireEncryption(network: Network): void {
-    const problem = isEncrypted(network) ? fabric.encryption.problem() : undefined;
-    if (problem) throw weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem });
-  }
-
-  /** Throws WEFT-SUBNET-OVERLAP. */
-  function refuseSealedPrefix(network: Network): void {
-    const bad = network.subnets.find(({ subnet }) => overlaps(parsePrefix(subnet)!, parsePrefix(SEALED_PREFIX)!));
-    if (bad) throw weftError('WEFT-SUBNET-OVERLAP', { subnet: bad.subnet, other: `${SEALED_PREFIX}, which is inside of WireGuard links`, suggestion: '10.192.4.0/24' });
-  }
-
-  const fabricState = (mtu: number): FabricState => ({
-    self: options.self(), peers: reached(), backends, mtu, vxlanPort: options.vxlanPort,
+  const fabricState = (): FabricState => ({
+    self: options.self(), peers: reached(), backends, mtu: mtus.uplink(), tunnelMtu: mtus.tunnel(), vxlanPort: options.vxlanPort,
     networks: overlays().flatMap((network) => network.subnets.map(({ subnet }) => ({ subnet, internal: network.internal, encrypted: isEncrypted(network), bridge: overlayBridge(network.id) }))),
   });
 
   async function makeFabric(): Promise<Repair[]> {
-    const found = await fabric.ensure(fabricState((lastMtu = overlayMtu())));
+    if (mtus.look()) options.onMtu();
+    const found = await fabric.ensure(fabricState());
     return [...found, ...fastPath.ensure({ self: options.self(), peers: reached(), vxlanPort: options.vxlanPort, wanted: options.fastPath && !overlays().every(isEncrypted) })];
   }
 
@@ -168,7 +164,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   }
 
   async function ensureLinks(network: Network, found: Repair[]): Promise<number> {
-    const mtu = mtuOf(network);
+    const mtu = mtus.of(network);
     const bridge = overlayBridge(network.id);
     const tunnel = overlayTunnel(network.id);
     // An encrypted one has its socket in the fabric, where there is no way out but the WireGuard link.
@@ -227,9 +223,9 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
       checkOptions(network, OPTIONS);
       wantedVni(network);
       if (isEncrypted(network)) fabric.encryption.lookAgain();
-      requireEncryption(network);
+      requireEncryption(network, fabric.encryption);
       refuseSealedPrefix(network);
-      wantedMtu(network, overlayMtu() + vxlanOverhead(), overheadOf(network));
+      mtus.check(network);
       interfacePrefix(network);
       allowsAnySource(network);
       wantedRates(network);
@@ -244,6 +240,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     deleteNetwork: async (network) => {
       halfBuilt.delete(network.id);
+      follower.forget(network.id);
       forwarding.forget(network.id);
       pairs.forgetTrunk(overlayTunnel(network.id));
       await rtnl.deleteLink(overlayTunnel(network.id));
@@ -252,14 +249,14 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     createEndpoint: async (network, endpoint) => {
       requireIpv6(host, network);
-      requireEncryption(network);
+      requireEncryption(network, fabric.encryption);
       const bridge = await bridgeOf(network);
-      pairs.makeSoon(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
+      pairs.makeSoon(rtnl, endpoint, bridge, mtus.of(network), portOf(network, endpoint));
     },
     deleteEndpoint: (_, endpoint) => pairs.remove(rtnl, endpoint),
     join: async (network, endpoint) => {
       const bridge = await bridgeOf(network);
-      pairs.make(rtnl, endpoint, bridge, mtuOf(network), portOf(network, endpoint));
+      pairs.make(rtnl, endpoint, bridge, mtus.of(network), portOf(network, endpoint));
       return joinAnswer(network, endpoint);
     },
     leave: async () => {},
@@ -275,8 +272,9 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
         const here = endpoints.filter(({ networkId }) => networkId === network.id);
         await mend(`network ${nameOf(network)}`, found, async () => {
           if (here.length > 0 || isBuilt(network)) {
+            await follower.follow(network, here);
             const bridge = await ensureNetwork(network, found);
-            const ports = (): Promise<void> => ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtuOf(network), found, portOf(network, endpoint)));
+            const ports = (): Promise<void> => ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtus.of(network), found, portOf(network, endpoint)));
             await ports();
             // What their programs may do by then, they did not know before.
             if (pairs.complete(numberOf(network))) await ports();
@@ -291,24 +289,20 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     },
     ensureFabric,
     nodeRemoved: peers.prune,
-    problems: () => {
-      const apart = peers.list().filter((node) => !isReached(node)).map(({ name, vtep }) => weftError('WEFT-UNDERLAY-FAMILY', { node: name, address: vtep, own: options.self().vtep }).message);
-      const encrypted = overlays().filter(isEncrypted);
-      if (encrypted.length === 0) return apart;
-      const problem = fabric.encryption.problem();
-      if (problem) return [...apart, ...encrypted.map((network) => weftError('WEFT-ENCRYPTION', { network: nameOf(network), ...problem }).message)];
-      const dead = new Set(state.members().flatMap(({ id, state: condition }) => (condition === 'dead' ? [id] : [])));
-      return [...apart, ...fabric.encryption.silent().filter((id) => !dead.has(id)).map((id) => `node ${peers.get(id)?.name ?? id} does not answer by WireGuard: encrypted networks do not reach it; see that its UDP port ${peers.get(id)?.wireguard?.port} is open`)];
-    },
+    problems: () => [
+      ...peers.list().filter((node) => !isReached(node)).map((node) => apartProblem(node, options.self())), ...pathProblems(paths.found(), options.self(), peers.list(), mtus),
+      ...encryptionProblems(overlays(), fabric.encryption, peers, state),
+    ],
     setBackends: (next) => {
       if (JSON.stringify(next) === JSON.stringify(backends)) return;
       backends = next;
       pairs.stay(backends.map(({ ip }) => ip));
-      fabric.setRules(fabricState(lastMtu ??= overlayMtu()));
+      fabric.setRules(fabricState());
     },
     close: () => {
       closed = true;
       peers.close();
+      paths.close();
       forwarding.close();
       pairs.close();
       fastPath.close();

@@ -9,7 +9,7 @@ export interface Peers {
   close(): void;
 }
 
-const asSeen = ({ vtep, number, underlayMtu, wireguard }: NodeInfo): string => [vtep, number, underlayMtu, wireguard?.publicKey, wireguard?.port].join(' ');
+const asSeen = ({ vtep, number, underlayMtu, pathMtu, wireguard }: NodeInfo): string => [vtep, number, underlayMtu, pathMtu, wireguard?.publicKey, wireguard?.port].join(' ');
 
 /**
  * A failed node stays a peer until it leaves or is given up: its containers may well be running on. One that was taken out of the cluster looks failed

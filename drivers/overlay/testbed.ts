@@ -2,8 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { systemClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/log.ts';
+import { systemRandom } from '../../base/random.ts';
 import type { Family } from '../../base/prefix.ts';
-import type { SoftState } from '../../cluster/state.ts';
+import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import type { Endpoint, Network } from '../../cnm/model.ts';
 import { SharedState, Space, Underlay, endpoint, nodeInfo, plugIn, rememberIn } from '../testbed.ts';
 import { openFabric, type Fabric } from './fabric.ts';
@@ -19,6 +20,10 @@ export class Node {
   readonly journal = new Map<string, string>();
   readonly endpoints: Endpoint[] = [];
   readonly before: string;
+  /** How often a repair was asked for because of another MTU. */
+  mtuChanges = 0;
+  /** What it remembers when it starts anew. */
+  paths: ReadonlyMap<number, number> = new Map();
   fabric!: Fabric;
   driver!: OverlayDriver;
   readonly #underlay: Underlay;
@@ -55,12 +60,18 @@ export class Node {
       host: this.space.netns, path: `/run/netns/${this.space.name}-fabric`, nodePrefix: '10.255.0.0/16', journal: rememberIn(this.journal),
       wireguard: {
         port: 7952, keys: () => this.keys, clock: systemClock,
-        announce: (wireguard) => this.state.publish('node', 'self', (this.#info = { ...this.#info, wireguard })),
+        announce: (wireguard) => this.tell({ wireguard }),
       },
     });
     this.driver = createOverlayDriver({
       fabric: this.fabric, state: this.state, self: () => this.#info, networks: () => this.#networks, belongs: () => true, vxlanPort: 4789, fastPath: this.fastPath, clock: systemClock, log: silentLogger,
+      tellPathMtu: (pathMtu) => this.tell({ pathMtu }), onMtu: () => this.mtuChanges++, pathMemory: { load: () => this.paths, save: (found) => (this.paths = found) }, random: systemRandom,
     });
+  }
+
+  /** To the other nodes, of this one. */
+  tell(change: Partial<NodeInfo>): void {
+    this.state.publish('node', 'self', (this.#info = { ...this.#info, ...change }));
   }
 
   stop(): void {
