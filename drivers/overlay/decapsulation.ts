@@ -59,6 +59,7 @@ export function receiverProgram({ members, places, flows, local, port, uplink }:
     .load(2, data, OUTER.fragment, 2).and(2, FRAGMENT).ifNot(2, 0, 'else')
     .load(2, data, OUTER.tos, 1).and(2, ECN.mask).ifEqual(2, ECN.congested, 'else')
     .load(2, data, OUTER.vxlan, 4).ifNot(2, VNI_VALID, 'else')
+    .load(2, data, OUTER.reserved, 1).ifNot(2, 0, 'else')
     .load(2, data, OUTER.frame, 1).and(2, GROUP).ifNot(2, 0, 'else')
     .load(2, 1, CONTEXT.vlanPresent, 4).ifNot(2, 0, 'else')
     .load(2, 1, CONTEXT.type, 4).ifNot(2, PACKET_HOST, 'else')

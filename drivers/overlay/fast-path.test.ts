@@ -7,7 +7,7 @@
 //      a1               b1              c1          network web 10.20.0.0/24, fd20::/64
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'tap';
@@ -33,6 +33,12 @@ function byTunnel(work: () => void, sender: Node, receiver: Node): { sent: numbe
   const before = [tunnelled(sender).sent, tunnelled(receiver).received];
   work();
   return { sent: tunnelled(sender).sent - before[0]!, received: tunnelled(receiver).received - before[1]! };
+}
+
+/** Of Linux. */
+function isBefore(major: number, minor: number): boolean {
+  const [ours, its] = release().split('.').map(Number) as [number, number];
+  return ours < major || (ours === major && its < minor);
 }
 
 const AF_INET = 2;
@@ -86,7 +92,7 @@ test('the fast path between nodes', async (t) => {
     t.same(byTunnel(() => t.ok(a1.container.pings(b1.ip, '-s', '1422')), a, b), { sent: 0, received: 0 }, 'the largest that there are');
     t.same(byTunnel(() => t.ok(a1.container.pings(b1.ip, '-s', '4000')), a, b), { sent: 0, received: 0 }, 'in fragments of their own');
     t.ok(a1.container.pings('fd20::21'));
-    t.same(byTunnel(() => t.ok(a1.container.pings('fd20::21', '-s', '1000')), a, b), { sent: 0, received: 0 }, 'of IPv6, once the neighbour is known');
+    t.same(byTunnel(() => t.ok(a1.container.pings('fd20::21', '-s', '1000')), a, b), { sent: 0, received: isBefore(6, 4) ? 1 : 0 }, 'of IPv6, once the neighbour is known');
     t.end();
   });
 
@@ -120,7 +126,7 @@ test('the fast path between nodes', async (t) => {
 
   await t.test('what is long arrives whole', async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'weft-'));
-    const data = randomBytes(24 << 20);
+    const data = randomBytes(8 << 20);
     writeFileSync(join(folder, 'data'), data);
     const wanted = createHash('sha256').update(data).digest('hex');
     for (const [from, to] of [[a1, b1], [b1, a1], [a1, c1], [c1, b1]] as const) {
@@ -154,12 +160,16 @@ test('the fast path between nodes', async (t) => {
       Buffer.from('0800000080000100', 'hex'), Buffer.from(b1.endpoint.mac.replaceAll(':', ''), 'hex'), Buffer.from(a1.endpoint.mac.replaceAll(':', ''), 'hex'), Buffer.from('0800', 'hex'),
       Buffer.from('4500002000000000401100000a14000b0a140015000900090008000000000000', 'hex'),
     ]).toString('hex');
-    const inject = `const d = require("dgram").createSocket("udp4"); d.send(Buffer.from("${frame}", "hex"), 4789, "${b.address}", () => d.close());`;
-    outsider.space.run(process.execPath, '-e', inject);
+    const inject = (bytes: string): string => `const d = require("dgram").createSocket("udp4"); d.send(Buffer.from("${bytes}", "hex"), 4789, "${b.address}", () => d.close());`;
+    outsider.space.run(process.execPath, '-e', inject(frame));
     t.equal((await stop()).trim(), '');
     const stopMember = await capture(b1.container, 'eth0', 'udp');
-    a.space.run(process.execPath, '-e', inject);
+    const fromMember = (bytes: string): number => byTunnel(() => void a.space.run(process.execPath, '-e', inject(bytes)), a, b).received;
+    t.equal(fromMember(frame), 0);
     t.match(await stopMember(), /10\.20\.0\.11\.9 > 10\.20\.0\.21\.9/, 'the same from a member');
+    const stopOther = await capture(b1.container, 'eth0', 'udp');
+    fromMember(frame.replace('80000100', '80000101'));
+    t.equal((await stopOther()).trim(), '', 'a byte that is to be zero, and by which tables know encrypted networks, is the kernel\'s to judge, which drops it');
   });
 
   await t.test('it goes on when weftd has ended, and when the way to a node has changed', async (t) => {

@@ -108,7 +108,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     anySource: allowsAnySource(network), rates: wantedRates(network, endpoint), network: numberOf(network),
     ways: { out: wayOut(network), tunnel: rtnl.glance(overlayTunnel(network.id))?.index, encapsulation: isFast(network) ? fastPath.encapsulation(network.vni!, mtus.of(network)) : undefined },
   });
-  const numberOf = ({ vni }: Network): number => networkNumber(vni!);
+  const numberOf = (network: Network): number => networkNumber(network.vni!, isEncrypted(network));
   /** Between IPv4 addresses of nodes, in the clear. */
   const isFast = (network: Network): boolean => !isEncrypted(network) && familyOf(options.self().vtep) === 4;
   /** What is for the network itself or for a node is the fabric's to route; what is for other networks, the host's to drop. */

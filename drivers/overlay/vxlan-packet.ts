@@ -8,7 +8,7 @@ export const ETHERNET_BYTES = 14;
 /** Offsets, bytes. */
 export const OUTER = {
   ethertype: 12, ip: 14, tos: 15, length: 16, id: 18, fragment: 20, hops: 22, protocol: 23, checksum: 24, source: 26, destination: 30,
-  udp: 34, port: 36, udpLength: 38, udpChecksum: 40, vxlan: 42, vni: 46, frame: 50,
+  udp: 34, port: 36, udpLength: 38, udpChecksum: 40, vxlan: 42, vni: 46, reserved: 49, frame: 50,
 } as const;
 /** The same in a frame that is in none. */
 export const FRAME = { ethertype: 12, ip: 14, tos: 15, nextHeader: 20, protocol: 23 } as const;
@@ -19,10 +19,14 @@ export const VNI_VALID = 0x08;
 /** The lowest two bits of the type of service, and congestion that was met (RFC 3168 §5). */
 export const ECN = { mask: 3, congested: 3 } as const;
 
-/** By which a network is told from others in tables and packets: its VNI and the byte after it, as they are read from the header. */
-export function networkNumber(vni: number): number {
+/**
+ * By which a network is told from others in tables and packets: its VNI and the byte after it, which is zero (RFC 7348 §5), as they are read from the header. That of an
+ * encrypted network has another byte there, so that it is in no packet: nothing in the clear is for its endpoints.
+ */
+export function networkNumber(vni: number, encrypted = false): number {
   const bytes = Buffer.alloc(4);
   bytes.writeUIntBE(vni, 0, 3);
+  bytes.writeUInt8(Number(encrypted), 3);
   return bytes.readUInt32LE();
 }
 
