@@ -29,6 +29,8 @@ const VTEP_BYTES = 4;
 export interface FastPathState {
   self: NodeInfo;
   peers: readonly NodeInfo[];
+  /** Index of the link by which a node is reached. */
+  linkTo(vtep: string): number | undefined;
   vxlanPort: number;
   /** Whether there is a network that may use it. */
   wanted: boolean;
@@ -39,7 +41,10 @@ export interface FastPath {
   remotes(vni: number): RemoteAddresses;
   /** What becomes of frames for other nodes at a network's ports; undefined where all of them are the tunnel's. */
   encapsulation(vni: number, mtu: number): Onward | undefined;
-  /** For a fabric that has been made. Where it is not to be used, its programs come off the host's links, and ports are to get theirs anew. */
+  /**
+   * For a fabric that has been made. Where it is not to be used, its programs come off the host's links, and ports are to get theirs anew. Throws KernelError where
+   * the kernel or a link does not take a program: until the next call, all is the tunnels'.
+   */
   ensure(state: FastPathState): Repair[];
   close(): void;
 }
@@ -66,7 +71,7 @@ export function createFastPath({ rtnl, hostRtnl }: { rtnl: Rtnl; hostRtnl: Rtnl 
     receiving = links;
   }
 
-  function ensure({ self: { vtep: local }, peers, vxlanPort: port, wanted }: FastPathState): Repair[] {
+  function ensure({ self: { vtep: local }, peers, linkTo, vxlanPort: port, wanted }: FastPathState): Repair[] {
     ends = undefined;
     const [uplink, hostEnd] = [rtnl.link(UPLINK.fabric), hostRtnl.link(UPLINK.host)];
     // The host's policies are to see what they are for: by the kernel's own path they do.
@@ -78,7 +83,7 @@ export function createFastPath({ rtnl, hostRtnl }: { rtnl: Rtnl; hostRtnl: Rtnl 
     enterMembers(new Set(peers.map(({ vtep }) => vtep)));
     ensureProgram(hostRtnl, hostEnd, senderProgram(), found, `${UPLINK.host} did not send what ports had encapsulated`);
     ensureProgram(rtnl, uplink, deliveryProgram(), found, `${UPLINK.fabric} did not deliver what had come out of VXLAN`);
-    const links = new Set(peers.flatMap(({ vtep }) => hostRtnl.routeTo(vtep)?.dev ?? []));
+    const links = new Set(peers.flatMap(({ vtep }) => linkTo(vtep) ?? []));
     const receiver = receiverProgram({ members, places, flows, local, port, uplink: hostEnd.index });
     for (const index of links) ensureProgram(hostRtnl, { index }, receiver, receiving?.has(index) ? found : [], `link ${index} left all VXLAN to the tunnels`, 'last');
     setReceiving(links);

@@ -12,6 +12,7 @@ import { mend, type Driver, type Repair } from '../../cnm/driver.ts';
 import { nameOf, type Endpoint, type Network } from '../../cnm/model.ts';
 import type { NodeInfo, SoftState } from '../../cluster/state.ts';
 import { writeSysctl } from '../../linux/sysctl.ts';
+import type { RouteAnswer } from '../../linux/types.ts';
 import { ensureAddress, ensureLink, forward, linkMaker, removeStrangers, removeUnless } from '../ensure.ts';
 import { disableIpv6, enableIpv6, hasIpv6, isIpv6On, requireIpv6 } from '../ipv6.ts';
 import { gatewayMac, overlayBridge, overlayTunnel } from '../names.ts';
@@ -76,6 +77,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   const building = new Map<string, Promise<number>>();
   /** Networks whose making failed: that there is a bridge, which comes first, says nothing. */
   const halfBuilt = new Set<string>();
+  const routes = new Map<string, RouteAnswer | undefined>();
   let backends: FabricState['backends'] = [];
   let ensuring: Promise<unknown> = Promise.resolve();
   let waiting: Promise<Repair[]> | undefined;
@@ -101,7 +103,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     remotes: (network) => (isFast(network) ? fastPath.remotes(network.vni!) : undefined),
   });
 
-  const mtus = createMtus({ self: options.self, peers: reached, routeMtu: (ip) => hostRtnl.routeTo(ip)?.mtu, found: () => paths.found().values(), tell: options.tellPathMtu });
+  const mtus = createMtus({ self: options.self, peers: reached, routeMtu: (ip) => routeTo(ip)?.mtu, found: () => paths.found().values(), tell: options.tellPathMtu });
   const paths = createPathProbes({ state, self: options.self, peers: reached, said: mtus.tunnel, open: () => openPathLink(fabric), memory: options.pathMemory, onChange: refreshFabric, clock, random: options.random });
   const follower = new MtuFollower(rtnl, pairs, mtus, log);
   const portOf = (network: Network, endpoint: Endpoint): PortOptions => ({
@@ -124,9 +126,23 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
   });
 
   async function makeFabric(): Promise<Repair[]> {
+    routes.clear();
     if (mtus.look()) options.onMtu();
     const found = await fabric.ensure(fabricState());
-    return [...found, ...fastPath.ensure({ self: options.self(), peers: reached(), vxlanPort: options.vxlanPort, wanted: options.fastPath && !overlays().every(isEncrypted) })];
+    try {
+      found.push(...fastPath.ensure({
+        self: options.self(), peers: reached(), linkTo: (vtep) => routeTo(vtep)?.dev, vxlanPort: options.vxlanPort, wanted: options.fastPath && !overlays().every(isEncrypted),
+      }));
+    } catch (error) {
+      log.warn({ detail: errorText(error) }, 'packets between nodes take the longer way; tried again at the next repair');
+    }
+    return found;
+  }
+
+  /** As of the last look at the fabric. */
+  function routeTo(ip: string): RouteAnswer | undefined {
+    if (!routes.has(ip)) routes.set(ip, hostRtnl.routeTo(ip));
+    return routes.get(ip);
   }
 
   /** Calls made while one runs share the next: what it finds was not right when they were made. */
