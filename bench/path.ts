@@ -1,8 +1,8 @@
 /**
  * What a packet costs on its way between containers, and from a container to the outside.
  *
- *   h1 ──┐          ┌── h2      h1, h3: weft-overlay, weft-bridge, a hand-made VXLAN with a bridge, a bare veth pair, Docker's bridge
- *        ├─ router ─┤           h2, h4: Docker's own swarm overlay
+ *   h1 ──┐          ┌── h2      h1, h3: weft-overlay, weft-bridge, weft-macvlan, a hand-made VXLAN with a bridge, a bare veth pair, Docker's bridge
+ *        ├─ router ─┤           h2, h4: Docker's own swarm overlay and macvlan
  *   h3 ──┘    │     └── h4      Hosts of a pair are on one segment.
  *          outside
  *
@@ -78,6 +78,9 @@ try {
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', 'wo');
   await h1.docker('network', 'create', '-d', 'weft-bridge', 'wb');
   await h1.docker('network', 'create', 'ub');
+  await h1.docker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=eth0', '--subnet', '10.79.0.0/24', 'wm');
+  for (const [i, host] of [h2, h4].entries()) await host.docker('network', 'create', '-d', 'macvlan', '-o', 'parent=eth0', '--subnet', '10.80.0.0/24', '--ip-range', `10.80.0.${64 * (i + 1)}/26`, 'km');
+  await until('the macvlan is on both hosts', async () => (await h3.tryDocker('network', 'inspect', 'wm')).code === 0);
   await until('the network is on both hosts', async () => (await h3.tryDocker('network', 'inspect', 'wo')).code === 0);
   const bare = await containers('bare', 'wo', [h1, h3]);
   // Docker's, that is: weftd's own table is not to be flushed by anybody else, so packets are tracked all the same.
@@ -94,6 +97,8 @@ try {
     { name: 'docker_overlay', path: await containers('so', 'so', [h2, h4]) },
     { name: 'weft_bridge', path: await containers('wb', 'wb', [h1, h1]) },
     { name: 'docker_bridge', path: dockerBridge },
+    { name: 'weft_macvlan', path: await containers('wm', 'wm', [h1, h3]) },
+    { name: 'docker_macvlan', path: await containers('km', 'km', [h2, h4]) },
     { name: 'weft_overlay_northsouth', path: outside(overlay.client) },
     { name: 'docker_bridge_northsouth', path: outside(dockerBridge.client) },
   ];
@@ -123,6 +128,9 @@ try {
     bridge_rtt_vs_docker: ratio('roundTripUs', 'weft_bridge', 'docker_bridge'),
     bridge_tcp_vs_docker: ratio('tcpBitsPerCpuSecond', 'weft_bridge', 'docker_bridge'),
     northsouth_vs_docker_bridge: ratio('packetsPerCpuSecond', 'weft_overlay_northsouth', 'docker_bridge_northsouth'),
+    macvlan_packets_vs_docker: ratio('packetsPerCpuSecond', 'weft_macvlan', 'docker_macvlan'),
+    macvlan_rtt_vs_docker: ratio('roundTripUs', 'weft_macvlan', 'docker_macvlan'),
+    macvlan_tcp_vs_docker: ratio('tcpBitsPerCpuSecond', 'weft_macvlan', 'docker_macvlan'),
     overlay_packets_vs_hand_made: ratio('packetsPerCpuSecond', 'weft_overlay', 'hand_made'),
     overlay_without_rules_packets_vs_docker: ratio('packetsPerCpuSecond', 'weft_overlay_without_rules', 'docker_overlay'),
   }, figures);

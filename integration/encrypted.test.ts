@@ -70,7 +70,8 @@ test('hosts whose kernel has WireGuard', { skip: wireguard ? false : 'this one h
     const packets = await capture.stop();
     t.equal(code, 0);
     t.ok((packets.match(/ 10\.99\.[12]\.[12]\.7952 > 10\.99\.[12]\.[12]\.7952: UDP/g) ?? []).length >= 10, 'each question and each answer');
-    t.notMatch(packets, /VXLAN|\.4789 > |ICMP/);
+    // In the clear there is only weft-in, by which the nodes try what size of packets gets through; no IP is in that.
+    t.notMatch(packets, /ICMP|vni (?!8388608\b)|vni 8388608\s+IP/);
     t.equal(await h1.must(['stat', '-c', '%a', KEYS]), '600\n');
     t.equal(await keyOn(h1), keyKnownTo(h2));
     t.equal(await keyOn(h2), keyKnownTo(h1));
