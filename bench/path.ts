@@ -12,6 +12,7 @@ import type { Host } from '../integration/lab/host.ts';
 import { IMAGE } from '../integration/lab/image.ts';
 import { createLab, OUTSIDER_ADDRESS, type Lab } from '../integration/lab/lab.ts';
 import { startEtcd } from '../integration/lab/etcd.ts';
+import { addSegment } from '../integration/lab/segment.ts';
 import { must, until } from '../integration/lab/run.ts';
 import { weftUp } from '../integration/lab/weft.ts';
 import { inRandomOrder, median, report } from './figures.ts';
@@ -70,6 +71,8 @@ const lab = await createLab({ name: 'path', hosts: 4, docker: true });
 const stops: (() => void)[] = [];
 try {
   const [h1, h2, h3, h4] = lab.hosts as [Host, Host, Host, Host];
+  // A LAN, for macvlan.
+  await addSegment(lab, 'eth1', { h1: undefined, h2: undefined, h3: undefined, h4: undefined });
   const etcd = await startEtcd(h1);
   for (const host of [h1, h3]) await weftUp(host, { store: etcd.url });
   await h2.docker('swarm', 'init', '--advertise-addr', h2.address);
@@ -78,8 +81,8 @@ try {
   await h1.docker('network', 'create', '-d', 'weft-overlay', '--ipam-driver', 'weft', 'wo');
   await h1.docker('network', 'create', '-d', 'weft-bridge', 'wb');
   await h1.docker('network', 'create', 'ub');
-  await h1.docker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=eth0', '--subnet', '10.79.0.0/24', 'wm');
-  for (const [i, host] of [h2, h4].entries()) await host.docker('network', 'create', '-d', 'macvlan', '-o', 'parent=eth0', '--subnet', '10.80.0.0/24', '--ip-range', `10.80.0.${64 * (i + 1)}/26`, 'km');
+  await h1.docker('network', 'create', '-d', 'weft-macvlan', '-o', 'parent=eth1', '--subnet', '10.79.0.0/24', 'wm');
+  for (const [i, host] of [h2, h4].entries()) await host.docker('network', 'create', '-d', 'macvlan', '-o', 'parent=eth1', '--subnet', '10.80.0.0/24', '--ip-range', `10.80.0.${64 * (i + 1)}/26`, 'km');
   await until('the macvlan is on both hosts', async () => (await h3.tryDocker('network', 'inspect', 'wm')).code === 0);
   await until('the network is on both hosts', async () => (await h3.tryDocker('network', 'inspect', 'wo')).code === 0);
   const bare = await containers('bare', 'wo', [h1, h3]);
