@@ -60,8 +60,9 @@ export interface Shortcuts {
   /** What endpoints with these addresses send is routed from now on, also where they may leave. */
   stay(ips: readonly string[]): void;
   forget(endpointId: string): void;
-  /** The table has all addresses of the network on this node. Whether that is news. */
-  complete(network: number): boolean;
+  /** The table has all addresses of the network on this node. */
+  complete(network: number): void;
+  isComplete(network: number): boolean;
   close(): void;
 }
 
@@ -110,11 +111,8 @@ export function createShortcuts(): Shortcuts {
       for (const [id, place] of places) if (place.ip !== undefined && ips.includes(place.ip) && owners.get(keyOf(place).toString('hex')) === id) write(place);
     },
     forget,
-    complete: (network) => {
-      const isNew = !completed.has(network);
-      completed.add(network);
-      return isNew;
-    },
+    complete: (network) => void completed.add(network),
+    isComplete: (network) => completed.has(network),
     close: table.close,
   };
 }

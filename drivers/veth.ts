@@ -52,8 +52,11 @@ export interface Pairs {
   ensureTrunk(inside: Rtnl, link: Pick<Link, 'index' | 'name'>, network: number, gateway: { mac: string; port?: number }, found: Repair[]): void;
   /** It is going. */
   forgetTrunk(link: string): void;
-  /** All endpoints of the network have been made or ensured since this was created. Whether that is news: ports that are ensured once more get more ways past their bridge. */
-  complete(network: number): boolean;
+  /** Enters an endpoint whose port is there: where all of them are known, ports get more ways past their bridge. */
+  enter(inside: Rtnl, endpoint: Endpoint, bridge: number, options?: PortOptions): void;
+  /** All endpoints of the network have been made or entered since this was created. */
+  complete(network: number): void;
+  isComplete(network: number): boolean;
   /** By the bridge's end: wherever Docker left the other one, it goes with it. */
   remove(inside: Rtnl, endpoint: Endpoint): Promise<void>;
   /** These addresses are asked by way of other nodes, which have to get the answers: what comes from them is routed. */
@@ -116,7 +119,12 @@ export function createPairs(host: Rtnl): Pairs {
       ensureProgram(inside, link, shortcuts.trunkProgram(network), found, `what came in by ${link.name} all went by its bridge`);
     },
     forgetTrunk: shortcuts.forget,
+    enter: (inside, endpoint, bridge, options = {}) => {
+      const port = going.has(endpoint.id) ? undefined : inside.glance(bridgeEnd(endpoint.id));
+      if (port) enter(inside, endpoint, bridge, port.index, options);
+    },
     complete: shortcuts.complete,
+    isComplete: shortcuts.isComplete,
     remove: async (inside, { id }) => {
       cancel(id);
       shortcuts.forget(id);

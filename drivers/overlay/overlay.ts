@@ -129,6 +129,7 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
     routes.clear();
     if (mtus.look()) options.onMtu();
     const found = await fabric.ensure(fabricState());
+    if (closed) return found;
     try {
       found.push(...fastPath.ensure({
         self: options.self(), peers: reached(), linkTo: (vtep) => routeTo(vtep)?.dev, vxlanPort: options.vxlanPort, wanted: options.fastPath && !overlays().every(isEncrypted),
@@ -290,10 +291,11 @@ export function createOverlayDriver(options: OverlayOptions): OverlayDriver {
           if (here.length > 0 || isBuilt(network)) {
             await follower.follow(network, here);
             const bridge = await ensureNetwork(network, found);
-            const ports = (): Promise<void> => ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtus.of(network), found, portOf(network, endpoint)));
-            await ports();
-            // What their programs may do by then, they did not know before.
-            if (pairs.complete(numberOf(network))) await ports();
+            if (!pairs.isComplete(numberOf(network))) {
+              await ensurePorts(rtnl, here, (endpoint) => pairs.enter(rtnl, endpoint, bridge, portOf(network, endpoint)));
+              pairs.complete(numberOf(network));
+            }
+            await ensurePorts(rtnl, here, (endpoint) => pairs.ensure(rtnl, endpoint, bridge, mtus.of(network), found, portOf(network, endpoint)));
           } else {
             await forwarding.ensure(network, found);
           }
